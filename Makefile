@@ -1,0 +1,58 @@
+# `make demo` and `make test` set up everything they need, in .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: help demo test check format default-model docs clean
+help:
+	@echo "make demo           segment photographs, look at demo/out"
+	@echo "make test           ruff, mypy and the tests: what CI runs"
+	@echo "make check          ruff and mypy alone"
+	@echo "make format         let ruff format the code"
+	@echo "make docs           write docs/cli.md from the command line's help"
+	@echo "make default-model CHECKPOINT=x.pth   replace the model inside the package"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# Without torch: what a user of finished models installs.
+$(VENV)/demo: pyproject.toml constraints.txt src/atrous/_upsample.c | $(BIN)/python
+	@echo "installing atrous into $(VENV) ..."
+	$(PIP) -e '.[demo]'
+	@touch $@
+
+# torch first and by version: a bare `torch` may pull gigabytes of CUDA.
+$(VENV)/dev: pyproject.toml constraints.txt src/atrous/_upsample.c | $(BIN)/python
+	@echo "installing atrous, PyTorch and the checkers into $(VENV) ..."
+	$(PIP) "$$(grep '^torch==' constraints.txt)"
+	$(PIP) -e '.[demo,dev,torch]'
+	@touch $@
+
+demo: $(VENV)/demo
+	@$(BIN)/python examples/photographs.py demo/photographs
+	@$(BIN)/atrous predict demo/photographs -o demo/out --force
+	@echo "Look at the pictures in $(CURDIR)/demo/out/overlays"
+
+check: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: check
+	$(BIN)/pytest
+
+format: $(VENV)/dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/dev
+	$(BIN)/python tests/cli/reference.py > docs/cli.md
+
+default-model: $(VENV)/dev
+	$(BIN)/atrous export $(CHECKPOINT) -o src/atrous/assets/default.onnx --precision fp16 \
+		--labels voc --name default --licence Apache-2.0
+
+clean:
+	rm -rf $(VENV) build demo src/*.egg-info src/atrous/*.so

@@ -1,0 +1,52 @@
+"""DeepLab segmentation, from trained weights to the fastest deployable model.
+
+The names here need no torch, and are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from atrous.engines.base import Options
+    from atrous.errors import ArtifactError, AtrousError, ConfigError, EngineError, InputError
+    from atrous.labels import CITYSCAPES, VOC, LabelSet
+    from atrous.preprocess import Preprocess
+    from atrous.runtime.predictor import Prediction, Predictor
+
+_HOMES = {
+    "CITYSCAPES": "labels",
+    "VOC": "labels",
+    "ArtifactError": "errors",
+    "AtrousError": "errors",
+    "ConfigError": "errors",
+    "EngineError": "errors",
+    "InputError": "errors",
+    "LabelSet": "labels",
+    "Options": "engines.base",
+    "Prediction": "runtime.predictor",
+    "Predictor": "runtime.predictor",
+    "Preprocess": "preprocess",
+}
+
+__all__ = [
+    "CITYSCAPES",
+    "VOC",
+    "ArtifactError",
+    "AtrousError",
+    "ConfigError",
+    "EngineError",
+    "InputError",
+    "LabelSet",
+    "Options",
+    "Prediction",
+    "Predictor",
+    "Preprocess",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'atrous' has no attribute {name!r}")
+    return getattr(import_module(f"atrous.{_HOMES[name]}"), name)

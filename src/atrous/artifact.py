@@ -1,0 +1,162 @@
+"""The artefact: one plain ONNX file whose metadata says how to use it and how good it is.
+
+The metadata is JSON under the key `atrous` of the file's `metadata_props`, so every ONNX tool still
+opens the file and nothing in it is ever executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+import onnx
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from atrous.errors import ArtifactError
+from atrous.files import write_atomic
+from atrous.labels import LabelSet
+from atrous.preprocess import Preprocess
+
+KEY = "atrous"
+
+DEFAULT = Path(__file__).parent / "assets" / "default.onnx"
+"""The model that ships inside the package."""
+
+Precision = Literal["fp32", "fp16", "int8"]
+
+
+class Accuracy(BaseModel):
+    """One measured accuracy with everything needed to repeat or to distrust it.
+
+    Attributes:
+        metric: as `mIoU`.
+        value: percent.
+        protocol: which pixels were compared, as `squash-513`.
+        data: the images, as `voc:val`.
+        images: how many of them.
+        note: who measured it, on what.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    metric: str
+    value: float
+    protocol: str
+    data: str
+    images: int
+    note: str = ""
+
+
+class Metadata(BaseModel):
+    """What an artefact knows of itself.
+
+    Attributes:
+        format: version of this schema.
+        name: what the model is called.
+        variant: row of `zoo.VARIANTS` it was built from, empty for other architectures.
+        output_stride: input pixels per feature pixel where the backbone ends.
+        labels: what the class ids mean.
+        preprocess: how an image becomes the input.
+        precision: how the weights are stored; arithmetic on CPU stays fp32 for `fp16`.
+        weights_sha256: hash of the weight file it came from.
+        accuracies: every accuracy measured on it.
+        licence: of the weights.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    name: str
+    variant: str = ""
+    output_stride: int | None = None
+    labels: LabelSet
+    preprocess: Preprocess
+    precision: Precision = "fp32"
+    weights_sha256: str = ""
+    accuracies: tuple[Accuracy, ...] = ()
+    licence: str = ""
+
+
+def locate(model: str | Path) -> Path | None:
+    """Find the file that `model` names.
+
+    Args:
+        model: a file, a folder holding `mod.onnx`, or a path without its `.onnx`, such as the
+            seed's `deploy_weights/NAME/mod`.
+
+    Returns:
+        The file, or `None` if none of the three is there.
+    """
+    path = Path(model)
+    candidates = (path, path / "mod.onnx", Path(f"{path}.onnx"))
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+def load(path: Path) -> onnx.ModelProto:
+    """Read an ONNX file, weights in a file beside it included.
+
+    Raises:
+        ArtifactError: the file is missing, damaged, or no ONNX model.
+    """
+    try:
+        model = onnx.load(path)
+        onnx.checker.check_model(model)
+    except FileNotFoundError:
+        raise ArtifactError(f"{path}: no such file") from None
+    except Exception as error:  # protobuf, onnx and the file system each raise their own
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ArtifactError(f"{path}: not a valid ONNX model: {first}") from None
+    return model
+
+
+def metadata_of(model: onnx.ModelProto, path: Path) -> Metadata | None:
+    """The artefact's metadata, or `None` for somebody else's model.
+
+    Args:
+        model: as `load` returns it.
+        path: named in errors.
+
+    Raises:
+        ArtifactError: the metadata is damaged or of another version.
+    """
+    text = next((entry.value for entry in model.metadata_props if entry.key == KEY), None)
+    if text is None:
+        return None
+    try:
+        return Metadata.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ArtifactError(
+            f"{path}: its atrous metadata does not fit format 1: {where}: {first['msg']}; "
+            "export or compile the model again"
+        ) from None
+
+
+def save(model: onnx.ModelProto, metadata: Metadata, path: Path) -> None:
+    """Write an artefact, whole or not at all.
+
+    Args:
+        model: changed in place: `metadata` takes the place of what it carried.
+        metadata: see `Metadata`.
+        path: the `.onnx` file to make.
+    """
+    kept = [entry for entry in model.metadata_props if entry.key != KEY]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    text = metadata.model_dump_json()
+    model.metadata_props.append(onnx.StringStringEntryProto(key=KEY, value=text))
+    content = model.SerializeToString(deterministic=True)
+    write_atomic(path, lambda file: file.write(content))
+
+
+def identity(model: onnx.ModelProto) -> str:
+    """SHA-256 (hex) of the graph, its weights and operator versions; metadata does not count."""
+    digest = hashlib.sha256()
+    for opset in sorted(model.opset_import, key=lambda entry: entry.domain):
+        digest.update(f"{opset.domain}:{opset.version};".encode())
+    for function in model.functions:
+        digest.update(function.SerializeToString(deterministic=True))
+    digest.update(model.graph.SerializeToString(deterministic=True))
+    return digest.hexdigest()

@@ -1,0 +1,58 @@
+"""The command line: one file per verb, and one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+from atrous.cli.doctor import doctor
+from atrous.cli.export import export
+from atrous.cli.models import models
+from atrous.cli.predict import predict
+from atrous.errors import AtrousError, ConfigError
+
+app = typer.Typer(
+    name="atrous",
+    help="DeepLab segmentation, from trained weights to the fastest deployable model.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for verb in (predict, models, export, doctor):
+    app.command()(verb)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        print(f"atrous {version('atrous')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """DeepLab segmentation, from trained weights to the fastest deployable model."""
+
+
+def main() -> None:
+    """Run the command line: exit code 0 done, 1 the work failed, 2 the command was wrong."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    logging.addLevelName(logging.WARNING, "note")
+    try:
+        app()
+    except AtrousError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
+    except KeyboardInterrupt:
+        print("interrupted; what was finished is kept", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,158 @@
+"""`atrous predict`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from atrous.cli import options
+
+if TYPE_CHECKING:
+    from atrous.labels import LabelSet
+    from atrous.runtime.folder import Result
+
+
+def predict(
+    src: Annotated[
+        list[str], typer.Argument(help="Image files, folders (searched recursively), globs.")
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder for masks/ and overlays/.")
+    ],
+    model: options.ModelOption = None,
+    overlays: Annotated[bool, typer.Option(help="Draw overlays to look at.")] = True,
+    opacity: Annotated[float, typer.Option(help="Of the overlays.", min=0, max=1)] = 0.5,
+    force: Annotated[bool, typer.Option("--force", help="Make existing results again.")] = False,
+    engine: options.EngineOption = "auto",
+    device: options.DeviceOption = "cpu",
+    threads: options.ThreadsOption = 0,
+    labels: options.LabelsOption = None,
+    vdsp_params: options.VdspOption = None,
+    size: options.SizeOption = None,
+    max_pixels: Annotated[int, typer.Option(help="Refuse larger images.", min=1)] = 2**28,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Segment images: palette PNG masks whose values are class ids, and overlays to look at.
+
+    Example: atrous predict photographs/ -o out
+
+    Files that cannot be read are reported and the rest goes on; then the exit code is 1. Results
+    that exist are kept unless --force is given. With --json, one line per image.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    from atrous import vdsp
+    from atrous.engines.base import Options
+    from atrous.runtime.folder import segment
+    from atrous.runtime.predictor import Predictor
+    from atrous.runtime.sources import find
+
+    sources = find(src, exclude=output)
+    wanted = options.parse_size(size)
+    predictor = Predictor.open(
+        model,
+        engine=engine,
+        options=Options(device, threads),
+        preprocess=vdsp.read(vdsp_params, wanted) if vdsp_params else None,
+        labels=options.parse_labels(labels),
+        size=wanted,
+    )
+    console = Console(stderr=True)
+    columns = (TextColumn("segmenting"), BarColumn(), MofNCompleteColumn(), Remaining())
+    summary = _Summary(predictor.labels)
+    with predictor, Progress(*columns, console=console) as progress:
+        task = progress.add_task("segmenting", total=len(sources))
+        for result in segment(
+            predictor,
+            sources,
+            output,
+            overlays=overlays,
+            opacity=opacity,
+            force=force,
+            max_pixels=max_pixels,
+        ):
+            progress.advance(task)
+            summary.add(result)
+            if result.error:
+                console.print(f"failed: {result.error}", markup=False, soft_wrap=True)
+            if as_json:
+                print(json.dumps(_record(result, predictor.labels)), flush=True)
+    if not as_json:
+        summary.print(output, overlays)
+    if summary.counts["failed"]:
+        sys.exit(1)
+
+
+class _Summary:
+    """Adds up what was found, in memory that does not grow with the number of images."""
+
+    listed = 12
+
+    def __init__(self, labels: LabelSet) -> None:
+        self.labels = labels
+        self.counts = {"written": 0, "kept": 0, "failed": 0}
+        self.images = [0] * 256
+        self.share = [0.0] * 256
+        self.first: list[Result] = []
+
+    def add(self, result: Result) -> None:
+        self.counts[result.status] += 1
+        for class_id, share in (result.shares or {}).items():
+            self.images[class_id] += 1
+            self.share[class_id] += share
+        if result.shares and len(self.first) <= self.listed:
+            self.first.append(result)
+
+    def print(self, output: Path, overlays: bool) -> None:
+        from rich.console import Console
+        from rich.table import Table
+
+        from atrous.image import class_name
+
+        console = Console()
+        written = self.counts["written"]
+        if 0 < written <= self.listed:
+            table = Table("image", "size", "class", "share of pixels", box=None)
+            for result in self.first:
+                assert result.size is not None
+                assert result.shares is not None
+                name, size = result.source.name, "×".join(map(str, result.size))
+                for class_id, share in result.shares.items():
+                    table.add_row(name, size, class_name(self.labels, class_id), f"{share:.1%}")
+                    name = size = ""
+            console.print(table)
+        elif written:
+            table = Table("class", "images", "share of pixels", box=None)
+            order = sorted(range(256), key=lambda class_id: -self.share[class_id])
+            for class_id in (i for i in order if self.images[i]):
+                share = self.share[class_id] / written
+                name = class_name(self.labels, class_id)
+                table.add_row(name, str(self.images[class_id]), f"{share:.1%}")
+            console.print(table)
+        counts = ", ".join(f"{count} {status}" for status, count in self.counts.items() if count)
+        folders = f"{output}/masks" + (f" and {output}/overlays" if overlays else "")
+        console.print(f"{counts}; see {folders}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _record(result: Result, labels: LabelSet) -> dict[str, object]:
+    from atrous.image import class_name
+
+    return {
+        "source": str(result.source),
+        "status": result.status,
+        "mask": str(result.mask) if result.mask else None,
+        "overlay": str(result.overlay) if result.overlay else None,
+        "width": result.size[0] if result.size else None,
+        "height": result.size[1] if result.size else None,
+        "classes": [
+            {"id": class_id, "name": class_name(labels, class_id), "share": share}
+            for class_id, share in (result.shares or {}).items()
+        ],
+        "error": result.error or None,
+    }

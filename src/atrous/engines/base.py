@@ -1,0 +1,104 @@
+"""The one contract every inference backend meets.
+
+An engine turns a batch of preprocessed images into logits. It knows nothing of labels or colours
+and does not enlarge the logits: an engine may stop before the network's last resize, and says by
+which rule the logit grid lies on the input, so that `atrous.upsample` goes straight to any size.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atrous.artifact import Metadata
+from atrous.errors import InputError
+from atrous.geometry import CoordinateRule
+
+Device = Literal["cpu", "cuda", "tensorrt"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How an engine uses the machine.
+
+    Attributes:
+        device: `cpu`, `cuda`, or `tensorrt` (ONNX Runtime only).
+        threads: CPU threads of one engine, 0 for one per core.
+    """
+
+    device: Device = "cpu"
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        if self.threads < 0:
+            raise InputError(f"threads: expected 0 (one per core) or more, got {self.threads}")
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """Name, shape and dtype of a model input or output. `None` is a free dimension."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+    def check(self, array: NDArray[Any]) -> None:
+        """Raise `InputError` unless `array` fits."""
+        fits = len(self.shape) == array.ndim and all(
+            want in (None, got) for want, got in zip(self.shape, array.shape, strict=True)
+        )
+        if not fits or array.dtype != self.dtype:
+            raise InputError(
+                f"{self.name}: expected {self.dtype} {self.shape}, got {array.dtype} {array.shape}"
+            )
+
+
+class Engine(ABC):
+    """A loaded model on a device. Use it as a context manager, or call `close`.
+
+    Attributes:
+        name: of the backend, as `onnxruntime`.
+        input: the network input, `(N, 3, H, W)` float32.
+        output: the logits, `(N, C, h, w)` float32.
+        coordinates: how the logit grid `h × w` lies on the input `H × W`.
+        metadata: what the artefact says of itself, `None` for somebody else's model.
+    """
+
+    name: str
+    input: TensorSpec
+    output: TensorSpec
+    coordinates: CoordinateRule = "half_pixel"
+    metadata: Metadata | None = None
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return class scores for a batch.
+
+        Args:
+            batch: `(N, 3, H, W)` float32, normalised as the artefact's preprocessing says.
+
+        Returns:
+            `(N, C, h, w)` logits, `h × w` at most `H × W`. The next call may reuse the memory:
+            copy what you keep.
+
+        Raises:
+            InputError: `batch` does not fit `self.input`.
+            EngineError: the backend failed.
+        """
+        self.input.check(batch)
+        return self._run(batch)
+
+    def close(self) -> None:
+        """Free the device memory. Safe to call twice."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    @abstractmethod
+    def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]: ...

@@ -1,0 +1,75 @@
+"""Try every engine on every device, and say what happened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+
+from atrous import artifact, engines
+from atrous.engines.base import Device, Options
+from atrous.errors import AtrousError
+
+_DEVICES: dict[str, tuple[Device, ...]] = {
+    "onnxruntime": ("cpu", "cuda", "tensorrt"),
+    "torch": ("cpu", "cuda"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Whether one engine works on one device.
+
+    Attributes:
+        engine: name of the engine.
+        device: name of the device.
+        version: of the library behind it, empty if it is not installed.
+        works: whether it ran.
+        reason: why it did not.
+    """
+
+    engine: str
+    device: str
+    version: str
+    works: bool
+    reason: str
+
+
+def check_engines() -> list[Check]:
+    """Run a network once on every engine and device, or say why it cannot be done."""
+    checks = []
+    for engine, devices in _DEVICES.items():
+        for device in devices:
+            reason = engines.missing(engine) or _try(engine, device)
+            checks.append(Check(engine, device, _version(engine), not reason, reason))
+    return checks
+
+
+def _try(engine: str, device: Device) -> str:
+    """Run something on the engine; return why it failed, empty if it did not."""
+    try:
+        if engine == "torch":
+            import torch
+
+            if device == "cuda" and not torch.cuda.is_available():
+                return "this PyTorch sees no CUDA device"
+            torch.nn.Conv2d(3, 1, 3).to(device)(torch.zeros(1, 3, 8, 8, device=device))
+        else:
+            with engines.open_engine(artifact.DEFAULT, options=Options(device)) as opened:
+                size = [dim or 1 for dim in opened.input.shape]
+                opened.run(np.zeros(size, np.float32))
+    except AtrousError as error:
+        return str(error)
+    except (ImportError, OSError, RuntimeError) as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def _version(module: str) -> str:
+    for package in (module, f"{module}-gpu"):
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            continue
+    return ""

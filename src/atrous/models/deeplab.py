@@ -1,0 +1,193 @@
+"""DeepLabV3 (arXiv:1706.05587) and DeepLabV3+ (arXiv:1802.02611), and their one builder.
+
+Names and numbers equal the reference's (VainF/DeepLabV3Plus-Pytorch at 4e1087d), whose
+checkpoints load as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from atrous import zoo
+from atrous.errors import ConfigError
+from atrous.models.aspp import ASPP, ATROUS_RATES, conv1x1, conv3x3
+from atrous.models.mobilenet import MobileNetV2
+from atrous.models.resnet import ResNet
+
+LOW_LEVEL_CHANNELS = 48
+
+
+class DeepLabV3Head(nn.Module):
+    """ASPP, one 3x3 convolution and the class scores. The low-level features are not used."""
+
+    def __init__(
+        self, channels: int, num_classes: int, rates: Sequence[int], *, separable: bool
+    ) -> None:
+        super().__init__()
+        self.classifier = nn.Sequential(
+            ASPP(channels, rates, separable=separable),
+            *conv3x3(256, 256, separable=separable),
+            nn.Conv2d(256, num_classes, 1),
+        )
+
+    def forward(self, low: Tensor, high: Tensor) -> Tensor:
+        """Map the high-level features `(N, C, h, w)` to logits `(N, num_classes, h, w)`."""
+        logits: Tensor = self.classifier(high)
+        return logits
+
+
+class DeepLabV3PlusHead(nn.Module):
+    """ASPP, enlarged to the low-level features and refined with them."""
+
+    def __init__(
+        self,
+        low_channels: int,
+        channels: int,
+        num_classes: int,
+        rates: Sequence[int],
+        *,
+        separable: bool,
+    ) -> None:
+        super().__init__()
+        self.project = nn.Sequential(*conv1x1(low_channels, LOW_LEVEL_CHANNELS))
+        self.aspp = ASPP(channels, rates, separable=separable)
+        self.classifier = nn.Sequential(
+            *conv3x3(LOW_LEVEL_CHANNELS + 256, 256, separable=separable),
+            nn.Conv2d(256, num_classes, 1),
+        )
+
+    def forward(self, low: Tensor, high: Tensor) -> Tensor:
+        """Map the features `(N, L, H, W)` and `(N, C, h, w)` to logits `(N, num_classes, H, W)`."""
+        fine = self.project(low)
+        coarse = _enlarge(self.aspp(high), fine)
+        logits: Tensor = self.classifier(torch.cat([fine, coarse], dim=1))
+        return logits
+
+
+class DeepLab(nn.Module):
+    """A backbone and a head.
+
+    `build` makes one with random weights, for training; `atrous.models.load` one that is ready
+    to use.
+
+    Attributes:
+        variant: the row of `atrous.zoo.VARIANTS` it was built from.
+        num_classes: number of classes.
+        output_stride: pixels of the input per pixel of the high-level features.
+        separable: whether the head's 3x3 convolutions are atrous separable ones.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        classifier: nn.Module,
+        *,
+        variant: zoo.Variant,
+        num_classes: int,
+        output_stride: int,
+        separable: bool,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.classifier = classifier
+        self.variant = variant
+        self.num_classes = num_classes
+        self.output_stride = output_stride
+        self.separable = separable
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the class scores at the size of the input.
+
+        Args:
+            x: `(N, 3, H, W)` float RGB, normalised as the weights want it; any H and W.
+
+        Returns:
+            `(N, num_classes, H, W)` logits.
+        """
+        return _enlarge(self.logits_grid(x), x)
+
+    def logits_grid(self, x: Tensor) -> Tensor:
+        """Return the class scores before the last enlargement, which a runtime can do cheaper.
+
+        Args:
+            x: as for `forward`.
+
+        Returns:
+            `(N, num_classes, h, w)` logits, at the output stride for DeepLabV3 and at stride 4 for
+            DeepLabV3+, to be enlarged bilinearly with half-pixel centres.
+        """
+        logits: Tensor = self.classifier(*self.backbone(x))
+        return logits
+
+
+def build(
+    variant: str | zoo.Variant,
+    num_classes: int = 21,
+    output_stride: int = 16,
+    *,
+    separable: bool = False,
+) -> DeepLab:
+    """Build a network with random weights, in training mode.
+
+    Args:
+        variant: a row of `atrous.zoo.VARIANTS` or its name.
+        num_classes: number of classes, background included.
+        output_stride: 8 or 16; does not change the names or shapes of the weights.
+        separable: use atrous separable convolutions in the head.
+
+    Raises:
+        ConfigError: the variant, its backbone or the output stride is unknown.
+    """
+    row = zoo.variant(variant) if isinstance(variant, str) else variant
+    backbone = zoo.backbone(row.backbone)
+    if output_stride not in backbone.output_strides:
+        raise ConfigError(
+            f"{row.name}: output_stride must be one of {backbone.output_strides}, "
+            f"found {output_stride}"
+        )
+    if num_classes < 1:
+        raise ConfigError(f"{row.name}: num_classes must be at least 1, found {num_classes}")
+    rates = ATROUS_RATES[output_stride]
+    head: nn.Module
+    if row.head == "deeplabv3":
+        head = DeepLabV3Head(backbone.high_channels, num_classes, rates, separable=separable)
+    else:
+        head = DeepLabV3PlusHead(
+            backbone.low_channels, backbone.high_channels, num_classes, rates, separable=separable
+        )
+    features = _BACKBONES[backbone.name](output_stride=output_stride)
+    _initialise(features, "fan_out")
+    _initialise(head, "fan_in")
+    return DeepLab(
+        features,
+        head,
+        variant=row,
+        num_classes=num_classes,
+        output_stride=output_stride,
+        separable=separable,
+    )
+
+
+_BACKBONES: dict[str, Callable[..., nn.Module]] = {
+    "mobilenet": MobileNetV2,
+    "resnet50": partial(ResNet, (3, 4, 6, 3)),
+    "resnet101": partial(ResNet, (3, 4, 23, 3)),
+}
+
+
+def _initialise(module: nn.Module, mode: Literal["fan_in", "fan_out"]) -> None:
+    # arXiv:1502.01852; batch norms start as identities by torch's own default.
+    # A tensor without memory has no values to set, and torch takes two seconds over not doing it.
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d) and not part.weight.is_meta:
+            nn.init.kaiming_normal_(part.weight, mode=mode, nonlinearity="relu")
+
+
+def _enlarge(x: Tensor, like: Tensor) -> Tensor:
+    return functional.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)

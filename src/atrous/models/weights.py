@@ -1,0 +1,399 @@
+"""Read files of weights, say which network they belong to, and fill it.
+
+No pickle is ever executed: `.pth` files are read by torch's restricted unpickler, which knows
+tensors and plain containers, and everything else they hold is refused or left out.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from atrous import zoo
+from atrous.download import Progress, cache_dir, download
+from atrous.errors import ArtifactError, ConfigError
+from atrous.models.deeplab import DeepLab, build
+from atrous.models.mobilenet import LOW_LEVEL_BLOCKS
+
+TORCH_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".tar")
+WRAPPERS = ("model_state", "state_dict", "model")
+LISTED = 10
+
+
+class _LeftOut:
+    """Takes the place of numpy values, such as the reference's `best_score`, and does nothing."""
+
+    def __init__(self, *values: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+_LEFT_OUT: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+    (_LeftOut, name)
+    for name in (
+        "_codecs.encode",
+        "numpy.dtype",
+        "numpy.ndarray",
+        *(
+            f"numpy.{core}.multiarray.{function}"
+            for core in ("core", "_core")
+            for function in ("scalar", "_reconstruct")
+        ),
+    )
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which network a state dict belongs to.
+
+    Attributes:
+        variant: a row of `atrous.zoo.VARIANTS`.
+        num_classes: number of classes.
+        separable: whether the head's 3x3 convolutions are atrous separable ones.
+    """
+
+    variant: str
+    num_classes: int
+    separable: bool
+
+
+def read_state(path: str | Path) -> dict[str, Tensor]:
+    """Read the tensors of a checkpoint, on the CPU, without executing a pickle.
+
+    Args:
+        path: a `.safetensors` file, or a `.pth` (`.pt`, `.ckpt`, `.bin`, `.tar`) file of a state
+            dict, bare or under `model_state`, `state_dict` or `model`. Other entries beside those,
+            such as the optimizer's, are left out. A `module.` before every name is taken off.
+
+    Raises:
+        ArtifactError: the file is missing, cut short, of another kind, would run code when
+            unpickled, or holds something else than tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ArtifactError(f"{path}: no such file; expected a .safetensors or .pth checkpoint")
+    if path.suffix == ".safetensors":
+        try:
+            state = load_file(path)
+        except SafetensorError as error:
+            raise ArtifactError(
+                f"{path}: expected a safetensors file, found {_look(path)} ({error}); get it again"
+            ) from None
+    elif path.suffix in TORCH_SUFFIXES:
+        state = _tensors(path, _unpickle(path))
+    else:
+        raise ArtifactError(
+            f"{path}: expected a file ending in .safetensors or {', '.join(TORCH_SUFFIXES)}, "
+            f"found {path.suffix or 'no ending'}; rename it if it is a checkpoint"
+        )
+    while state and all(name.startswith("module.") for name in state):
+        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    if not state:
+        raise ArtifactError(f"{path}: expected tensors, found none")
+    return state
+
+
+def _unpickle(path: Path) -> object:
+    try:
+        with torch.serialization.safe_globals(_LEFT_OUT):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        wanted = re.search(r"GLOBAL (\S+)", str(error))
+        if wanted is None:
+            raise _no_checkpoint(path) from None
+        raise ArtifactError(
+            f"{path}: expected tensors alone, found a pickle that asks for {wanted[1]}; it was "
+            "refused and nothing of it was run. If you trust its origin, save the state dict alone "
+            "there: torch.save(model.state_dict(), path)"
+        ) from None
+    except Exception:
+        # Damaged files fail in the unpickler in any way: EOFError, RuntimeError, KeyError, …
+        raise _no_checkpoint(path) from None
+
+
+def _no_checkpoint(path: Path) -> ArtifactError:
+    return ArtifactError(
+        f"{path}: expected a PyTorch checkpoint, found {_look(path)}; get it again"
+    )
+
+
+def _look(path: Path) -> str:
+    """Return in words what the first bytes of a file that could not be read look like."""
+    with path.open("rb") as file:
+        start = file.read(512).lstrip()
+    size = path.stat().st_size
+    if not size:
+        return "an empty file"
+    if start[:1] == b"<":
+        return "a web page (of the download, saved instead of the file?)"
+    if start.startswith(b"PK"):
+        return f"a zip archive of {size} bytes that is damaged, cut short or of another kind"
+    return f"{size} bytes that are damaged, cut short or of another kind"
+
+
+def _tensors(path: Path, content: object) -> dict[str, Tensor]:
+    if isinstance(content, Mapping):
+        wrapped = (content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping))
+        content = next(wrapped, content)
+    if not isinstance(content, Mapping):
+        raise ArtifactError(f"{path}: expected a state dict, found {type(content).__name__}")
+    other = [f"{k!r} ({type(v).__name__})" for k, v in content.items() if not _is_entry(k, v)]
+    if other:
+        raise ArtifactError(
+            f"{path}: expected names and tensors alone, found also {_list(other)}; save the state "
+            f"dict alone or under {WRAPPERS[0]!r}"
+        )
+    return dict(content)
+
+
+def _is_entry(name: object, value: object) -> bool:
+    # Sparse, quantised and memoryless ("meta") tensors are none of ours.
+    return (
+        isinstance(name, str)
+        and isinstance(value, Tensor)
+        and (value.layout, value.device.type) == (torch.strided, "cpu")
+        and not value.is_quantized
+    )
+
+
+def _list(items: list[str]) -> str:
+    more = f" and {len(items) - LISTED} more" if len(items) > LISTED else ""
+    return ", ".join(items[:LISTED]) + more
+
+
+# The first prefix that occurs decides.
+_BACKBONE_MARKS = {
+    "backbone.high_level_features.": "mobilenet",
+    "backbone.layer3.6.": "resnet101",
+    "backbone.layer3.": "resnet50",
+}
+# Prefix, head, and the last convolution, which tells the number of classes.
+_HEAD_MARKS = (
+    ("classifier.aspp.", "deeplabv3plus", "classifier.classifier.3.weight"),
+    ("classifier.classifier.0.convs.", "deeplabv3", "classifier.classifier.4.weight"),
+)
+
+
+def identify(state: Mapping[str, Tensor]) -> Identity:
+    """Say which network a state dict belongs to, by its names and shapes alone.
+
+    The output stride leaves no trace in the weights: it is a parameter of `load`.
+
+    Raises:
+        ArtifactError: it belongs to none that is known.
+    """
+
+    def occurs(prefix: str) -> bool:
+        return any(name.startswith(prefix) for name in state)
+
+    backbone = next((b for prefix, b in _BACKBONE_MARKS.items() if occurs(prefix)), None)
+    mark = next((mark for mark in _HEAD_MARKS if occurs(mark[0])), None)
+    last = state.get(mark[2]) if mark else None
+    if backbone is None or mark is None or last is None or last.ndim != 4:
+        raise ArtifactError(
+            f"expected the weights of {', '.join(zoo.VARIANTS)}: names with "
+            f"{', '.join(_BACKBONE_MARKS)} and "
+            f"{', '.join(f'{prefix} with {last}' for prefix, _, last in _HEAD_MARKS)}; "
+            f"found {_list(list(state))}"
+        )
+    found = next(
+        row.name for row in zoo.VARIANTS.values() if (row.head, row.backbone) == (mark[1], backbone)
+    )
+    separable = any(name.startswith("classifier.") and ".body." in name for name in state)
+    return Identity(found, last.shape[0], separable)
+
+
+def fill(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Set every parameter and buffer of `module`, or none.
+
+    Floating types are converted to the module's. Only batch norm's `num_batches_tracked`, which
+    inference does not use, may be missing and is then zero.
+
+    Raises:
+        ArtifactError: lists missing, unexpected and misshaped tensors, and those not finite.
+    """
+    expected = module.state_dict()
+    optional = {name for name in expected if name.endswith(".num_batches_tracked")}
+    complete, misfits, infinite = {}, [], []
+    for name, want in expected.items():
+        got = state.get(name, torch.zeros(()) if name in optional else None)
+        if got is None:
+            continue
+        if got.shape != want.shape or (want.is_floating_point() and not got.is_floating_point()):
+            misfits.append(f"{name} (expected {_describe(want)}, found {_describe(got)})")
+        complete[name] = got.to(want.dtype).contiguous()
+        if not complete[name].isfinite().all():
+            infinite.append(name)
+    complaints = {
+        "missing": [name for name in expected if name not in complete],
+        "unexpected": [name for name in state if name not in expected],
+        "of another shape or type": misfits,
+        "holding NaN or infinity": infinite,
+    }
+    if any(complaints.values()):
+        parts = [
+            f"{len(names)} {what}: {_list(names)}" for what, names in complaints.items() if names
+        ]
+        raise ArtifactError(f"the weights do not fit. Tensors {'; '.join(parts)}")
+    module.load_state_dict(complete, assign=any(want.is_meta for want in expected.values()))
+
+
+def _describe(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+
+
+def load(
+    source: str | Path, output_stride: int | None = None, progress: Progress | None = None
+) -> DeepLab:
+    """Return the network of a checkpoint, filled and in evaluation mode.
+
+    It is built without memory behind its tensors, so one that was not filled could not run.
+
+    Args:
+        source: a file as `read_state` takes it, or a name of `atrous.zoo.WEIGHTS`.
+        output_stride: 8 or 16. By default what the file's metadata records (`save_safetensors`
+            writes it), or what its name ends in (`…_os8.pth`, as the reference names its own), or
+            else 16.
+        progress: called with bytes done and in all while a file is downloaded.
+
+    Raises:
+        ArtifactError: as `read_state`, `identify` and `fill` say, or the download failed.
+        ConfigError: the output stride is not one the network can be dilated to.
+    """
+    path = locate(source, progress)
+    state = read_state(path)
+    try:
+        identity = identify(state)
+        with torch.device("meta"):
+            model = build(
+                identity.variant,
+                identity.num_classes,
+                output_stride or _recorded_output_stride(path),
+                separable=identity.separable,
+            )
+        fill(model, state)
+    except ArtifactError as error:
+        raise ArtifactError(f"{path}: {error}") from None
+    return model.eval()
+
+
+def _recorded_output_stride(path: Path) -> int:
+    recorded = None
+    if path.suffix == ".safetensors":
+        with safe_open(path, "pt") as file:
+            recorded = (file.metadata() or {}).get("output_stride")
+    if recorded is None:
+        named = re.search(r"_os(\d+)$", path.stem)
+        recorded = named[1] if named else "16"
+    if not recorded.isdecimal():
+        raise ArtifactError(f"output_stride in its metadata must be a number, found {recorded!r}")
+    return int(recorded)
+
+
+def locate(source: str | Path, progress: Progress | None = None) -> Path:
+    """Return the file of weights that `source` names, downloading it if need be.
+
+    Args:
+        source: a path, or else a name of `atrous.zoo.WEIGHTS`, kept in `cache_dir() / "weights"`.
+        progress: called with bytes done and in all while a file is downloaded.
+
+    Raises:
+        ArtifactError: there is no such file, it must be fetched by hand, or the download failed.
+    """
+    path = Path(source)
+    if path.exists():
+        return path
+    if str(source) not in zoo.WEIGHTS:
+        raise ArtifactError(
+            f"{source}: no such file, and no weights of that name; known: {', '.join(zoo.WEIGHTS)}"
+        )
+    row = zoo.weights(str(source))
+    cached = cache_dir() / "weights" / row.file_name
+    if row.url is not None:
+        return download(row.url, cached, checksum=f"sha256:{row.sha256}", progress=progress)
+    if not cached.exists():
+        raise ArtifactError(f"{row.name}: expected {cached}, found nothing. {row.note} {row.page}")
+    return cached
+
+
+def load_backbone(
+    model: DeepLab, source: str | Path | None = None, progress: Progress | None = None
+) -> None:
+    """Fill the backbone of `model` with torchvision's ImageNet weights, for training.
+
+    Args:
+        model: as `build` made it. Its head is left as it is.
+        source: a file in torchvision's names, or a name of `atrous.zoo.WEIGHTS`; by default the row
+            that belongs to the backbone. The classifier in it is dropped, all else must fit.
+        progress: called with bytes done and in all while a file is downloaded.
+
+    Raises:
+        ArtifactError: the weights cannot be had, or do not fit.
+        ConfigError: the named weights are of another network.
+    """
+    network = zoo.backbone(model.variant.backbone)
+    source = source or network.pretrained
+    row = zoo.WEIGHTS.get(str(source))
+    if row is not None and row.network != network.name:
+        raise ConfigError(f"{row.name} fits {row.network}, but {model.variant.name} was given")
+    path = locate(source, progress)
+    try:
+        fill(model.backbone, _from_torchvision(read_state(path)))
+    except ArtifactError as error:
+        raise ArtifactError(f"{path}: {error}") from None
+
+
+def _from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the backbone in our names: the classifier off, MobileNet's list cut in two."""
+    renamed = {}
+    for name, tensor in state.items():
+        block = re.match(r"features\.(\d+)\.", name)
+        if block:
+            level = "low" if int(block[1]) < LOW_LEVEL_BLOCKS else "high"
+            renamed[f"{level}_level_{name}"] = tensor
+        else:
+            renamed[name] = tensor
+    # The 1x1 to 1280 channels belongs to MobileNet's classifier.
+    dropped = ("fc.", "classifier.", "high_level_features.18.")
+    return {name: tensor for name, tensor in renamed.items() if not name.startswith(dropped)}
+
+
+def save_safetensors(
+    model: DeepLab, path: str | Path, metadata: Mapping[str, str] | None = None
+) -> Path:
+    """Write the weights of `model` so that `load` needs nothing else; all at once or not at all.
+
+    Args:
+        model: any network that `build` or `load` made.
+        path: where to; replaced if it exists.
+        metadata: further text entries beside `variant`, `num_classes`, `output_stride` and
+            `separable`.
+    """
+    path = Path(path)
+    known = {
+        "variant": model.variant.name,
+        "num_classes": str(model.num_classes),
+        "output_stride": str(model.output_stride),
+        "separable": str(model.separable).lower(),
+    }
+    state = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
+    }
+    with TemporaryDirectory(prefix=".saving-", dir=path.parent) as folder:
+        written = Path(folder) / path.name
+        save_file(state, written, {**(metadata or {}), **known})
+        written.replace(path)
+    return path

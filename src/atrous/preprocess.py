@@ -1,0 +1,275 @@
+"""From an image to the tensor a network was trained on: the only implementation in the package.
+
+A `Preprocess` travels inside the artefact, so training, calibration, evaluation, serving and the
+benchmark all see the same pixels. Applying it also yields the `Placement` of the image in the
+network input, which is all that is needed to carry a result back to the original pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from atrous.errors import ConfigError, InputError
+from atrous.geometry import Axis
+
+Fit = Literal["squash", "crop", "letterbox", "pad"]
+Interpolation = Literal["opencv-bilinear", "opencv-bicubic", "pillow-bilinear", "pillow-bicubic"]
+Normalisation = Literal[
+    "div255-mean-std",  # (x / 255 - mean) / std
+    "mean-std",  # (x - mean) / std
+    "div255",  # x / 255
+    "div127.5-minus-one",  # x / 127.5 - 1
+    "none",  # x
+]
+Triple = tuple[float, float, float]
+Pixels = Annotated[int, Field(ge=1, le=65535)]
+
+IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
+IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
+
+_OPENCV = {"opencv-bilinear": cv2.INTER_LINEAR, "opencv-bicubic": cv2.INTER_CUBIC}
+_PILLOW = {
+    "pillow-bilinear": Image.Resampling.BILINEAR,
+    "pillow-bicubic": Image.Resampling.BICUBIC,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where an image came to lie in the network input.
+
+    Attributes:
+        rows: for every row of the image the row of the network input that shows it.
+        columns: the same for the columns.
+        seen: rows and columns of the image, `(top, bottom, left, right)`, that the network input
+            shows; pixels outside were cropped away and have no result.
+    """
+
+    rows: Axis
+    columns: Axis
+    seen: tuple[int, int, int, int]
+
+
+class Preprocess(BaseModel):
+    """How an image becomes the network input.
+
+    Attributes:
+        size: height and width of the network input, pixels.
+        fit: `squash` resizes to `size` whatever the aspect ratio; `crop` resizes the short side to
+            `resize` (by default the short side of `size`) and cuts the centre out; `letterbox`
+            resizes to fit inside and pads both sides; `pad` shrinks only if the image is larger
+            than `size`, and pads at the bottom and at the right.
+        interpolation: library and kind of the resize. Pillow's kinds smooth when they shrink,
+            OpenCV's do not; they are not interchangeable.
+        colour: channel order of the tensor.
+        normalisation: the formula applied to the 0–255 values.
+        mean: per channel of the tensor, in the unit that `normalisation` implies.
+        std: like `mean`.
+        padding: per channel of the tensor, 0–255 before normalisation; `None` pads with the mean,
+            which is zero after normalisation.
+        resize: for `crop`, the length that the short side is resized to; for `crop` and
+            `letterbox`, `(height, width)` to resize to whatever the aspect ratio.
+        origin: `(top, left)` of the crop in the resized image, or of the letterboxed image in the
+            padded one; `None` centres.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: tuple[Pixels, Pixels] = (513, 513)
+    fit: Fit = "squash"
+    interpolation: Interpolation = "opencv-bilinear"
+    colour: Literal["rgb", "bgr"] = "rgb"
+    normalisation: Normalisation = "div255-mean-std"
+    mean: Triple = IMAGENET_MEAN
+    std: Triple = IMAGENET_STD
+    padding: Triple | None = None
+    resize: Pixels | tuple[Pixels, Pixels] | None = None
+    origin: tuple[int, int] | None = None
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if any(not value > 0 for value in self.std):
+            raise ValueError(f"std must be positive, found {self.std}")
+        if self.resize is not None and self.fit not in ("crop", "letterbox"):
+            raise ValueError(f"resize belongs to fit crop or letterbox, found fit {self.fit}")
+        if self.fit == "letterbox" and isinstance(self.resize, int):
+            raise ValueError("fit letterbox takes resize as (height, width), found one number")
+        if self.origin is not None and self.fit not in ("crop", "letterbox"):
+            raise ValueError(f"origin belongs to fit crop or letterbox, found fit {self.fit}")
+        if self.fit == "crop" and isinstance(self.resize, int) and self.resize < max(self.size):
+            raise ValueError(f"a crop of {self.size} does not fit into a short side {self.resize}")
+        if isinstance(self.resize, tuple):
+            inner, outer = (self.resize, self.size)[:: -1 if self.fit == "crop" else 1]
+            corner = self.origin or (0, 0)
+            if any(not 0 <= at <= o - i for at, o, i in zip(corner, outer, inner, strict=True)):
+                raise ValueError(f"{inner} at {corner} does not fit into {outer}")
+        return self
+
+    @classmethod
+    def from_dict(cls, data: object) -> Preprocess:
+        """Read what `to_dict` wrote.
+
+        Raises:
+            ConfigError: a field is unknown or its value does not fit.
+        """
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"])) or "value"
+            raise ConfigError(f"preprocess: {where}: {first['msg']}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as JSON values."""
+        return self.model_dump(mode="json")
+
+    def with_size(self, height: int, width: int) -> Preprocess:
+        """The same preprocessing for another network input size."""
+        return self.model_copy(update={"size": (height, width)})
+
+    def place(self, height: int, width: int) -> Placement:
+        """Where an image of `height` × `width` pixels lies in the network input."""
+        (inner_height, inner_width), (top, left) = self._layout(height, width)
+        rows, seen_rows = _shifted(height, inner_height, top, self.size[0])
+        columns, seen_columns = _shifted(width, inner_width, left, self.size[1])
+        return Placement(rows, columns, (*seen_rows, *seen_columns))
+
+    def __call__(
+        self, image: NDArray[np.uint8], out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Turn one image into the network input.
+
+        Args:
+            image: `(H, W, 3)` uint8, RGB.
+            out: `(3, height, width)` float32 to write into, contiguous, or `None` for a new one.
+
+        Returns:
+            `(3, height, width)` float32, channels in the order of `colour`, normalised.
+
+        Raises:
+            InputError: `image` is not of that shape or dtype, or is empty.
+        """
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            raise InputError(
+                f"image: expected uint8 (height, width, 3), got {image.dtype} {image.shape}"
+            )
+        inner, (top, left) = self._layout(*image.shape[:2])
+        resized = self._resized(image, inner)
+        height, width = self.size
+        bottom, right = top + inner[0], left + inner[1]
+        visible = resized[max(0, -top) : height - top, max(0, -left) : width - left]
+        if out is None:
+            out = np.empty((3, height, width), np.float32)
+        target = out
+        if top > 0 or left > 0 or bottom < height or right < width:
+            out[:] = self._padding
+            target = out[:, max(0, top) : bottom, max(0, left) : right]
+        for channel, table in enumerate(self._tables):
+            source = channel if self.colour == "rgb" else 2 - channel
+            # OpenCV writes into a contiguous plane; a padded one is copied in.
+            plane = cv2.LUT(np.ascontiguousarray(visible[:, :, source]), table)
+            target[channel] = plane
+        return out
+
+    @cached_property
+    def _tables(self) -> NDArray[np.float32]:
+        """`(3, 256)` float32: the normalised value of every 8-bit value, per tensor channel."""
+        return self._normalised(np.tile(np.arange(256, dtype=np.float32), (3, 1)))
+
+    @property
+    def padding_value(self) -> Triple:
+        """Value of the padded pixels, 0–255 before normalisation, per channel of the tensor."""
+        if self.padding is not None:
+            return self.padding
+        if self.normalisation == "div255-mean-std":
+            return (255 * self.mean[0], 255 * self.mean[1], 255 * self.mean[2])
+        return self.mean if self.normalisation == "mean-std" else (0.0, 0.0, 0.0)
+
+    @cached_property
+    def _padding(self) -> NDArray[np.float32]:
+        """`(3, 1, 1)` float32: the normalised padding; exactly zero where it is the mean."""
+        if self.padding is None and self.normalisation.endswith("mean-std"):
+            return np.zeros((3, 1, 1), np.float32)
+        return self._normalised(np.array(self.padding_value, np.float32)[:, None])[:, :, None]
+
+    def _normalised(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Normalise `(3, N)` values in float32, operation by operation as the frameworks do it."""
+        mean = np.array(self.mean, np.float32)[:, None]
+        std = np.array(self.std, np.float32)[:, None]
+        match self.normalisation:
+            case "div255-mean-std":
+                return (values / np.float32(255) - mean) / std
+            case "mean-std":
+                return (values - mean) / std
+            case "div255":
+                return values / np.float32(255)
+            case "div127.5-minus-one":
+                return values / np.float32(127.5) - np.float32(1)
+            case "none":
+                return values
+
+    def _layout(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Size the image is resized to, and the place of its corner in the network input."""
+        tall, wide = self.size
+        match self.fit:
+            case "squash":
+                return (tall, wide), (0, 0)
+            case "crop":
+                if isinstance(self.resize, tuple):
+                    inner = self.resize
+                else:
+                    # torchvision's rule: the long side is cut to a whole number, not rounded.
+                    short = self.resize or max(tall, wide)
+                    by = min(height, width)
+                    inner = short * height // by, short * width // by
+                top, left = self.origin or _half(inner[0] - tall, inner[1] - wide)
+                return inner, (-top, -left)
+            case "letterbox":
+                inner = (
+                    self.resize
+                    if isinstance(self.resize, tuple)
+                    else _scaled(height, width, min(tall / height, wide / width))
+                )
+                return inner, self.origin or ((tall - inner[0]) // 2, (wide - inner[1]) // 2)
+            case "pad":
+                inner = _scaled(height, width, min(1.0, tall / height, wide / width))
+                return inner, (0, 0)
+
+    def _resized(self, image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+        height, width = size
+        if image.shape[:2] == size:
+            return image
+        if self.interpolation in _OPENCV:
+            kind = _OPENCV[self.interpolation]
+            resized = cv2.resize(image, (width, height), interpolation=kind)
+        else:
+            pillow = Image.fromarray(image).resize((width, height), _PILLOW[self.interpolation])
+            resized = np.asarray(pillow)
+        return resized.astype(np.uint8, copy=False)
+
+
+def _half(rows: int, columns: int) -> tuple[int, int]:
+    return round(rows / 2), round(columns / 2)
+
+
+def _scaled(height: int, width: int, scale: float) -> tuple[int, int]:
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _shifted(image: int, inner: int, corner: int, extent: int) -> tuple[Axis, tuple[int, int]]:
+    """The axis of an image resized to `inner` and put at `corner` of the input, and what shows."""
+    # Positions run the other way than in a resize of the image: image pixel → input position.
+    back = Axis.resized(inner, image)
+    axis = Axis(image, back.scale, back.offset + corner)
+    positions = axis.scale * np.arange(image) + axis.offset
+    shown = np.flatnonzero((positions >= -0.5) & (positions <= extent - 0.5))
+    seen = (int(shown[0]), int(shown[-1]) + 1) if shown.size else (0, 0)
+    return axis, seen

@@ -1,0 +1,203 @@
+"""One image in, one class map out, at the image's own resolution."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atrous import engines, upsample
+from atrous.engines.base import Engine, Options
+from atrous.errors import ConfigError, EngineError
+from atrous.geometry import Axis
+from atrous.labels import LabelSet, generic
+from atrous.preprocess import Placement, Preprocess
+
+_log = logging.getLogger("atrous")
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the network said about one image.
+
+    The class map is made by one enlargement of the logit grid straight to the image's size.
+    Pixels that the preprocessing cropped away hold the ignore index.
+
+    Attributes:
+        grid: `(C, h, w)` float32 logits as the network made them.
+        rows: for every row of the image its position on the grid.
+        columns: the same for the columns.
+        seen: rows and columns of the image that the network saw, `(top, bottom, left, right)`.
+        ignore_index: value of the pixels it did not see.
+    """
+
+    grid: NDArray[np.float32]
+    rows: Axis
+    columns: Axis
+    seen: tuple[int, int, int, int]
+    ignore_index: int
+
+    def class_map(self) -> NDArray[np.uint8]:
+        """`(H, W)` uint8: the most likely class of every pixel of the image."""
+        result = np.full((self.rows.size, self.columns.size), self.ignore_index, np.uint8)
+        top, bottom, left, right = self.seen
+        if top < bottom and left < right:
+            rows, columns = self.rows.part(top, bottom), self.columns.part(left, right)
+            upsample.argmax(self.grid, rows, columns, out=result[top:bottom, left:right])
+        return result
+
+    def logits(self) -> NDArray[np.float32]:
+        """`(C, H, W)` float32 logits of every pixel, `nan` where the network did not see."""
+        shape = (len(self.grid), self.rows.size, self.columns.size)
+        result = np.full(shape, np.nan, np.float32)
+        top, bottom, left, right = self.seen
+        if top < bottom and left < right:
+            rows, columns = self.rows.part(top, bottom), self.columns.part(left, right)
+            result[:, top:bottom, left:right] = upsample.enlarge(self.grid, rows, columns)
+        return result
+
+    def probabilities(self) -> NDArray[np.float32]:
+        """`(C, H, W)` float32 softmax over the classes, `nan` where the network did not see."""
+        scores = self.logits()
+        scores -= scores.max(axis=0)
+        np.exp(scores, out=scores)
+        scores /= scores.sum(axis=0)
+        return scores
+
+
+class Predictor:
+    """A network with its preprocessing and its labels.
+
+    Args:
+        engine: runs the network; closed with the predictor.
+        preprocess: must make inputs that fit `engine.input`.
+        labels: must have as many classes as the network.
+
+    Raises:
+        ConfigError: the three do not fit each other.
+    """
+
+    def __init__(self, engine: Engine, preprocess: Preprocess, labels: LabelSet) -> None:
+        classes = engine.output.shape[1]
+        if classes is not None and classes != labels.num_classes:
+            raise ConfigError(
+                f"the network has {classes} classes but label set {labels.name!r} has "
+                f"{labels.num_classes}"
+            )
+        for want, got in zip(engine.input.shape[2:], preprocess.size, strict=True):
+            if want is not None and want != got:
+                raise ConfigError(
+                    f"the network takes {engine.input.shape[2:]} pixels but the preprocessing "
+                    f"makes {preprocess.size}"
+                )
+        self.engine = engine
+        self.preprocess = preprocess
+        self.labels = labels
+
+    @classmethod
+    def open(
+        cls,
+        model: str | Path | None = None,
+        *,
+        engine: str = "auto",
+        options: Options | None = None,
+        preprocess: Preprocess | None = None,
+        labels: LabelSet | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Self:
+        """Open a model by any of its names.
+
+        What the model does not say of itself comes from the arguments; what neither says is
+        assumed, and logged as a warning.
+
+        Args:
+            model: see `atrous.engines.open_engine`.
+            engine: `auto`, or the name of an engine.
+            options: device and threads.
+            preprocess: instead of the model's own.
+            labels: instead of the model's own.
+            size: height and width of the network input, for models of free size.
+
+        Raises:
+            AtrousError: the model cannot be opened, or does not fit the arguments.
+        """
+        opened = engines.open_engine(model, engine=engine, options=options)
+        try:
+            return cls(opened, *_settings(opened, model, preprocess, labels, size))
+        except BaseException:
+            opened.close()
+            raise
+
+    def __call__(self, image: NDArray[np.uint8]) -> Prediction:
+        """Segment one image.
+
+        Args:
+            image: `(H, W, 3)` uint8, RGB, any size.
+
+        Raises:
+            InputError: `image` is of another kind.
+            EngineError: the engine failed.
+        """
+        placement = self.preprocess.place(*image.shape[:2])
+        logits = self.engine.run(self.preprocess(image)[None])
+        return self._prediction(logits[0], placement)
+
+    def close(self) -> None:
+        """Close the engine."""
+        self.engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _prediction(self, grid: NDArray[Any], placement: Placement) -> Prediction:
+        if grid.ndim != 3 or grid.shape[0] != self.labels.num_classes:
+            raise EngineError(
+                f"the network made scores {grid.shape}, expected {self.labels.num_classes} classes"
+            )
+        rule = self.engine.coordinates
+        height, width = self.preprocess.size
+        rows = placement.rows.on_grid(grid.shape[1], height, rule)
+        columns = placement.columns.on_grid(grid.shape[2], width, rule)
+        return Prediction(grid, rows, columns, placement.seen, self.labels.ignore_index)
+
+
+def _settings(
+    engine: Engine,
+    model: str | Path | None,
+    preprocess: Preprocess | None,
+    labels: LabelSet | None,
+    size: tuple[int, int] | None,
+) -> tuple[Preprocess, LabelSet]:
+    """Preprocessing and labels from the arguments, the model, or a default said aloud."""
+    height, width = engine.input.shape[2:]
+    known = engine.metadata
+    if preprocess is None and known is not None:
+        preprocess = known.preprocess
+    if preprocess is None:
+        preprocess = Preprocess(size=(height or 513, width or 513))
+        _log.warning(
+            "%s does not say how its images were prepared: assuming RGB squashed to %d×%d, "
+            "ImageNet mean and std; --vdsp-params FILE says otherwise",
+            model,
+            *preprocess.size,
+        )
+    if size is not None:
+        preprocess = preprocess.with_size(*size)
+    if labels is None and known is not None:
+        labels = known.labels
+    if labels is None:
+        labels = generic(engine.output.shape[1] or 21)
+        _log.warning(
+            "%s does not name its classes: calling them class 0 to class %d; --labels NAME names "
+            "them",
+            model,
+            labels.num_classes - 1,
+        )
+    return preprocess, labels

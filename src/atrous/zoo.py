@@ -1,0 +1,293 @@
+"""The table of networks and weights: what can be built, from where, and how good it is said to be.
+
+Plain values only; nothing here needs torch. `atrous.models` builds and fills what is listed.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from atrous.errors import ConfigError
+from atrous.labels import VOC
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """A feature extractor.
+
+    Attributes:
+        name: as in the name of a variant.
+        low_channels: channels of the features at stride 4.
+        high_channels: channels of the features at the output stride.
+        output_strides: the strides it can be dilated to.
+        pretrained: the row of `WEIGHTS` with its ImageNet weights.
+        paper: arXiv number.
+    """
+
+    name: str
+    low_channels: int
+    high_channels: int
+    output_strides: tuple[int, ...]
+    pretrained: str
+    paper: str
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A segmentation network: a head over a backbone.
+
+    Attributes:
+        name: as the reference (VainF/DeepLabV3Plus-Pytorch) calls it.
+        head: which head.
+        backbone: a row of `BACKBONES`.
+        params_m: parameters with 21 classes, in millions.
+        gmacs: multiply-accumulates of all convolutions for one 3x513x513 image at output stride 16
+            and 21 classes, in 10⁹: torch's flop counter divided by 2.
+        paper: arXiv number of the head.
+    """
+
+    name: str
+    head: Literal["deeplabv3", "deeplabv3plus"]
+    backbone: str
+    params_m: float
+    gmacs: float
+    paper: str
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """How an image becomes the network's input.
+
+    Attributes:
+        mean: subtracted from RGB in 0..1.
+        std: then divided by, RGB.
+        size: height and width in pixels at which the accuracies hold.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """One number and where it comes from.
+
+    Attributes:
+        metric: `mIoU`, or `top-1` for a classifier.
+        value: in percent; `None` means not measured.
+        protocol: data, resize and crop it was measured under.
+        source: who measured it.
+    """
+
+    metric: str
+    value: float | None
+    protocol: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """A file of trained weights.
+
+    Attributes:
+        name: what users call it.
+        kind: a whole network, or a backbone trained on ImageNet.
+        network: the row of `VARIANTS`, or of `BACKBONES`.
+        file_name: name in the cache, or inside the package for the embedded model.
+        url: where `atrous` downloads it from; `None` where it must be fetched by hand.
+        page: the page that publishes it.
+        sha256: the hash in hexadecimal or its first digits; empty where none is published.
+        num_classes: number of classes.
+        labels: a row of `atrous.labels.LABEL_SETS`, `None` for ImageNet.
+        preprocessing: what it was trained with.
+        licence: SPDX identifier, and of what.
+        recipe: how it was trained.
+        paper: arXiv number.
+        accuracy: what is known, each number with its protocol and source.
+        note: anything else a user must know.
+    """
+
+    name: str
+    kind: Literal["segmentation", "backbone"]
+    network: str
+    file_name: str
+    url: str | None
+    page: str
+    sha256: str
+    num_classes: int
+    labels: str | None
+    preprocessing: Preprocessing
+    licence: str
+    recipe: str
+    paper: str
+    accuracy: tuple[Accuracy, ...]
+    note: str = ""
+
+
+def variant(name: str) -> Variant:
+    """Return the row of `VARIANTS` called `name`, or raise `ConfigError` with the nearest."""
+    return _row(VARIANTS, name, "network")
+
+
+def backbone(name: str) -> Backbone:
+    """Return the row of `BACKBONES` called `name`, or raise `ConfigError` with the nearest."""
+    return _row(BACKBONES, name, "backbone")
+
+
+def weights(name: str) -> Weights:
+    """Return the row of `WEIGHTS` called `name`, or raise `ConfigError` with the nearest."""
+    return _row(WEIGHTS, name, "weights")
+
+
+def _row(table: Mapping[str, Row], name: str, kind: str) -> Row:
+    if name in table:
+        return table[name]
+    near = difflib.get_close_matches(name, table, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    raise ConfigError(f"no {kind} is called {name!r}{hint} Known: {', '.join(table)}")
+
+
+_RESNET = "arXiv:1512.03385"
+_V3, _V3PLUS = "arXiv:1706.05587", "arXiv:1802.02611"
+
+BACKBONES: dict[str, Backbone] = {
+    row.name: row
+    for row in (
+        Backbone("mobilenet", 24, 320, (8, 16), "mobilenet_v2_imagenet", "arXiv:1801.04381"),
+        Backbone("resnet50", 256, 2048, (8, 16), "resnet50_imagenet", _RESNET),
+        Backbone("resnet101", 256, 2048, (8, 16), "resnet101_imagenet", _RESNET),
+    )
+}
+"""Feature extractors by name."""
+
+VARIANTS: dict[str, Variant] = {
+    row.name: row
+    for row in (
+        Variant("deeplabv3_mobilenet", "deeplabv3", "mobilenet", 5.114, 5.84, _V3),
+        Variant("deeplabv3_resnet50", "deeplabv3", "resnet50", 39.639, 51.08, _V3),
+        Variant("deeplabv3_resnet101", "deeplabv3", "resnet101", 58.631, 71.70, _V3),
+        Variant("deeplabv3plus_mobilenet", "deeplabv3plus", "mobilenet", 5.226, 16.82, _V3PLUS),
+        Variant("deeplabv3plus_resnet50", "deeplabv3plus", "resnet50", 39.762, 62.38, _V3PLUS),
+        Variant("deeplabv3plus_resnet101", "deeplabv3plus", "resnet101", 58.754, 83.01, _V3PLUS),
+    )
+}
+"""Segmentation networks by name."""
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+_VOC_INPUT = Preprocessing(IMAGENET_MEAN, IMAGENET_STD, (513, 513))
+_REFERENCE = "https://github.com/VainF/DeepLabV3Plus-Pytorch"
+_TORCHVISION = "https://download.pytorch.org/models"
+
+
+def _reference(name: str, claimed: float) -> Weights:
+    """Return the row of a checkpoint of the reference's own, which its README links."""
+    return Weights(
+        name=f"{name}_voc",
+        kind="segmentation",
+        network=name,
+        file_name=f"best_{name}_voc_os16.pth",
+        url=None,
+        page=_REFERENCE,
+        sha256="",
+        num_classes=VOC.num_classes,
+        labels=VOC.name,
+        preprocessing=_VOC_INPUT,
+        licence="MIT (the code; none is stated for the weights)",
+        recipe="PASCAL VOC 2012 trainaug, SGD, batch 16, 30k iterations, 513 crops",
+        paper=VARIANTS[name].paper,
+        accuracy=(
+            Accuracy(
+                "mIoU",
+                claimed,
+                "VOC 2012 val, center-crop-513",
+                "claimed by its authors, not measured here",
+            ),
+        ),
+        note="On file-sharing pages (Dropbox, Tencent Weiyun) linked in the table "
+        "'Performance on Pascal VOC2012 Aug' of that page, without a published hash. Download it "
+        "by hand, then pass its path or put it into the cache under its file name.",
+    )
+
+
+def _imagenet(network: str, model: str, digits: str, top1: float) -> Weights:
+    """Return the row of a torchvision classifier, whose file name holds its hash."""
+    file_name = f"{model}-{digits}.pth"
+    return Weights(
+        name=f"{model}_imagenet",
+        kind="backbone",
+        network=network,
+        file_name=file_name,
+        url=f"{_TORCHVISION}/{file_name}",
+        page="https://docs.pytorch.org/vision/stable/models.html",
+        sha256=digits,
+        num_classes=1000,
+        labels=None,
+        preprocessing=Preprocessing(IMAGENET_MEAN, IMAGENET_STD, (224, 224)),
+        licence="BSD-3-Clause",
+        recipe="torchvision references/classification, IMAGENET1K_V1",
+        paper=BACKBONES[network].paper,
+        accuracy=(
+            Accuracy(
+                "top-1",
+                top1,
+                "ImageNet-1K val, short side 256, center-crop-224",
+                "claimed by torchvision, not measured here",
+            ),
+        ),
+        note="Only the convolutional part is used.",
+    )
+
+
+def _on_182(value: float, protocol: str) -> Accuracy:
+    subset = f"182 images (every 8th) of VOC 2012 val, {protocol}"
+    return Accuracy("mIoU", value, subset, "measured by this project on the PyTorch checkpoint")
+
+
+_DEFAULT = Weights(
+    name="default",
+    kind="segmentation",
+    network="deeplabv3plus_mobilenet",
+    file_name="default.onnx",
+    url=None,
+    page="the package itself",
+    sha256="",
+    num_classes=VOC.num_classes,
+    labels=VOC.name,
+    preprocessing=_VOC_INPUT,
+    licence="Apache-2.0 (its origin)",
+    recipe="Google's DeepLabV3-MobileNetV2 for PASCAL VOC (Apache-2.0, google-coral/test_data), "
+    "briefly fine-tuned on 1103 VOC 2012 train images: 600 iterations of eight 321-pixel crops",
+    paper=_V3PLUS,
+    accuracy=(
+        _on_182(64.9, "center-crop-513"),
+        _on_182(64.0, "squash-513"),
+        _on_182(64.1, "native"),
+        Accuracy("mIoU", None, "all 1449 images of VOC 2012 val", "not measured"),
+    ),
+    note="An ONNX file inside the package, for the runtime: there is no PyTorch checkpoint of it. "
+    "Meant to be replaced by the project's own training.",
+)
+
+WEIGHTS: dict[str, Weights] = {
+    row.name: row
+    for row in (
+        _DEFAULT,
+        _reference("deeplabv3_mobilenet", 70.1),
+        _reference("deeplabv3_resnet50", 76.9),
+        _reference("deeplabv3_resnet101", 77.3),
+        _reference("deeplabv3plus_mobilenet", 71.1),
+        _reference("deeplabv3plus_resnet50", 77.2),
+        _reference("deeplabv3plus_resnet101", 78.3),
+        _imagenet("mobilenet", "mobilenet_v2", "b0353104", 71.878),
+        _imagenet("resnet50", "resnet50", "0676ba61", 76.130),
+        _imagenet("resnet101", "resnet101", "63fe2227", 77.374),
+    )
+}
+"""Trained weights by name."""

@@ -1,0 +1,204 @@
+"""Exports agree with PyTorch: every network, from checkpoints in the reference's own layout."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from atrous import artifact, models, zoo
+from atrous.artifact import Metadata
+from atrous.engines.torch import describe
+from atrous.errors import ArtifactError, ConfigError
+from atrous.export.compare import Comparison, compare
+from atrous.export.onnx import export_onnx
+from atrous.export.torchscript import export_torchscript
+from atrous.image import photograph
+from atrous.labels import VOC, generic
+
+SIZE = (97, 129)
+
+
+def checkpoint(path: Path, variant: str, num_classes: int = 21) -> Path:
+    """A checkpoint as the reference saves it, batch norm statistics as after training."""
+    torch.manual_seed(0)
+    network = models.build(variant, num_classes)
+    network.train()
+    with torch.no_grad():
+        network(torch.randn(2, 3, 65, 65))
+    best = np.float64(0.64)
+    torch.save({"model_state": network.state_dict(), "cur_itrs": 1, "best_score": best}, path)
+    return path
+
+
+def loaded(path: Path, **changes: object) -> tuple[models.DeepLab, Metadata]:
+    network = models.load(path)
+    metadata = describe(network, path, generic(network.num_classes))
+    preprocess = metadata.preprocess.with_size(*SIZE)
+    return network, metadata.model_copy(update={"preprocess": preprocess, **changes})
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("export") / "small.pth"
+    return checkpoint(path, "deeplabv3plus_mobilenet", num_classes=4)
+
+
+@pytest.mark.parametrize(
+    ("variant", "num_classes"),
+    [*((name, 21) for name in zoo.VARIANTS), ("deeplabv3plus_mobilenet", 19)],
+)
+def test_every_network(variant: str, num_classes: int, tmp_path: Path) -> None:
+    path = checkpoint(tmp_path / "net.pth", variant, num_classes)
+    network, metadata = loaded(path)
+    output = tmp_path / "net.onnx"
+    difference = export_onnx(network, output, metadata=metadata, pixels=photograph())
+    assert difference.relative < 1e-4
+    model = artifact.load(output)
+    assert [value.name for value in model.graph.input] == ["input"]
+    assert [value.name for value in model.graph.output] == ["output"]
+    assert shape(model.graph.input[0]) == [1, 3, *SIZE]
+    assert shape(model.graph.output[0]) == [1, num_classes, *SIZE]
+    assert artifact.metadata_of(model, output) == metadata
+
+
+def shape(value: onnx.ValueInfoProto) -> list[int | str]:
+    return [dim.dim_value or dim.dim_param for dim in value.type.tensor_type.shape.dim]
+
+
+def opset(model: onnx.ModelProto) -> int:
+    return next(entry.version for entry in model.opset_import if entry.domain == "")
+
+
+@pytest.mark.parametrize("version", [11, 13, 17, 18, 20])
+def test_opsets(version: int, small: Path, tmp_path: Path) -> None:
+    network, metadata = loaded(small)
+    export_onnx(
+        network, tmp_path / "m.onnx", metadata=metadata, pixels=photograph(), opset=version
+    )
+    model = artifact.load(tmp_path / "m.onnx")
+    assert opset(model) == version
+    assert shape(model.graph.output[0]) == [1, 4, *SIZE]
+
+
+@pytest.mark.parametrize("version", [11, 18])
+@pytest.mark.parametrize("dynamic", [("batch",), ("batch", "height", "width")])
+def test_free_axes(dynamic: tuple, version: int, small: Path, tmp_path: Path) -> None:  # type: ignore[type-arg]
+    network, metadata = loaded(small)
+    path = tmp_path / "m.onnx"
+    export_onnx(
+        network, path, metadata=metadata, pixels=photograph(), dynamic=dynamic, opset=version
+    )
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    size = (161, 113) if "height" in dynamic else SIZE
+    batch = np.random.default_rng(0).normal(size=(3, 3, *size)).astype(np.float32)
+    [logits] = session.run(["output"], {"input": batch})
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(batch)).numpy()
+    assert compare(expected, logits).relative < 1e-4
+
+
+def test_half_stores_half_and_computes_in_float(small: Path, tmp_path: Path) -> None:
+    network, full = loaded(small)
+    _, half = loaded(small, precision="fp16")
+    export_onnx(network, tmp_path / "fp32.onnx", metadata=full, pixels=photograph())
+    difference = export_onnx(network, tmp_path / "fp16.onnx", metadata=half, pixels=photograph())
+    sizes = [(tmp_path / f"{name}.onnx").stat().st_size for name in ("fp16", "fp32")]
+    assert sizes[0] < 0.55 * sizes[1]
+    assert 0 < difference.relative < 0.02
+    model = artifact.load(tmp_path / "fp16.onnx")
+    assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    assert model.graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    casts = [node for node in model.graph.node if node.op_type == "Cast"]
+    stored = {t.name for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT16}
+    assert {node.input[0] for node in casts} == stored
+
+
+def test_nothing_of_this_machine_is_written(small: Path, tmp_path: Path) -> None:
+    network, metadata = loaded(small)
+    export_onnx(network, tmp_path / "m.onnx", metadata=metadata, pixels=photograph())
+    content = (tmp_path / "m.onnx").read_bytes()
+    assert b"site-packages" not in content
+    assert str(Path(models.__file__).parent).encode() not in content
+
+
+def test_torchscript(small: Path, tmp_path: Path) -> None:
+    network, metadata = loaded(small)
+    path = tmp_path / "m.pt"
+    difference = export_torchscript(network, path, metadata=metadata, pixels=photograph())
+    assert difference.relative < 1e-4
+    extra = {"atrous": ""}
+    batch = torch.randn(1, 3, *SIZE)
+    with pytest.warns(DeprecationWarning, match="deprecated"), torch.inference_mode():
+        scripted = torch.jit.load(path, _extra_files=extra)  # type: ignore[no-untyped-call]
+        torch.testing.assert_close(scripted(batch), network(batch))
+    assert Metadata.model_validate_json(extra["atrous"]) == metadata
+
+
+def test_a_wrong_export_is_not_written(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, metadata = loaded(small)
+
+    def wrong(model: onnx.ModelProto) -> onnx.ModelProto:
+        weight = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+        weight.raw_data = bytes(len(weight.raw_data))
+        return model
+
+    metadata = metadata.model_copy(update={"precision": "fp16"})
+    monkeypatch.setattr("atrous.export.onnx.store_half", wrong)
+    with pytest.raises(ArtifactError, match=r"the ONNX export disagrees with PyTorch: largest"):
+        export_onnx(network, tmp_path / "m.onnx", metadata=metadata, pixels=photograph())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"opset": 10}, r"opset: expected 11\.\.23, got 10"),
+        ({"dynamic": ("depth",)}, "dynamic: expected batch, height, width, got depth"),
+    ],
+)
+def test_bad_options_are_named(
+    options: dict, message: str, small: Path, tmp_path: Path  # type: ignore[type-arg]
+) -> None:
+    network, metadata = loaded(small)
+    with pytest.raises(ConfigError, match=message):
+        export_onnx(
+            network, tmp_path / "m.onnx", metadata=metadata, pixels=photograph(), **options
+        )
+
+
+def logits(*values: float) -> NDArray[np.float32]:
+    return np.array(values, np.float32).reshape(1, 2, 1, -1)
+
+
+def test_compare_by_hand() -> None:
+    # Two classes, two pixels: class 1 wins the first, class 0 the second; then class 1 both.
+    found = compare(logits(0, 4, 1, 0), logits(0, 2, 1, 3))
+    assert (found.largest, found.span, found.agreement) == (3, 4, 0.5)
+    assert found.relative == 0.75
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_compare_refuses_what_is_no_number(value: float) -> None:
+    found = compare(logits(0, 1, 2, 3), logits(0, 1, 2, value))
+    with pytest.raises(ArtifactError, match="disagrees"):
+        found.check("it", 1e-4)
+
+
+def test_compare_of_constant_logits() -> None:
+    Comparison(largest=0.0, span=0.0, agreement=1.0).check("it", 1e-4)
+    with pytest.raises(ArtifactError, match="disagrees"):
+        Comparison(largest=0.1, span=0.0, agreement=1.0).check("it", 1e-4)
+
+
+def test_labels_of_a_checkpoint_are_said_aloud(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = checkpoint(tmp_path / "net.pth", "deeplabv3_mobilenet")
+    assert describe(models.load(path), path).labels == VOC
+    assert "does not name its 21 classes: taking them as label set 'voc'" in caplog.text

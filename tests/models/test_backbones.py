@@ -1,0 +1,99 @@
+"""ImageNet backbones in torchvision's names, downloaded from a local server."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from atrous import models, zoo
+from atrous.errors import ArtifactError, ConfigError
+
+State = dict[str, Tensor]
+
+
+@pytest.fixture
+def served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str, State], None]]:
+    """Publish a state under a row of the zoo, on a local server."""
+    monkeypatch.setenv("ATROUS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    folder = tmp_path / "served"
+    folder.mkdir()
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+
+    def publish(name: str, state: State) -> None:
+        row = zoo.weights(name)
+        path = folder / row.file_name
+        torch.save(state, path, _use_new_zipfile_serialization=False)
+        digits = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+        url = f"http://127.0.0.1:{server.server_port}/{row.file_name}"
+        monkeypatch.setitem(zoo.WEIGHTS, name, replace(row, url=url, sha256=digits))
+
+    yield publish
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def in_torchvisions_names(model: models.DeepLab) -> State:
+    prefixes = ("low_level_", "high_level_")
+    state = {}
+    for name, tensor in model.backbone.state_dict().items():
+        for prefix in prefixes:
+            name = name.removeprefix(prefix)
+        state[name] = torch.full(tensor.shape, 0.25).to(tensor.dtype)
+    return state
+
+
+@pytest.mark.parametrize(
+    ("backbone", "classifier"),
+    [
+        ("mobilenet", ["features.18.0.weight", "features.18.1.running_var", "classifier.1.bias"]),
+        ("resnet50", ["fc.weight", "fc.bias"]),
+        ("resnet101", ["fc.weight", "fc.bias"]),
+    ],
+)
+def test_imagenet_backbones(
+    served: Callable[[str, State], None], backbone: str, classifier: list[str]
+) -> None:
+    with torch.device("meta"):
+        model = models.build(f"deeplabv3_{backbone}", 2)
+    published = in_torchvisions_names(model) | {name: torch.ones(2) for name in classifier}
+    served(zoo.backbone(backbone).pretrained, published)
+    seen = []
+    models.load_backbone(model, progress=lambda done, total: seen.append((done, total)))
+    filled = model.backbone.state_dict().values()
+    assert all(bool((tensor == 0.25).all()) for tensor in filled if tensor.is_floating_point())
+    assert all(tensor.is_meta for tensor in model.classifier.state_dict().values())
+    assert seen[-1][0] == seen[-1][1]
+
+
+def test_imagenet_backbones_must_fit(tmp_path: Path) -> None:
+    model = models.build("deeplabv3_mobilenet", 2)
+    with pytest.raises(ConfigError, match="resnet50_imagenet fits resnet50, but deeplabv3_mobile"):
+        models.load_backbone(model, "resnet50_imagenet")
+    published = in_torchvisions_names(model)
+    del published["features.0.0.weight"]
+    torch.save({**published, "features.19.0.weight": torch.ones(1)}, tmp_path / "x.pth")
+    with pytest.raises(
+        ArtifactError,
+        match=r"1 missing: low_level_features\.0\.0\.weight; 1 unexpected: high_level_features\.19",
+    ):
+        models.load_backbone(model, tmp_path / "x.pth")

@@ -1,0 +1,165 @@
+"""The networks against the reference: names, numbers, sizes. See tests/golden/README.md."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from atrous import models, zoo
+from atrous.errors import ConfigError
+from atrous.models.aspp import SeparableConv
+from atrous.models.mobilenet import MobileNetV2
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+REFERENCE = runpy.run_path(str(GOLDEN / "fill.py"))
+LOGITS = np.load(GOLDEN / "golden_logits.npz")
+STATE_KEYS: dict[str, dict[str, list[int]]] = json.loads((GOLDEN / "state_keys.json").read_text())
+
+
+def on_meta(variant: str, output_stride: int = 16, *, separable: bool = False) -> models.DeepLab:
+    with torch.device("meta"):
+        return models.build(variant, output_stride=output_stride, separable=separable)
+
+
+@lru_cache(maxsize=1)
+def golden_state(variant: str) -> dict[str, Tensor]:
+    state = {name: torch.empty(shape) for name, shape in STATE_KEYS[variant].items()}
+    REFERENCE["fill_state"](state)
+    return state
+
+
+@pytest.mark.parametrize("output_stride", [8, 16])
+@pytest.mark.parametrize("variant", zoo.VARIANTS)
+def test_golden(variant: str, output_stride: int) -> None:
+    model = on_meta(variant, output_stride).eval()
+    models.fill(model, golden_state(variant))
+    with torch.inference_mode():
+        x = torch.from_numpy(REFERENCE["golden_input"](257))
+        low, high = model.backbone(x)
+        logits = functional.interpolate(
+            model.classifier(low, high), size=257, mode="bilinear", align_corners=False
+        )
+    golden = {
+        key: LOGITS[f"{variant}/os{output_stride}/{key}"]
+        for key in ("logits_grid", "features", "argmax_sum")
+    }
+    shapes = [list(level.shape[1:]) for level in (low, high)]
+    assert shapes[-len(golden["features"]) :] == golden["features"].tolist()
+    span = np.ptp(golden["logits_grid"])
+    np.testing.assert_allclose(
+        logits[:, :, ::32, ::32].numpy(), golden["logits_grid"], rtol=0, atol=1e-5 * span
+    )
+    # A tie may fall the other way in a few pixels.
+    assert abs(int(logits.argmax(1).sum()) - int(golden["argmax_sum"])) <= 3 * 20
+
+
+@pytest.mark.parametrize("separable", [False, True], ids=["plain", "separable"])
+@pytest.mark.parametrize("variant", zoo.VARIANTS)
+def test_state_dict_is_the_references(variant: str, separable: bool) -> None:
+    expected: list[tuple[str, list[int]]] = []
+    for name, shape in STATE_KEYS[variant].items():
+        if separable and name.startswith("classifier.") and shape[2:] == [3, 3]:
+            stem = name.removesuffix("weight")
+            expected += [
+                (f"{stem}body.0.weight", [shape[1], 1, 3, 3]),
+                (f"{stem}body.1.weight", [shape[0], shape[1], 1, 1]),
+            ]
+        else:
+            expected.append((name, shape))
+    state = on_meta(variant, separable=separable).state_dict()
+    assert [(name, list(tensor.shape)) for name, tensor in state.items()] == expected
+
+
+@pytest.mark.parametrize("row", zoo.VARIANTS.values(), ids=lambda row: row.name)
+def test_the_table_holds_true_costs(row: zoo.Variant) -> None:
+    model = on_meta(row.name).eval()
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(row.params_m, abs=5e-4)
+    with FlopCounterMode(display=False) as counter:
+        model(torch.empty(1, 3, 513, 513, device="meta"))
+    flops = counter.get_flop_counts()["Global"][torch.ops.aten.convolution]
+    assert flops / 2e9 == pytest.approx(row.gmacs, abs=5e-3)
+
+
+@pytest.mark.parametrize("variant", zoo.VARIANTS)
+@pytest.mark.parametrize(("height", "width", "classes"), [(65, 97, 2), (33, 32, 150), (512, 7, 1)])
+def test_any_size_and_number_of_classes(
+    variant: str, height: int, width: int, classes: int
+) -> None:
+    with torch.device("meta"):
+        model = models.build(variant, classes).eval()
+        assert model(torch.empty(2, 3, height, width)).shape == (2, classes, height, width)
+
+
+def test_forward_enlarges_the_grid() -> None:
+    model = models.build("deeplabv3plus_mobilenet", 3).eval()
+    x = torch.randn(1, 3, 66, 97, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        grid = model.logits_grid(x)
+        assert grid.shape == (1, 3, 16, 24)
+        enlarged = functional.interpolate(grid, (66, 97), mode="bilinear", align_corners=False)
+        torch.testing.assert_close(model(x), enlarged)
+
+
+# On the small maps of the goldens the outer taps of the larger rates fall outside.
+@pytest.mark.parametrize("separable", [False, True], ids=["plain", "separable"])
+@pytest.mark.parametrize(("output_stride", "rates"), [(8, (12, 24, 36)), (16, (6, 12, 18))])
+@pytest.mark.parametrize("variant", zoo.VARIANTS)
+def test_atrous_rates(
+    variant: str, output_stride: int, rates: tuple[int, ...], separable: bool
+) -> None:
+    head = on_meta(variant, output_stride, separable=separable).classifier
+    convolutions = [part for part in head.modules() if isinstance(part, nn.Conv2d)]
+    atrous = [part for part in convolutions if part.dilation != (1, 1)]
+    assert [part.dilation for part in atrous] == [(rate, rate) for rate in rates]
+    assert [part.padding for part in atrous] == [(rate, rate) for rate in rates]
+
+
+@pytest.mark.parametrize(
+    ("size", "output_stride", "low", "high"), [(513, 16, 128, 32), (513, 8, 128, 64)]
+)
+def test_mobilenet_starts_unpadded(size: int, output_stride: int, low: int, high: int) -> None:
+    with torch.device("meta"):
+        levels = MobileNetV2(output_stride)(torch.empty(1, 3, size, size))
+    assert [tuple(level.shape[1:]) for level in levels] == [(24, low, low), (320, high, high)]
+
+
+def test_separable_convolution_is_a_rank_one_kernel() -> None:
+    convolution = SeparableConv(4, 6, dilation=3)
+    depthwise, pointwise = convolution.parameters()
+    kernel = pointwise * depthwise.transpose(0, 1)
+    x = torch.randn(2, 4, 9, 11)
+    torch.testing.assert_close(
+        convolution(x), functional.conv2d(x, kernel, padding=3, dilation=3), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_random_weights_keep_the_scale() -> None:
+    model = models.build("deeplabv3_mobilenet", 5)
+    first = model.get_parameter("backbone.low_level_features.0.0.weight")
+    # He's rule over outgoing connections: variance 2 / (32 * 3 * 3).
+    assert float(first.detach().std()) == pytest.approx((2 / 288) ** 0.5, rel=0.1)
+    assert model.training
+
+
+@pytest.mark.parametrize(
+    ("variant", "classes", "output_stride", "message"),
+    [
+        ("deeplabv3_resnet51", 21, 16, r"'deeplabv3_resnet51'; did you mean 'deeplabv3_resnet50'"),
+        ("deeplabv3_resnet50", 21, 32, r"output_stride must be one of \(8, 16\), found 32"),
+        ("deeplabv3_resnet50", 0, 16, r"num_classes must be at least 1, found 0"),
+    ],
+)
+def test_bad_requests_are_named(
+    variant: str, classes: int, output_stride: int, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        models.build(variant, classes, output_stride)

@@ -1,0 +1,110 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from atrous.engines.fake import FakeEngine
+from atrous.errors import EngineError, InputError
+from atrous.labels import generic
+from atrous.preprocess import Preprocess
+from atrous.runtime.folder import Result, segment
+from atrous.runtime.predictor import Predictor
+from atrous.runtime.sources import find
+
+
+@pytest.fixture
+def predictor() -> Predictor:
+    return Predictor(FakeEngine(lambda x: x, 3), Preprocess(size=(16, 16)), generic(3))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, image: NDArray[np.uint8]) -> Path:
+    source = tmp_path / "in"
+    (source / "sub").mkdir(parents=True)
+    for name in ("a.png", "b.png", "sub/c.png"):
+        Image.fromarray(image).save(source / name)
+    return source
+
+
+def run(predictor: Predictor, folder: Path, **options: object) -> list[Result]:
+    output = folder.parent / "out"
+    return list(segment(predictor, find([folder]), output, **options))  # type: ignore[arg-type]
+
+
+def files(folder: Path) -> list[str]:
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(path.relative_to(folder).as_posix() for path in paths)
+
+
+def test_masks_and_overlays(predictor: Predictor, folder: Path) -> None:
+    results = run(predictor, folder)
+    assert [result.status for result in results] == ["written"] * 3
+    assert files(folder.parent / "out") == [
+        *(f"masks/{name}.png" for name in ("a", "b", "sub/c")),
+        *(f"overlays/{name}.jpg" for name in ("a", "b", "sub/c")),
+    ]
+    assert results[0].size == (60, 40)
+    assert results[0].shares == pytest.approx({0: 0.5, 1: 0.5}, abs=0.05)
+
+
+def test_existing_results_are_kept(predictor: Predictor, folder: Path) -> None:
+    run(predictor, folder, overlays=False)
+    mask = folder.parent / "out" / "masks" / "a.png"
+    mask.write_bytes(b"mine")
+    assert [result.status for result in run(predictor, folder, overlays=False)] == ["kept"] * 3
+    assert mask.read_bytes() == b"mine"
+    assert [r.status for r in run(predictor, folder, overlays=False, force=True)] == ["written"] * 3
+    assert mask.read_bytes() != b"mine"
+
+
+def test_a_missing_overlay_is_made(predictor: Predictor, folder: Path) -> None:
+    run(predictor, folder, overlays=False)
+    assert [result.status for result in run(predictor, folder)] == ["written"] * 3
+
+
+def test_failures_do_not_stop_the_rest(predictor: Predictor, folder: Path) -> None:
+    (folder / "aa.jpg").write_bytes(b"no image")
+    (folder / "zero.jpg").touch()
+    results = run(predictor, folder)
+    assert [result.status for result in results] == [
+        "written", "failed", "written", "failed", "written",
+    ]  # fmt: skip
+    assert "aa.jpg: not an image" in results[1].error
+    assert "zero.jpg: the file is empty" in results[3].error
+    assert "masks/aa.png" not in files(folder.parent / "out")
+
+
+def test_an_engine_that_fails_once(folder: Path) -> None:
+    calls = []
+
+    def sometimes(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        calls.append(1)
+        if len(calls) == 2:
+            raise EngineError("out of memory")
+        return batch
+
+    predictor = Predictor(FakeEngine(sometimes, 3), Preprocess(size=(16, 16)), generic(3))
+    results = run(predictor, folder)
+    assert [result.status for result in results] == ["written", "failed", "written"]
+    assert results[1].error == "out of memory"
+
+
+def test_a_disk_that_fills(
+    predictor: Predictor, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Image.Image, *args: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    results = run(predictor, folder)
+    assert {result.status for result in results} == {"failed"}
+    assert "No space left on device" in results[0].error
+    assert files(folder.parent / "out") == []
+
+
+def test_an_output_that_is_a_file(predictor: Predictor, folder: Path) -> None:
+    (folder.parent / "out").touch()
+    with pytest.raises(InputError, match="out: cannot be made a folder"):
+        run(predictor, folder)

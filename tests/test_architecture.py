@@ -1,0 +1,79 @@
+"""The rules of docs/architecture.md, kept by the test run."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parents[1] / "src" / "atrous"
+MODULES = sorted(SRC.rglob("*.py"))
+
+# Top to bottom. A part may import only from its own folder and from the lines below.
+LAYERS = [
+    {"cli"},
+    {"export"},
+    {"runtime"},
+    {"engines"},
+    {"artifact", "models", "vdsp"},
+    {"download", "image", "preprocess", "upsample"},
+    {"zoo"},
+    {"labels"},
+    {"files", "geometry"},
+    {"errors"},
+]
+DEPTH = {part: depth for depth, parts in enumerate(LAYERS) for part in parts}
+NEEDS_TORCH = {"models", "export"}
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(SRC).parts[0].removesuffix(".py")
+
+
+def imported_parts(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: write absolute imports"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    parts = {name.split(".")[1] for name in names if name.startswith("atrous.")}
+    return parts - {"_upsample"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SRC)))
+def test_imports_flow_down(path: Path) -> None:
+    part = part_of(path)
+    if part.startswith("__"):
+        return
+    upward = {p for p in imported_parts(path) if p != part and DEPTH[p] <= DEPTH[part]}
+    assert not upward, f"{part} must not import {upward}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SRC)))
+def test_modules_stay_small(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 400
+
+
+def test_every_other_module_imports_without_torch() -> None:
+    names = [
+        ".".join(("atrous", *path.relative_to(SRC).with_suffix("").parts)).removesuffix(".__init__")
+        for path in MODULES
+        if part_of(path) not in NEEDS_TORCH
+        and path.name != "__main__.py"
+        and path.relative_to(SRC) != Path("engines/torch.py")
+    ]
+    assert len(names) > 15
+    code = f"import sys; sys.modules['torch'] = None\nimport {', '.join(names)}"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_help_needs_no_heavy_import() -> None:
+    heavy = {"torch", "numpy", "cv2", "onnx", "onnxruntime", "PIL", "pydantic"}
+    code = f"import sys, atrous.cli; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "[]"
