@@ -48,11 +48,12 @@ format: $(VENV)/dev
 	$(BIN)/ruff check --fix .
 
 docs: $(VENV)/dev
-	$(BIN)/python tests/cli/reference.py > docs/cli.md
+	$(BIN)/typer atrous.cli utils docs --name atrous --output docs/cli.md
 
 default-model: $(VENV)/dev
 	$(BIN)/atrous export $(CHECKPOINT) -o src/atrous/assets/default.onnx --precision fp16 \
 		--labels voc --name default --licence Apache-2.0
+	@echo "its row in src/atrous/zoo.py says how it was trained and how good it is: update that too"
 
 clean:
 	rm -rf $(VENV) build demo src/*.egg-info src/atrous/*.so

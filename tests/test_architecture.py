@@ -17,10 +17,10 @@ LAYERS = [
     {"runtime"},
     {"engines"},
     {"artifact", "models", "vdsp"},
-    {"download", "image", "preprocess", "upsample"},
+    {"cache", "image", "preprocess", "upsample"},
     {"zoo"},
     {"labels"},
-    {"files", "geometry"},
+    {"download", "files", "geometry"},
     {"errors"},
 ]
 DEPTH = {part: depth for depth, parts in enumerate(LAYERS) for part in parts}
@@ -73,7 +73,5 @@ def test_every_other_module_imports_without_torch() -> None:
 def test_help_needs_no_heavy_import() -> None:
     heavy = {"torch", "numpy", "cv2", "onnx", "onnxruntime", "PIL", "pydantic"}
     code = f"import sys, atrous.cli; print(sorted({heavy} & set(sys.modules)))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"

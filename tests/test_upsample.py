@@ -91,14 +91,26 @@ def test_argmax_is_the_brute_force(kernel: str, classes: int, values: str) -> No
         elif values == "extremes":
             logits *= np.float32(10.0) ** rng.integers(-44, 36, logits.shape).astype(np.float32)
         rows, columns = (
-            Axis(int(rng.integers(1, 41)), *rng.uniform((-0.3, -3), (0.6, 12)).tolist())
-            for _ in range(2)
+            Axis(int(rng.integers(1, 41)), rng.normal(), rng.uniform(-3, 12)) for _ in range(2)
         )
         if rng.random() < 0.5:
             rows, columns = Axis.resized(height, rows.size), Axis.resized(width, columns.size)
         found = upsample.argmax(logits, rows, columns)
         np.testing.assert_array_equal(found, brute(logits, rows, columns))
         np.testing.assert_array_equal(found, upsample.enlarge(logits, rows, columns).argmax(0))
+
+
+def test_ties_made_by_rounding(kernel: str) -> None:
+    """Class 1 is above class 0 at every grid pixel, by so little that some pixels between tie."""
+    rng = np.random.default_rng(0)
+    axis, ties = Axis.resized(2, 20), 0
+    for _ in range(20):
+        low = np.full((2, 2), rng.uniform(1, 2), np.float32)
+        logits = np.stack([low, np.nextafter(low, np.float32(3))])
+        expected = brute(logits, axis, axis)
+        ties += int((expected == 0).sum())
+        np.testing.assert_array_equal(upsample.argmax(logits, axis, axis), expected)
+    assert ties > 0
 
 
 @pytest.mark.parametrize("grid", [9, 33, 65])

@@ -120,7 +120,7 @@ def test_a_device_that_is_not_there(engine_name: str, checkpoint: Path) -> None:
 
         if torch.cuda.is_available():
             pytest.skip("there is a CUDA device")
-    with pytest.raises(EngineError, match="CUDA device|not on cuda|fell back"):
+    with pytest.raises(EngineError, match=r"CUDA device|not on cuda|fell back"):
         engines.open_engine(model, options=Options(device="cuda"))
     with pytest.raises(EngineError, match="tensorrt"):
         engines.open_engine(model, options=Options(device="tensorrt"))
@@ -144,9 +144,7 @@ def test_a_network_that_is_no_segmentation(tmp_path: Path) -> None:
     def write(nodes: list[onnx.NodeProto], output: onnx.ValueInfoProto) -> Path:
         image = helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, 8, 8])
         graph = helper.make_graph(nodes, "g", [image], [output])
-        model = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9
-        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
         onnx.save(model, tmp_path / "m.onnx")
         return tmp_path / "m.onnx"
 

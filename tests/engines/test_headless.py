@@ -68,7 +68,9 @@ def test_what_we_cannot_do_exactly_is_left_alone(
     assert cut is model
 
 
-@pytest.mark.parametrize("attribute", [{"antialias": 1}, {"keep_aspect_ratio_policy": "not_larger"}])
+@pytest.mark.parametrize(
+    "attribute", [{"antialias": 1}, {"keep_aspect_ratio_policy": "not_larger"}]
+)
 def test_other_resizes_are_left_alone(attribute: dict[str, object], small_model: Model) -> None:
     model = small_model()
     for name, value in attribute.items():

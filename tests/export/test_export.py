@@ -76,9 +76,7 @@ def opset(model: onnx.ModelProto) -> int:
 @pytest.mark.parametrize("version", [11, 13, 17, 18, 20])
 def test_opsets(version: int, small: Path, tmp_path: Path) -> None:
     network, metadata = loaded(small)
-    export_onnx(
-        network, tmp_path / "m.onnx", metadata=metadata, pixels=photograph(), opset=version
-    )
+    export_onnx(network, tmp_path / "m.onnx", metadata=metadata, pixels=photograph(), opset=version)
     model = artifact.load(tmp_path / "m.onnx")
     assert opset(model) == version
     assert shape(model.graph.output[0]) == [1, 4, *SIZE]
@@ -132,8 +130,9 @@ def test_torchscript(small: Path, tmp_path: Path) -> None:
     assert difference.relative < 1e-4
     extra = {"atrous": ""}
     batch = torch.randn(1, 3, *SIZE)
-    with pytest.warns(DeprecationWarning, match="deprecated"), torch.inference_mode():
+    with pytest.warns(DeprecationWarning, match="deprecated"):
         scripted = torch.jit.load(path, _extra_files=extra)  # type: ignore[no-untyped-call]
+    with torch.inference_mode():
         torch.testing.assert_close(scripted(batch), network(batch))
     assert Metadata.model_validate_json(extra["atrous"]) == metadata
 
@@ -163,13 +162,14 @@ def test_a_wrong_export_is_not_written(
     ],
 )
 def test_bad_options_are_named(
-    options: dict, message: str, small: Path, tmp_path: Path  # type: ignore[type-arg]
+    options: dict,
+    message: str,
+    small: Path,
+    tmp_path: Path,  # type: ignore[type-arg]
 ) -> None:
     network, metadata = loaded(small)
     with pytest.raises(ConfigError, match=message):
-        export_onnx(
-            network, tmp_path / "m.onnx", metadata=metadata, pixels=photograph(), **options
-        )
+        export_onnx(network, tmp_path / "m.onnx", metadata=metadata, pixels=photograph(), **options)
 
 
 def logits(*values: float) -> NDArray[np.float32]:

@@ -6,14 +6,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from atrous import artifact, zoo
-from atrous.download import cache_dir
+from atrous.cache import weights_file
 from atrous.engines.base import Engine, Options
 from atrous.errors import ArtifactError, ConfigError, EngineError
 
 ENGINES = {"onnxruntime": "onnxruntime", "torch": "torch"}
 """Engine name → the module it needs."""
 
-_CHECKPOINTS = (".pth", ".pt", ".safetensors", ".ckpt", ".tar")
+_CHECKPOINTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")
 
 
 def open_engine(
@@ -77,13 +77,7 @@ def find_model(model: str | Path | None) -> Path:
         )
     if row.file_name == artifact.DEFAULT.name:
         return artifact.DEFAULT
-    path = cache_dir() / "weights" / row.file_name
-    if not path.is_file():
-        raise ArtifactError(
-            f"{name}: its weights cannot be downloaded automatically. Get {row.file_name} from "
-            f"{row.page} and put it into {path.parent}, or pass its path. {row.note}"
-        )
-    return path
+    return weights_file(row)
 
 
 def missing(engine: str) -> str:

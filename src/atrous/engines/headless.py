@@ -56,7 +56,7 @@ def drop_last_resize(model: onnx.ModelProto) -> tuple[onnx.ModelProto, Coordinat
     )
     # Only height and width may change; a resize over the classes would be another network.
     same_classes = len(source) == 4 and (
-        len(target) == 4 and source[1] == target[1] is not None or _keeps_channels(graph, resize)
+        (len(target) == 4 and source[1] == target[1] is not None) or _keeps_channels(graph, resize)
     )
     if not linear or not same_classes:
         return model, None

@@ -1,5 +1,6 @@
 """The networks in PyTorch: build them, fill them with weights, name what a file holds."""
 
+from atrous.models.checkpoint import read_state
 from atrous.models.deeplab import DeepLab, build
 from atrous.models.weights import (
     Identity,
@@ -7,8 +8,6 @@ from atrous.models.weights import (
     identify,
     load,
     load_backbone,
-    locate,
-    read_state,
     save_safetensors,
 )
 
@@ -20,7 +19,6 @@ __all__ = [
     "identify",
     "load",
     "load_backbone",
-    "locate",
     "read_state",
     "save_safetensors",
 ]

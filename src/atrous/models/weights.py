@@ -1,58 +1,25 @@
-"""Read files of weights, say which network they belong to, and fill it.
-
-No pickle is ever executed: `.pth` files are read by torch's restricted unpickler, which knows
-tensors and plain containers, and everything else they hold is refused or left out.
-"""
+"""Say which network some weights belong to, and fill it."""
 
 from __future__ import annotations
 
-import pickle
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from atrous import zoo
-from atrous.download import Progress, cache_dir, download
+from atrous.cache import locate
+from atrous.download import Progress
 from atrous.errors import ArtifactError, ConfigError
+from atrous.models.checkpoint import listing, read_state
 from atrous.models.deeplab import DeepLab, build
 from atrous.models.mobilenet import LOW_LEVEL_BLOCKS
-
-TORCH_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".tar")
-WRAPPERS = ("model_state", "state_dict", "model")
-LISTED = 10
-
-
-class _LeftOut:
-    """Takes the place of numpy values, such as the reference's `best_score`, and does nothing."""
-
-    def __init__(self, *values: object) -> None:
-        pass
-
-    def __setstate__(self, state: object) -> None:
-        pass
-
-
-_LEFT_OUT: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
-    (_LeftOut, name)
-    for name in (
-        "_codecs.encode",
-        "numpy.dtype",
-        "numpy.ndarray",
-        *(
-            f"numpy.{core}.multiarray.{function}"
-            for core in ("core", "_core")
-            for function in ("scalar", "_reconstruct")
-        ),
-    )
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,110 +35,6 @@ class Identity:
     variant: str
     num_classes: int
     separable: bool
-
-
-def read_state(path: str | Path) -> dict[str, Tensor]:
-    """Read the tensors of a checkpoint, on the CPU, without executing a pickle.
-
-    Args:
-        path: a `.safetensors` file, or a `.pth` (`.pt`, `.ckpt`, `.bin`, `.tar`) file of a state
-            dict, bare or under `model_state`, `state_dict` or `model`. Other entries beside those,
-            such as the optimizer's, are left out. A `module.` before every name is taken off.
-
-    Raises:
-        ArtifactError: the file is missing, cut short, of another kind, would run code when
-            unpickled, or holds something else than tensors.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ArtifactError(f"{path}: no such file; expected a .safetensors or .pth checkpoint")
-    if path.suffix == ".safetensors":
-        try:
-            state = load_file(path)
-        except SafetensorError as error:
-            raise ArtifactError(
-                f"{path}: expected a safetensors file, found {_look(path)} ({error}); get it again"
-            ) from None
-    elif path.suffix in TORCH_SUFFIXES:
-        state = _tensors(path, _unpickle(path))
-    else:
-        raise ArtifactError(
-            f"{path}: expected a file ending in .safetensors or {', '.join(TORCH_SUFFIXES)}, "
-            f"found {path.suffix or 'no ending'}; rename it if it is a checkpoint"
-        )
-    while state and all(name.startswith("module.") for name in state):
-        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    if not state:
-        raise ArtifactError(f"{path}: expected tensors, found none")
-    return state
-
-
-def _unpickle(path: Path) -> object:
-    try:
-        with torch.serialization.safe_globals(_LEFT_OUT):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        wanted = re.search(r"GLOBAL (\S+)", str(error))
-        if wanted is None:
-            raise _no_checkpoint(path) from None
-        raise ArtifactError(
-            f"{path}: expected tensors alone, found a pickle that asks for {wanted[1]}; it was "
-            "refused and nothing of it was run. If you trust its origin, save the state dict alone "
-            "there: torch.save(model.state_dict(), path)"
-        ) from None
-    except Exception:
-        # Damaged files fail in the unpickler in any way: EOFError, RuntimeError, KeyError, …
-        raise _no_checkpoint(path) from None
-
-
-def _no_checkpoint(path: Path) -> ArtifactError:
-    return ArtifactError(
-        f"{path}: expected a PyTorch checkpoint, found {_look(path)}; get it again"
-    )
-
-
-def _look(path: Path) -> str:
-    """Return in words what the first bytes of a file that could not be read look like."""
-    with path.open("rb") as file:
-        start = file.read(512).lstrip()
-    size = path.stat().st_size
-    if not size:
-        return "an empty file"
-    if start[:1] == b"<":
-        return "a web page (of the download, saved instead of the file?)"
-    if start.startswith(b"PK"):
-        return f"a zip archive of {size} bytes that is damaged, cut short or of another kind"
-    return f"{size} bytes that are damaged, cut short or of another kind"
-
-
-def _tensors(path: Path, content: object) -> dict[str, Tensor]:
-    if isinstance(content, Mapping):
-        wrapped = (content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping))
-        content = next(wrapped, content)
-    if not isinstance(content, Mapping):
-        raise ArtifactError(f"{path}: expected a state dict, found {type(content).__name__}")
-    other = [f"{k!r} ({type(v).__name__})" for k, v in content.items() if not _is_entry(k, v)]
-    if other:
-        raise ArtifactError(
-            f"{path}: expected names and tensors alone, found also {_list(other)}; save the state "
-            f"dict alone or under {WRAPPERS[0]!r}"
-        )
-    return dict(content)
-
-
-def _is_entry(name: object, value: object) -> bool:
-    # Sparse, quantised and memoryless ("meta") tensors are none of ours.
-    return (
-        isinstance(name, str)
-        and isinstance(value, Tensor)
-        and (value.layout, value.device.type) == (torch.strided, "cpu")
-        and not value.is_quantized
-    )
-
-
-def _list(items: list[str]) -> str:
-    more = f" and {len(items) - LISTED} more" if len(items) > LISTED else ""
-    return ", ".join(items[:LISTED]) + more
 
 
 # The first prefix that occurs decides.
@@ -207,7 +70,7 @@ def identify(state: Mapping[str, Tensor]) -> Identity:
             f"expected the weights of {', '.join(zoo.VARIANTS)}: names with "
             f"{', '.join(_BACKBONE_MARKS)} and "
             f"{', '.join(f'{prefix} with {last}' for prefix, _, last in _HEAD_MARKS)}; "
-            f"found {_list(list(state))}"
+            f"found {listing(list(state))}"
         )
     found = next(
         row.name for row in zoo.VARIANTS.values() if (row.head, row.backbone) == (mark[1], backbone)
@@ -245,7 +108,7 @@ def fill(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     }
     if any(complaints.values()):
         parts = [
-            f"{len(names)} {what}: {_list(names)}" for what, names in complaints.items() if names
+            f"{len(names)} {what}: {listing(names)}" for what, names in complaints.items() if names
         ]
         raise ArtifactError(f"the weights do not fit. Tensors {'; '.join(parts)}")
     module.load_state_dict(complete, assign=any(want.is_meta for want in expected.values()))
@@ -301,32 +164,6 @@ def _recorded_output_stride(path: Path) -> int:
     if not recorded.isdecimal():
         raise ArtifactError(f"output_stride in its metadata must be a number, found {recorded!r}")
     return int(recorded)
-
-
-def locate(source: str | Path, progress: Progress | None = None) -> Path:
-    """Return the file of weights that `source` names, downloading it if need be.
-
-    Args:
-        source: a path, or else a name of `atrous.zoo.WEIGHTS`, kept in `cache_dir() / "weights"`.
-        progress: called with bytes done and in all while a file is downloaded.
-
-    Raises:
-        ArtifactError: there is no such file, it must be fetched by hand, or the download failed.
-    """
-    path = Path(source)
-    if path.exists():
-        return path
-    if str(source) not in zoo.WEIGHTS:
-        raise ArtifactError(
-            f"{source}: no such file, and no weights of that name; known: {', '.join(zoo.WEIGHTS)}"
-        )
-    row = zoo.weights(str(source))
-    cached = cache_dir() / "weights" / row.file_name
-    if row.url is not None:
-        return download(row.url, cached, checksum=f"sha256:{row.sha256}", progress=progress)
-    if not cached.exists():
-        raise ArtifactError(f"{row.name}: expected {cached}, found nothing. {row.note} {row.page}")
-    return cached
 
 
 def load_backbone(

@@ -1,0 +1,155 @@
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from atrous.labels import VOC
+
+from .conftest import Done
+
+Run = Callable[..., Done]
+PHOTOGRAPH = Path(__file__).parents[2] / "src" / "atrous" / "assets" / "photograph.jpg"
+CAT = VOC.names.index("cat")
+
+
+def ids(path: Path) -> NDArray[np.uint8]:
+    with Image.open(path) as mask:
+        assert mask.mode == "P"
+        return np.asarray(mask)
+
+
+def test_the_cat_is_a_cat(atrous: Run, tmp_path: Path) -> None:
+    done = atrous("predict", PHOTOGRAPH, "-o", tmp_path)
+    assert done.code == 0
+    assert "photograph.jpg" in done.out
+    assert "cat" in done.out
+    mask = ids(tmp_path / "masks" / "photograph.png")
+    assert mask.shape == (300, 451)
+    assert mask[150, 225] == CAT  # between its eyes
+    assert (mask == CAT).mean() > 0.6
+    with Image.open(tmp_path / "overlays" / "photograph.jpg") as overlay:
+        assert overlay.size[0] == 451
+        assert overlay.size[1] > 300
+
+
+def test_json_has_one_line_per_image(atrous: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty.jpg").touch()
+    done = atrous("predict", PHOTOGRAPH, tmp_path / "empty.jpg", "-o", tmp_path / "o", "--json")
+    assert done.code == 1
+    good, bad = map(json.loads, done.out.splitlines())
+    assert (good["status"], good["width"], good["height"]) == ("written", 451, 300)
+    assert good["classes"][0]["name"] == "cat"
+    assert sum(found["share"] for found in good["classes"]) == pytest.approx(1)
+    assert Path(good["mask"]).is_file()
+    assert (bad["status"], bad["mask"], bad["classes"]) == ("failed", None, [])
+    assert "the file is empty" in bad["error"]
+
+
+def test_existing_results_are_kept(atrous: Run, tmp_path: Path) -> None:
+    atrous("predict", PHOTOGRAPH, "-o", tmp_path)
+    done = atrous("predict", PHOTOGRAPH, "-o", tmp_path)
+    assert (done.code, "1 kept" in done.out) == (0, True)
+    done = atrous("predict", PHOTOGRAPH, "-o", tmp_path, "--force", "--no-overlays")
+    assert "1 written" in done.out
+
+
+def test_somebody_elses_model_with_the_seeds_vdsp_file(
+    atrous: Run, tmp_path: Path, small_model: Callable[..., onnx.ModelProto]
+) -> None:
+    folder = tmp_path / "deploy_weights" / "net"
+    folder.mkdir(parents=True)
+    onnx.save(small_model(size=64, classes=19), folder / "mod.onnx")
+    vdsp = {
+        "OpType": "FUSION_OP_RGB_RESIZE_CVTCOLOR_NORM_TENSOR",
+        "OpConfig": {"NormaType": "DIV255", "OimageWidth": 64, "OimageHeight": 64},
+    }
+    (tmp_path / "vdsp.json").write_text(json.dumps(vdsp))
+    green = np.zeros((30, 40, 3), np.uint8)
+    green[:, :, 1] = 255
+    Image.fromarray(green).save(tmp_path / "green.png")
+    arguments = ("predict", tmp_path / "green.png", "-o", tmp_path / "o", "-m", folder / "mod")
+    named = ("--vdsp_params", tmp_path / "vdsp.json", "--labels", "cityscapes")
+    done = atrous(*arguments, *named)
+    assert (done.code, "note" in done.err) == (0, False)
+    assert "sidewalk" in done.out
+    assert (ids(tmp_path / "o" / "masks" / "green.png") == 1).all()
+    said = atrous(*arguments, "--force").err
+    assert "assuming RGB squashed to 64×64" in said
+    assert "does not name its classes" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["missing.jpg", "-o", "o"], 1, "error: missing.jpg: no such file or folder"),
+        ([PHOTOGRAPH, "-o", "o", "-m", "none"], 1, "none: not a file, no folder with mod.onnx"),
+        ([PHOTOGRAPH, "-o", "o", "--size", "big"], 2, "--size: expected N or HEIGHT,WIDTH"),
+        ([PHOTOGRAPH, "-o", "o", "--size", "65"], 2, "the network takes (513, 513) pixels"),
+        ([PHOTOGRAPH, "-o", "o", "--labels", "coco"], 2, "expected voc or cityscapes, got 'coco'"),
+        ([PHOTOGRAPH, "-o", "o", "--labels", "cityscapes"], 2, "has 21 classes but label set"),
+        ([PHOTOGRAPH, "-o", "o", "--vdsp_params", "no.json"], 2, "no.json: not a readable JSON"),
+        ([PHOTOGRAPH, "-o", "o", "--device", "cuda"], 1, "install onnxruntime-gpu"),
+        ([PHOTOGRAPH], 2, "Missing option"),
+    ],
+)
+def test_errors_are_one_line_and_nothing_is_written(
+    arguments: list[object],
+    code: int,
+    message: str,
+    atrous: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = atrous("predict", *arguments)
+    assert done.code == code
+    assert message in done.err
+    assert "Traceback" not in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_folder_of_odd_files(tmp_path: Path) -> None:
+    """Ten good images, odd ones that can be read, broken ones that cannot, one that is huge."""
+    source, output = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    good = PHOTOGRAPH.read_bytes()
+    for number in range(10):
+        (source / f"good{number}.jpg").write_bytes(good)
+    with Image.open(PHOTOGRAPH) as photograph:
+        photograph.convert("CMYK").save(source / "odd-cmyk.jpg")
+        photograph.convert("L").save(source / "odd-grey.png")
+        photograph.resize((12000, 9000)).save(source / "odd-huge.jpg", quality=70)
+    Image.new("RGB", (1, 1), "red").save(source / "odd-pixel.png")
+    (source / "bad-truncated.jpg").write_bytes(good[: len(good) // 2])
+    (source / "bad-empty.jpg").touch()
+    (source / "bad-text.png").write_text("this is no picture")
+
+    command = [sys.executable, "-m", "atrous", "predict", str(source), "-o", str(output)]
+    done = subprocess.run(command, capture_output=True, text=True)
+
+    assert done.returncode == 1
+    assert {path.name for path in source.iterdir()} >= {"odd-huge.jpg"}
+    written = {path.stem for path in (output / "masks").iterdir()}
+    expected = {path.stem for path in source.iterdir() if not path.name.startswith("bad")}
+    assert written == expected == {path.stem for path in (output / "overlays").iterdir()}
+    assert "14 written, 3 failed" in done.stdout
+    failures = [line for line in done.stderr.splitlines() if line.startswith("failed: ")]
+    assert len(failures) == 3
+    assert ids(output / "masks" / "odd-huge.png").shape == (9000, 12000)
+    assert ids(output / "masks" / "odd-pixel.png").shape == (1, 1)
+    agreement = [
+        (ids(output / "masks" / f"{name}.png") == ids(output / "masks" / "good0.png")).mean()
+        for name in ("odd-cmyk", "odd-grey", "good9")
+    ]
+    assert min(agreement) > 0.85
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    assert peak < 3e9

@@ -1,0 +1,128 @@
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from atrous import zoo
+
+from .conftest import Done
+
+Run = Callable[..., Done]
+VERBS = ("predict", "models", "export", "doctor")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_is_a_sentence_and_an_example(verb: str, atrous: Run) -> None:
+    done = atrous(verb, "--help")
+    assert done.code == 0
+    assert f"Example: atrous {verb}" in done.out
+
+
+def test_version(atrous: Run) -> None:
+    assert atrous("--version").out.startswith("atrous 0.")
+
+
+def test_unknown_verb(atrous: Run) -> None:
+    done = atrous("segment")
+    assert done.code == 2
+    assert "No such command 'segment'" in done.err
+
+
+def test_models_lists_every_network_with_its_costs(atrous: Run) -> None:
+    done = atrous("models")
+    assert done.code == 0
+    for network in zoo.VARIANTS.values():
+        [line] = [
+            row for row in done.out.splitlines() if row.strip().startswith(network.name + " ")
+        ]
+        assert f"{network.params_m:.3f}" in line
+        assert f"{network.gmacs:.2f}" in line
+    assert "not measured here" in " ".join(done.out.split())
+
+
+def test_models_json(atrous: Run) -> None:
+    document = json.loads(atrous("models", "--json").out)
+    assert {row["name"] for row in document["networks"]} == set(zoo.VARIANTS)
+    assert {row["name"] for row in document["weights"]} == set(zoo.WEIGHTS)
+
+
+def test_doctor(atrous: Run) -> None:
+    done = atrous("doctor", "--json")
+    assert done.code == 0
+    document = json.loads(done.out)
+    works = {(row["engine"], row["device"]): row["works"] for row in document["engines"]}
+    assert works["onnxruntime", "cpu"]
+    assert document["kernel"] in ("c", "numpy")
+    text = atrous("doctor").out
+    assert "onnxruntime" in text
+    assert "class-map kernel" in text
+
+
+def test_export_of_what_cannot_be_exported(atrous: Run, tmp_path: Path) -> None:
+    output = tmp_path / "m.onnx"
+    for arguments, code, message in (
+        (("default", "-o", output), 2, "is an ONNX file already"),
+        (("missing.pth", "-o", output), 1, "missing.pth: not a file"),
+        (("x.pth", "-o", output, "--format", "torchscript", "--opset", "11"), 2, "belong to"),
+    ):
+        done = atrous("export", *arguments)
+        assert (done.code, message in done.err) == (code, True), done.err
+    assert not output.exists()
+
+
+def test_export_then_predict(atrous: Run, tmp_path: Path) -> None:
+    from atrous import models
+
+    checkpoint = tmp_path / "net_os8.safetensors"
+    network = models.build("deeplabv3_mobilenet", num_classes=5, output_stride=8)
+    models.save_safetensors(network, checkpoint)
+    exported = tmp_path / "net.onnx"
+    done = atrous("export", checkpoint, "-o", exported, "--size", "97,129", "--opset", "17")
+    assert done.code == 0, done.err
+    assert "deeplabv3_mobilenet, 5 classes (generic), 97×129, output stride 8, fp32" in done.out
+    assert "largest difference to PyTorch" in done.out
+    assert "taking them as label set 'generic'" in done.err
+    photograph = Path(__file__).parents[2] / "src" / "atrous" / "assets" / "photograph.jpg"
+    masks = []
+    for name, model, more in (("a", exported, ()), ("b", checkpoint, ("--size", "97,129"))):
+        done = atrous("predict", photograph, "-o", tmp_path / name, "-m", model, *more)
+        assert done.code == 0, done.err
+        masks.append((tmp_path / name / "masks" / "photograph.png").read_bytes())
+    assert masks[0] == masks[1]
+
+
+def test_checkpoints_without_torch_say_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "net.pth").touch()
+    block = "import sys; sys.modules['torch'] = None\n"
+    code = block + (
+        "import importlib.util as u; real = u.find_spec\n"
+        "u.find_spec = lambda n, p=None: None if n == 'torch' else real(n, p)\n"
+        "from atrous.cli import main; main()"
+    )
+    for verb in (["predict", "net.pth", "-m", "net.pth"], ["export", "net.pth"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *verb, "-o", "out"],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+        )
+        assert done.returncode == 1
+        assert "pip install 'atrous[torch]'" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_the_reference_is_the_help(tmp_path: Path) -> None:
+    written = tmp_path / "cli.md"
+    subprocess.run(
+        [
+            sys.executable, "-m", "typer", "atrous.cli", "utils", "docs", "--name", "atrous",
+            "--output", str(written),
+        ],
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
+    committed = Path(__file__).parents[2] / "docs" / "cli.md"
+    assert written.read_text() == committed.read_text(), "run `make docs`"
