@@ -5,12 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test check format default-model docs clean
+.PHONY: help demo test check format default-model docs bench clean
 help:
 	@echo "make demo           segment photographs, look at demo/out"
 	@echo "make test           ruff, mypy and the tests: what CI runs"
 	@echo "make check          ruff and mypy alone"
 	@echo "make format         let ruff format the code"
+	@echo "make bench          time predict against the plain way"
 	@echo "make docs           write docs/cli.md from the command line's help"
 	@echo "make default-model CHECKPOINT=x.pth   replace the model inside the package"
 
@@ -49,6 +50,9 @@ format: $(VENV)/dev
 
 docs: $(VENV)/dev
 	$(BIN)/typer atrous.cli utils docs --name atrous --output docs/cli.md
+
+bench: $(VENV)/dev
+	$(BIN)/python benchmarks/predict.py
 
 default-model: $(VENV)/dev
 	$(BIN)/atrous export $(CHECKPOINT) -o src/atrous/assets/default.onnx --precision fp16 \

@@ -1,0 +1,40 @@
+"""What the README shows is run."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_python_blocks_print_what_stands_below_them() -> None:
+    blocks = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", README, re.DOTALL)
+    assert len(blocks) == README.count("```python")
+    for code, expected in blocks:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == expected
+
+
+def test_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    named = set(re.findall(r"make ([a-z-]+)\b", README)) - {"a"}
+    assert {"demo", "test", "bench"} <= named
+    for target in named & {"demo", "test", "bench", "docs"}:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+
+
+def test_links_lead_somewhere() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", README)
+    local = [link for link in links if not link.startswith("http")]
+    assert "docs/cli.md" in local
+    for link in local:
+        assert (ROOT / link).exists(), link
+
+
+def test_every_verb_is_in_the_readme() -> None:
+    cli = (ROOT / "docs" / "cli.md").read_text()
+    for verb in re.findall(r"^\* `([a-z]+)`:", cli, re.MULTILINE):
+        assert f"atrous {verb}" in README
