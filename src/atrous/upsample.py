@@ -34,7 +34,7 @@ MAX_CLASSES = 256
 _BAND = 3 << 17
 """Output pixels that the NumPy way looks at in one go: some 50 MB of indices if all are mixed."""
 
-_BLOCK = 1 << 19
+_BLOCK = 1 << 17
 """Floats that the dense NumPy way holds at once, in each of its arrays: of the order of a cache."""
 
 _PIXEL_WORK, _CONTENDER_WORK = 30, 15
@@ -192,10 +192,14 @@ def _level(high: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _lowest(flags: NDArray[np.bool_], axis: int) -> NDArray[np.uint8]:
-    """The lowest class flagged along an axis, as a maximum over marks that fall with the class."""
+    """The lowest class flagged along an axis, as a maximum over marks that fall with the class.
+
+    Overwrites the flags.
+    """
     last = flags.shape[axis] - 1
     marks = np.arange(last, -1, -1, dtype=np.uint8)
-    marked = flags.view(np.uint8) * np.expand_dims(marks, tuple(range(1, flags.ndim - axis)))
+    marked = flags.view(np.uint8)
+    marked *= marks.reshape(-1, *[1] * (flags.ndim - axis - 1))
     return np.asarray(last - marked.max(axis), np.uint8)
 
 
@@ -205,18 +209,26 @@ def _argmax_dense(
     """Every class at every pixel, a few rows at a time to stay in the cache."""
     classes, height, width = values.shape
     step = max(1, _BLOCK // (classes * out.shape[1]))
+    # Arrays of this size made anew for every few rows would cost as much as what is done in them.
+    block, other = np.empty((2, step, classes * out.shape[1]), np.float32)
+    flags = np.empty((step, classes, out.shape[1]), np.bool_)
     for start in range(0, len(out), step):
         part, rows = out[start : start + step], down.part(start, start + step)
-        ends = rows.cell, np.minimum(rows.cell + 1, height - 1)
-        lines, (top, bottom) = np.unique(np.stack(ends), return_inverse=True)
-        wide = _columns(values.transpose(1, 0, 2)[lines].reshape(-1, width), across)
-        wide = wide.reshape(len(lines), -1)
-        edges = [0, *(np.flatnonzero(np.diff(top)) + 1).tolist(), len(part)]
+        ends = np.stack([rows.cell, np.minimum(rows.cell + 1, height - 1)])
+        read = np.zeros(height, np.bool_)
+        read[ends] = True
+        top, bottom = (np.cumsum(read) - 1)[ends].tolist()
+        wide = _columns(values.transpose(1, 0, 2)[read].reshape(-1, width), across)
+        wide = wide.reshape(-1, block.shape[1])
+        edges = [0, *(np.flatnonzero(np.diff(rows.cell)) + 1).tolist(), len(part)]
         for i, end in itertools.pairwise(edges):
-            block = rows.first[i:end, None] * wide[top[i]]
-            block += rows.second[i:end, None] * wide[bottom[i]]
-            logits = block.reshape(end - i, classes, -1)
-            part[i:end] = _lowest(logits == logits.max(1, keepdims=True), 1)
+            some = slice(end - i)
+            np.multiply(rows.first[i:end, None], wide[top[i]], out=block[some])
+            np.multiply(rows.second[i:end, None], wide[bottom[i]], out=other[some])
+            block[some] += other[some]
+            logits = block[some].reshape(flags[some].shape)
+            np.equal(logits, logits.max(1, keepdims=True), out=flags[some])
+            part[i:end] = _lowest(flags[some], 1)
 
 
 def _argmax_sparse(

@@ -32,7 +32,7 @@ def doctor(as_json: options.JsonOption = False) -> None:
         from rich.console import Console
         from rich.table import Table
 
-        console = Console()
+        console = Console(markup=False)
         table = Table("engine", "device", "version", "works", "why not", box=None)
         for check in checks:
             works = "yes" if check.works else "no"

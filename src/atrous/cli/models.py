@@ -27,7 +27,7 @@ def models(as_json: options.JsonOption = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = Console(markup=False)
     networks = Table("network", "params (M)", "GMACs", "paper", box=None)
     for network in zoo.VARIANTS.values():
         networks.add_row(
@@ -39,22 +39,15 @@ def models(as_json: options.JsonOption = False) -> None:
         "classes; torch's flop counter divided by 2.\n",
         highlight=False,
     )
-    weights = Table("weights", "network", "accuracy (%)", "protocol and who measured", "from")
     for row in zoo.WEIGHTS.values():
-        accuracies = row.accuracy or (None,)
-        for number, accuracy in enumerate(accuracies):
-            first = number == 0
-            weights.add_row(
-                row.name if first else "",
-                row.network if first else "",
-                f"{accuracy.metric} {accuracy.value:g}"
-                if accuracy and accuracy.value is not None
-                else "not measured",
-                f"{accuracy.protocol}; {accuracy.source}" if accuracy else "",
-                (row.url or row.page) if first else "",
-            )
-    console.print(weights)
+        lines = [f"{row.name}: {row.network}, {row.num_classes} classes; {row.licence}"]
+        for accuracy in row.accuracy:
+            value = "not measured" if accuracy.value is None else f"{accuracy.value:g} %"
+            lines.append(f"{accuracy.metric} {value}: {accuracy.protocol}; {accuracy.source}")
+        lines.append(f"from {row.url or row.page}")
+        console.print("\n  ".join(lines), highlight=False, soft_wrap=True)
     console.print(
-        "Weights without a download address are got by hand: see `note` in atrous models --json.",
+        "\nThe reference's own checkpoints are downloaded by hand: see `note` in "
+        "atrous models --json.",
         highlight=False,
     )

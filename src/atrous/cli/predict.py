@@ -63,7 +63,7 @@ def predict(
         labels=options.parse_labels(labels),
         size=wanted,
     )
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     columns = (TextColumn("segmenting"), BarColumn(), MofNCompleteColumn(), Remaining())
     summary = _Summary(predictor.labels)
     with predictor, Progress(*columns, console=console) as progress:
@@ -80,7 +80,7 @@ def predict(
             progress.advance(task)
             summary.add(result)
             if result.error:
-                console.print(f"failed: {result.error}", markup=False, soft_wrap=True)
+                console.print(f"failed: {result.error}", soft_wrap=True)
             if as_json:
                 print(json.dumps(_record(result, predictor.labels)), flush=True)
     if not as_json:
@@ -115,7 +115,7 @@ class _Summary:
 
         from atrous.image import class_name
 
-        console = Console()
+        console = Console(markup=False)
         written = self.counts["written"]
         if 0 < written <= self.listed:
             table = Table("image", "size", "class", "share of pixels", box=None)
@@ -137,7 +137,7 @@ class _Summary:
             console.print(table)
         counts = ", ".join(f"{count} {status}" for status, count in self.counts.items() if count)
         folders = f"{output}/masks" + (f" and {output}/overlays" if overlays else "")
-        console.print(f"{counts}; see {folders}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{counts}; see {folders}", highlight=False, soft_wrap=True)
 
 
 def _record(result: Result, labels: LabelSet) -> dict[str, object]:
