@@ -14,10 +14,11 @@ MODULES = sorted(SRC.rglob("*.py"))
 LAYERS = [
     {"cli"},
     {"export"},
-    {"runtime"},
+    {"evaluation"},
+    {"data", "runtime"},
     {"engines"},
     {"artifact", "models", "vdsp"},
-    {"cache", "image", "preprocess", "upsample"},
+    {"cache", "image", "metrics", "preprocess", "upsample"},
     {"zoo"},
     {"labels"},
     {"download", "files", "geometry"},

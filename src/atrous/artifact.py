@@ -48,6 +48,20 @@ class Accuracy(BaseModel):
     note: str = ""
 
 
+class Calibration(BaseModel):
+    """How the value ranges of a quantised model were found.
+
+    Attributes:
+        method: as `kl_divergence`.
+        images: ids of the images, so that an evaluation can tell whether it saw them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str
+    images: tuple[str, ...]
+
+
 class Metadata(BaseModel):
     """What an artefact knows of itself.
 
@@ -61,6 +75,7 @@ class Metadata(BaseModel):
         precision: how the weights are stored; arithmetic on CPU stays fp32 for `fp16`.
         weights_sha256: hash of the weight file it came from.
         accuracies: every accuracy measured on it.
+        calibration: how it was quantised, if it was.
         licence: of the weights.
     """
 
@@ -75,6 +90,7 @@ class Metadata(BaseModel):
     precision: Precision = "fp32"
     weights_sha256: str = ""
     accuracies: tuple[Accuracy, ...] = ()
+    calibration: Calibration | None = None
     licence: str = ""
 
 

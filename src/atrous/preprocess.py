@@ -137,7 +137,7 @@ class Preprocess(BaseModel):
 
     def place(self, height: int, width: int) -> Placement:
         """Where an image of `height` × `width` pixels lies in the network input."""
-        (inner_height, inner_width), (top, left) = self._layout(height, width)
+        (inner_height, inner_width), (top, left) = self.layout(height, width)
         rows, seen_rows = _shifted(height, inner_height, top, self.size[0])
         columns, seen_columns = _shifted(width, inner_width, left, self.size[1])
         return Placement(rows, columns, (*seen_rows, *seen_columns))
@@ -161,7 +161,7 @@ class Preprocess(BaseModel):
             raise InputError(
                 f"image: expected uint8 (height, width, 3), got {image.dtype} {image.shape}"
             )
-        inner, (top, left) = self._layout(*image.shape[:2])
+        inner, (top, left) = self.layout(*image.shape[:2])
         resized = self._resized(image, inner)
         height, width = self.size
         bottom, right = top + inner[0], left + inner[1]
@@ -216,8 +216,8 @@ class Preprocess(BaseModel):
             case "none":
                 return values
 
-    def _layout(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Size the image is resized to, and the place of its corner in the network input."""
+    def layout(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Size an image is resized to, and where its top left corner lies in the network input."""
         tall, wide = self.size
         match self.fit:
             case "squash":

@@ -34,7 +34,7 @@ MAX_CLASSES = 256
 _BAND = 3 << 17
 """Output pixels that the NumPy way looks at in one go: some 50 MB of indices if all are mixed."""
 
-_BLOCK = 1 << 17
+_BLOCK = 1 << 19
 """Floats that the dense NumPy way holds at once, in each of its arrays: of the order of a cache."""
 
 _PIXEL_WORK, _CONTENDER_WORK = 30, 15

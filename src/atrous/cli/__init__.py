@@ -9,8 +9,10 @@ from typing import Annotated
 import typer
 
 from atrous.cli.doctor import doctor
+from atrous.cli.eval import evaluate
 from atrous.cli.export import export
 from atrous.cli.models import models
+from atrous.cli.npz import npz
 from atrous.cli.predict import predict
 from atrous.errors import AtrousError, ConfigError
 
@@ -24,6 +26,8 @@ app = typer.Typer(
 )
 for verb in (predict, models, export, doctor):
     app.command()(verb)
+app.command(name="eval")(evaluate)
+app.add_typer(npz, name="npz")
 
 
 def _version(value: bool) -> None:

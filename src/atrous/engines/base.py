@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from atrous.artifact import Metadata
 from atrous.errors import InputError
-from atrous.geometry import CoordinateRule
+from atrous.geometry import Axis, CoordinateRule
 
 Device = Literal["cpu", "cuda", "tensorrt"]
 
@@ -66,9 +66,11 @@ class Engine(ABC):
         output: the logits, `(N, C, h, w)` float32.
         coordinates: how the logit grid `h × w` lies on the input `H × W`.
         metadata: what the artefact says of itself, `None` for somebody else's model.
+        identity: hash of graph and weights, or of the checkpoint; names the model in results.
     """
 
     name: str
+    identity: str = ""
     input: TensorSpec
     output: TensorSpec
     coordinates: CoordinateRule = "half_pixel"
@@ -90,6 +92,22 @@ class Engine(ABC):
         """
         self.input.check(batch)
         return self._run(batch)
+
+    def on_grid(
+        self, grid: NDArray[np.float32], size: tuple[int, int], rows: Axis, columns: Axis
+    ) -> tuple[Axis, Axis]:
+        """Carry axes over the network input on to the logit grid.
+
+        Args:
+            grid: `(C, h, w)` logits of one image.
+            size: `(H, W)` of the network input that they were made from.
+            rows: positions on the input's rows.
+            columns: positions on the input's columns.
+        """
+        return (
+            rows.on_grid(grid.shape[1], size[0], self.coordinates),
+            columns.on_grid(grid.shape[2], size[1], self.coordinates),
+        )
 
     def close(self) -> None:
         """Free the device memory. Safe to call twice."""

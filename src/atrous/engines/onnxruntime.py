@@ -45,6 +45,7 @@ class OnnxRuntimeEngine(Engine):
         options = options or Options()
         model = artifact.load(path)
         self.metadata = artifact.metadata_of(model, path)
+        self.identity = artifact.identity(model)
         model, rule = drop_last_resize(model)
         if rule is not None:
             self.coordinates = rule

@@ -52,6 +52,7 @@ class TorchEngine(Engine):
         self.input = TensorSpec("input", (None, 3, None, None), "float32")
         self.output = TensorSpec("output", (None, network.num_classes, None, None), "float32")
         self.metadata = describe(network, path)
+        self.identity = self.metadata.weights_sha256
 
     def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         if self._network is None:

@@ -161,10 +161,9 @@ class Predictor:
             raise EngineError(
                 f"the network made scores {grid.shape}, expected {self.labels.num_classes} classes"
             )
-        rule = self.engine.coordinates
-        height, width = self.preprocess.size
-        rows = placement.rows.on_grid(grid.shape[1], height, rule)
-        columns = placement.columns.on_grid(grid.shape[2], width, rule)
+        rows, columns = self.engine.on_grid(
+            grid, self.preprocess.size, placement.rows, placement.columns
+        )
         return Prediction(grid, rows, columns, placement.seen, self.labels.ignore_index)
 
 

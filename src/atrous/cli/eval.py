@@ -1,0 +1,226 @@
+"""`atrous eval`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from atrous.cli import options
+from atrous.errors import ConfigError
+
+if TYPE_CHECKING:
+    from atrous.evaluation.result import Result
+
+
+def evaluate(
+    compare: Annotated[
+        list[Path] | None, typer.Argument(help="With --compare: results written by --json.")
+    ] = None,
+    model: options.ModelOption = None,
+    data: Annotated[
+        str | None, typer.Option(help="As voc:ROOT:val, cityscapes:ROOT:val, folder:X.yaml:SPLIT.")
+    ] = None,
+    protocol: Annotated[
+        str,
+        typer.Option(help="center-crop-N, squash-N, pad-N, native, slide-N or whole."),
+    ] = "squash-513",
+    scales: Annotated[
+        str, typer.Option(help="See the image at these scales too: 0.5,1,1.5 (native, whole).")
+    ] = "1",
+    flip: Annotated[bool, typer.Option("--flip", help="See its mirror image too.")] = False,
+    absent: Annotated[
+        Literal["skip", "zero"],
+        typer.Option(help="Classes that occur nowhere: left out of the mean, or counted as 0."),
+    ] = "skip",
+    engine: options.EngineOption = "auto",
+    device: options.DeviceOption = "cpu",
+    threads: options.ThreadsOption = 0,
+    vdsp_params: options.VdspOption = None,
+    reference: Annotated[
+        str | None, typer.Option(help="A model that this one must agree with.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the result to this file.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write an HTML page into this folder.")
+    ] = None,
+    record: Annotated[
+        bool, typer.Option("--record", help="Write the accuracy into the model's metadata.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail if calibration images are evaluated on.")
+    ] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Do not go on from an interrupted run.")
+    ] = False,
+    comparing: Annotated[
+        bool, typer.Option("--compare", help="Print one table of results written by --json.")
+    ] = False,
+) -> None:
+    """Measure accuracy under one protocol, stamp it, and fail if the model is broken.
+
+    Example: atrous eval --data voc:VOCdevkit:val --protocol squash-513 --json result.json
+
+    An interrupted run goes on where it stopped. Results of different protocols are never put into
+    one table: atrous eval --compare a.json b.json
+    """
+    if comparing:
+        _compare(compare or [])
+        return
+    if compare:
+        raise ConfigError(f"{compare[0]}: results are given with --compare")
+    if data is None:
+        raise ConfigError("--data is missing: say what to evaluate on, as voc:VOCdevkit:val")
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    from atrous import vdsp
+    from atrous.data import open_dataset
+    from atrous.engines import find_model
+    from atrous.engines.base import Options
+    from atrous.evaluation import result as results
+    from atrous.evaluation.protocols import Protocol
+    from atrous.evaluation.run import Evaluation
+    from atrous.runtime.predictor import Predictor
+
+    chosen = Protocol.parse(protocol, _numbers(scales), flip)
+    dataset = open_dataset(data)
+    wanted = Options(device, threads)
+    own = vdsp.read(vdsp_params, (513, 513)) if vdsp_params else None
+    with Predictor.open(
+        model, engine=engine, options=wanted, preprocess=own, labels=dataset.labels
+    ) as predictor:
+        other = Predictor.open(reference, labels=dataset.labels) if reference else None
+        evaluation = Evaluation(
+            predictor,
+            dataset,
+            chosen,
+            name=str(model),
+            options=wanted,
+            absent=absent,
+            reference=other,
+        )
+        console = Console(stderr=True, markup=False)
+        columns = (TextColumn("mIoU {task.fields[miou]:6.2f} %"), BarColumn())
+        with Progress(*columns, MofNCompleteColumn(), Remaining(), console=console) as progress:
+            task = progress.add_task("", total=len(dataset.samples), miou=float("nan"))
+            found = evaluation.run(
+                lambda done, miou: progress.update(task, completed=done, miou=100 * miou),
+                restart=restart,
+            )
+        _print(found)
+        if json_file:
+            results.save(found, json_file)
+        if report:
+            from atrous.evaluation.report import write_report
+
+            print(f"report: {write_report(evaluation, found, report)}")
+    problems = [*found.health, *found.failed]
+    if found.stamp.calibrated_on:
+        message = (
+            f"{found.stamp.calibrated_on} of the {found.stamp.images} images were calibrated on: "
+            "this accuracy flatters the model"
+        )
+        if strict:
+            problems.append(message)
+        else:
+            print(f"note: {message}", file=sys.stderr)
+    for problem in problems:
+        print(f"health: {problem}", file=sys.stderr)
+    if problems:
+        sys.exit(1)
+    if record:
+        _record(find_model(model), found)
+
+
+def _print(found: Result) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    stamp = found.stamp
+    table = Table("class", "IoU %", box=None)
+    for name, value in found.iou.items():
+        table.add_row(name, "does not occur" if value is None else f"{value:.2f}")
+    console = Console(markup=False)
+    console.print(table)
+    print(f"{stamp.model} ({stamp.precision}, {stamp.engine}), {stamp.images} images, {stamp.data}")
+    print(
+        f"protocol {stamp.protocol}, {stamp.resize}, ignore {stamp.ignore_index}, "
+        f"absent classes {stamp.absent}"
+    )
+    print(
+        f"mIoU {found.mean_iou:.3f} %, pixel accuracy {found.pixel_accuracy:.3f} %, mean accuracy "
+        f"{found.mean_accuracy:.3f} %, frequency-weighted IoU {found.frequency_weighted_iou:.3f} %"
+    )
+
+
+def _compare(paths: list[Path]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from atrous.evaluation import result as results
+
+    if not paths:
+        raise ConfigError("--compare takes results written by --json: a.json b.json")
+    loaded = [(str(path), results.load(path)) for path in paths]
+    results.check_comparable(loaded)
+    shared = loaded[0][1].stamp
+    console = Console(markup=False)
+    console.print(
+        f"{shared.data}, {shared.images} images, protocol {shared.protocol}, absent classes "
+        f"{shared.absent}",
+        highlight=False,
+    )
+    columns = ("result", "model", "precision", "engine", "mIoU %", "difference", "pixel acc %")
+    table = Table(*columns, box=None)
+    first = loaded[0][1].mean_iou
+    for path, one in loaded:
+        table.add_row(
+            path,
+            one.stamp.model,
+            one.stamp.precision,
+            one.stamp.engine,
+            f"{one.mean_iou:.3f}",
+            f"{one.mean_iou - first:+.3f}",
+            f"{one.pixel_accuracy:.3f}",
+        )
+    console.print(table)
+
+
+def _record(path: Path, found: Result) -> None:
+    from atrous import artifact
+
+    model = artifact.load(path) if path.suffix == ".onnx" else None
+    known = artifact.metadata_of(model, path) if model else None
+    if model is None or known is None:
+        raise ConfigError(f"{path}: --record needs an artefact of atrous export or compile")
+    measured = artifact.Accuracy(
+        metric="mIoU",
+        value=round(found.mean_iou, 3),
+        protocol=found.stamp.protocol,
+        data=found.stamp.data,
+        images=found.stamp.images,
+        note=f"{found.stamp.engine}; absent classes {found.stamp.absent}; ids {found.stamp.ids}",
+    )
+    kept = [old for old in known.accuracies if _key(old) != _key(measured)]
+    updated = known.model_copy(update={"accuracies": (*kept, measured)})
+    artifact.save(model, updated, path)
+    print(f"recorded in {path}")
+
+
+def _key(accuracy: object) -> tuple[object, ...]:
+    fields = ("metric", "protocol", "data", "images", "note")
+    return tuple(getattr(accuracy, name) for name in fields)
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"--scales: expected numbers as 0.5,1,1.5, got {text!r}") from None

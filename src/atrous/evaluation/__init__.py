@@ -1,0 +1,1 @@
+"""Measure accuracy, and say how it was measured."""

@@ -1,0 +1,218 @@
+"""Which pixels are compared: every accuracy names one of these.
+
+`N` is a number of pixels, 513 in the seed's and the reference's tables.
+
+* `center-crop-N`: image by Pillow bilinear, label by nearest, short side → N, both cropped at
+  `round((size - N) / 2)`. The reference's column.
+* `squash-N`: image by OpenCV bilinear, label by nearest → N×N. The seed's deployment column.
+* `pad-N`: no resize unless the longer side exceeds N; padded at the bottom and right with the mean;
+  only the unpadded part is scored.
+* `native`: the squashed input of the model's own size; logits enlarged once to the original size
+  and scored against the original label. PASCAL VOC's official way.
+* `slide-N`: original size; windows of N at a stride of two thirds of N, mean-padded, their logits
+  averaged; scored at the original size.
+* `whole`: no resize at all; for models of free size.
+
+Labels are resized by Pillow's NEAREST; OpenCV's picks other pixels.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from atrous import upsample
+from atrous.engines.base import Engine
+from atrous.errors import ConfigError
+from atrous.geometry import Axis
+from atrous.preprocess import Preprocess
+
+Pixels = NDArray[np.uint8]
+Logits = NDArray[np.float32]
+Kind = Literal["center-crop", "squash", "pad", "native", "slide", "whole"]
+
+FORMS = "center-crop-N, squash-N, pad-N, native, slide-N or whole, as squash-513"
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """One way to score an image.
+
+    Attributes:
+        kind: see the module.
+        side: N, or `None` where the name has none.
+        scales: the input is also seen at these scales and the logits averaged; needs a model of
+            free size unless it is `(1.0,)`.
+        flip: the mirrored input is seen too.
+    """
+
+    kind: Kind
+    side: int | None = None
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+
+    @classmethod
+    def parse(cls, text: str, scales: tuple[float, ...] = (1.0,), flip: bool = False) -> Protocol:
+        """Read a name such as `squash-513`.
+
+        Raises:
+            ConfigError: it is none of the forms of this module, or the scales do not fit it.
+        """
+        match = re.fullmatch(r"(center-crop|squash|pad|slide)-(\d+)|(native|whole)", text)
+        if match is None or match[2] == "0":
+            raise ConfigError(f"protocol {text!r}: expected {FORMS}")
+        kind: Kind = match[1] or match[3]  # type: ignore[assignment]
+        if not scales or any(not 0 < scale <= 4 for scale in scales):
+            raise ConfigError(f"scales: expected numbers over 0 and up to 4, got {scales}")
+        if scales != (1.0,) and kind not in ("native", "whole"):
+            raise ConfigError(f"several scales belong to native or whole, not to {text}")
+        return cls(kind, int(match[2]) if match[2] else None, scales, flip)
+
+    @property
+    def name(self) -> str:
+        """As it is stamped on results, `squash-513` or `whole+scales-0.5-1+flip`."""
+        name = f"{self.kind}-{self.side}" if self.side else self.kind
+        if self.scales != (1.0,):
+            name += "+scales-" + "-".join(f"{scale:g}" for scale in self.scales)
+        return name + "+flip" * self.flip
+
+    def preprocess(self, own: Preprocess) -> Preprocess:
+        """The model's own normalisation with this protocol's geometry.
+
+        Args:
+            own: the preprocessing that the model carries.
+        """
+        geometry: dict[str, object] = {"resize": None, "origin": None, "padding": None}
+        if self.side:
+            geometry["size"] = (self.side, self.side)
+        match self.kind:
+            case "center-crop":
+                geometry |= {"fit": "crop", "interpolation": "pillow-bilinear"}
+            case "squash" | "native":
+                geometry |= {"fit": "squash", "interpolation": "opencv-bilinear"}
+            case "pad" | "slide" | "whole":
+                geometry |= {"fit": "pad", "interpolation": "opencv-bilinear"}
+        return own.model_copy(update=geometry)
+
+    def truth(self, label: Pixels, preprocess: Preprocess) -> Pixels:
+        """The label as it is compared: at the input's size, or the original one.
+
+        Args:
+            label: `(H, W)` uint8 class ids at the size of the image.
+            preprocess: as `preprocess` returned it.
+
+        Returns:
+            `(H', W')` uint8, the shape of the class map that `predict` returns.
+        """
+        if self.kind in ("native", "slide", "whole"):
+            return label
+        (inner, (top, left)) = preprocess.layout(*label.shape)
+        height, width = preprocess.size
+        if inner != label.shape:
+            resized = Image.fromarray(label).resize(inner[::-1], Image.Resampling.NEAREST)
+            label = np.asarray(resized)
+        return label[-top : height - top, -left : width - left]
+
+    def predict(self, engine: Engine, preprocess: Preprocess, image: Pixels) -> Scored:
+        """Segment one image the way the protocol says.
+
+        Args:
+            engine: runs the network.
+            preprocess: as `preprocess` returned it.
+            image: `(H, W, 3)` uint8 RGB.
+
+        Raises:
+            InputError: the model takes another size.
+            EngineError: the engine failed.
+        """
+        if self.kind == "slide":
+            return self._slide(engine, preprocess, image)
+        if self.kind == "whole":
+            preprocess = preprocess.with_size(*image.shape[:2])
+        if self.scales != (1.0,):
+            return self._several_scales(engine, preprocess, image)
+        grid, finite = self._run(engine, preprocess(image))
+        if self.kind in ("native", "whole"):
+            placement = preprocess.place(*image.shape[:2])
+            rows, columns = placement.rows, placement.columns
+        else:
+            inner, (top, left) = preprocess.layout(*image.shape[:2])
+            height, width = preprocess.size
+            rows, columns = Axis(min(height, inner[0] + top)), Axis(min(width, inner[1] + left))
+        rows, columns = engine.on_grid(grid, preprocess.size, rows, columns)
+        return Scored(upsample.argmax(grid, rows, columns), finite)
+
+    def _run(self, engine: Engine, tensor: Logits) -> tuple[Logits, bool]:
+        """`(C, h, w)` logits of one input, averaged with those of its mirror image if so asked."""
+        grid = engine.run(tensor[None])[0]
+        if self.flip:
+            grid = grid.copy()
+            mirrored = engine.run(np.ascontiguousarray(tensor[None, :, :, ::-1]))[0]
+            grid = (grid + mirrored[:, :, ::-1]) / np.float32(2)
+        return grid, bool(np.isfinite(grid).all())
+
+    def _several_scales(self, engine: Engine, preprocess: Preprocess, image: Pixels) -> Scored:
+        total: Logits | None = None
+        finite = True
+        for scale in self.scales:
+            size = [max(1, round(side * scale)) for side in preprocess.size]
+            scaled = preprocess.model_copy(update={"size": tuple(size), "fit": "squash"})
+            grid, fine = self._run(engine, scaled(image))
+            place = scaled.place(*image.shape[:2])
+            axes = engine.on_grid(grid, scaled.size, place.rows, place.columns)
+            logits = upsample.enlarge(grid, *axes)
+            total = logits if total is None else total + logits
+            finite &= fine
+        assert total is not None
+        return Scored(total.argmax(0).astype(np.uint8), finite)
+
+    def _slide(self, engine: Engine, preprocess: Preprocess, image: Pixels) -> Scored:
+        side = preprocess.size[0]
+        height, width = image.shape[:2]
+        tops, lefts = starts(height, side), starts(width, side)
+        total: Logits | None = None
+        finite = True
+        for top in tops:
+            for left in lefts:
+                window = image[top : top + side, left : left + side]
+                grid, fine = self._run(engine, preprocess(np.ascontiguousarray(window)))
+                finite &= fine
+                rows, columns = engine.on_grid(
+                    grid, preprocess.size, Axis(window.shape[0]), Axis(window.shape[1])
+                )
+                if len(tops) == len(lefts) == 1:
+                    return Scored(upsample.argmax(grid, rows, columns), finite)
+                if total is None:
+                    total = np.zeros((len(grid), height, width), np.float32)
+                    count = np.zeros((height, width), np.float32)
+                area = (slice(top, top + side), slice(left, left + side))
+                total[:, *area] += upsample.enlarge(grid, rows, columns)
+                count[area] += 1
+        assert total is not None
+        total /= count
+        return Scored(total.argmax(0).astype(np.uint8), finite)
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A class map to compare, and whether all logits were numbers.
+
+    Attributes:
+        class_map: `(H, W)` uint8.
+        finite: no logit was NaN or infinite.
+    """
+
+    class_map: Pixels
+    finite: bool
+
+
+def starts(extent: int, side: int) -> list[int]:
+    """Where the windows of `slide` begin: every two thirds of a window, the last at the end."""
+    stride = -(-side * 2 // 3)
+    last = max(0, extent - side)
+    return [*range(0, last, stride), last]

@@ -1,0 +1,125 @@
+"""A measured accuracy with everything needed to repeat it, and comparisons that stay honest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from atrous.errors import ConfigError
+from atrous.files import write_atomic
+
+
+class Stamp(BaseModel):
+    """What two results must share to be compared, and what may differ between them.
+
+    Attributes:
+        protocol: see `atrous.evaluation.protocols`.
+        resize: library and kind of the resize of the images.
+        data: the data set and split.
+        images: how many.
+        ids: hash of the list of their ids.
+        labels: name of the label set.
+        ignore_index: label value that is not scored.
+        absent: what classes that occur nowhere do to a mean.
+        model: name of the model.
+        identity: hash of its graph and weights.
+        precision: of its weights.
+        engine: what ran it, with its version and device.
+        calibrated_on: how many of the images it was calibrated on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    protocol: str
+    resize: str
+    data: str
+    images: int
+    ids: str
+    labels: str
+    ignore_index: int
+    absent: str
+    model: str
+    identity: str
+    precision: str
+    engine: str
+    calibrated_on: int = 0
+
+
+# Where these differ, the numbers measure different things.
+SHARED = ("protocol", "resize", "data", "images", "ids", "labels", "ignore_index", "absent")
+
+
+class Result(BaseModel):
+    """An evaluation.
+
+    Attributes:
+        stamp: how it was measured.
+        pixel_accuracy: percent, like all that follow.
+        mean_accuracy: mean over the classes.
+        frequency_weighted_iou: mean weighted by the classes' share of the pixels.
+        mean_iou: mean over the classes.
+        iou: per class name, `None` where the class occurs nowhere.
+        confusion: pixels by true class (rows) and predicted class (columns).
+        health: what is wrong with the model or the measurement, empty if nothing.
+        failed: files that could not be read and were not scored.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stamp: Stamp
+    pixel_accuracy: float
+    mean_accuracy: float
+    frequency_weighted_iou: float
+    mean_iou: float
+    iou: dict[str, float | None]
+    confusion: list[list[int]]
+    health: list[str] = []
+    failed: list[str] = []
+
+
+def save(result: Result, path: Path) -> None:
+    """Write a result as JSON, whole or not at all."""
+    content = result.model_dump_json(indent=2).encode()
+    write_atomic(path, lambda file: file.write(content))
+
+
+def load(path: Path) -> Result:
+    """Read what `save` wrote.
+
+    Raises:
+        ConfigError: the file is missing, or holds something else.
+    """
+    try:
+        return Result.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise ConfigError(f"{path}: not a result of atrous eval --json: {reason}") from None
+
+
+def check_comparable(results: Sequence[tuple[str, Result]]) -> None:
+    """Refuse to compare results that measure different things.
+
+    Args:
+        results: names and results, at least one.
+
+    Raises:
+        ConfigError: two stamps differ; says in which field.
+    """
+    first_name, first = results[0]
+    for name, other in results[1:]:
+        for field in SHARED:
+            ours, theirs = getattr(first.stamp, field), getattr(other.stamp, field)
+            if ours != theirs:
+                raise ConfigError(
+                    f"{first_name} and {name} cannot stand in one table: {field} is {ours!r} in "
+                    f"the one and {theirs!r} in the other; measure both the same way"
+                )
+
+
+def hash_ids(ids: Sequence[str]) -> str:
+    """Short hash of a list of ids, their order included."""
+    return hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]

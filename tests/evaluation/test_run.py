@@ -1,0 +1,194 @@
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from atrous.artifact import Calibration, Metadata
+from atrous.data import Sample
+from atrous.engines.fake import FakeEngine
+from atrous.errors import InputError
+from atrous.evaluation.protocols import Protocol
+from atrous.evaluation.report import write_report
+from atrous.evaluation.result import Result
+from atrous.evaluation.run import Evaluation
+from atrous.labels import LabelSet, generic
+from atrous.preprocess import Preprocess
+from atrous.runtime.predictor import Predictor
+
+OWN = Preprocess(size=(32, 32), normalisation="div255")
+COUNT = 12
+
+
+@dataclass
+class Pictures:
+    """Pictures whose class is their brightest channel, some left out on purpose."""
+
+    labels: LabelSet = field(default_factory=lambda: generic(3))
+    name: str = "pictures:val"
+    spec: str = "pictures:val"
+    broken: tuple[int, ...] = ()
+    read: list[str] = field(default_factory=list)
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        return tuple(Sample(f"{i:02}", Path(f"{i}.png"), Path(f"{i}.png")) for i in range(COUNT))
+
+    def read_image(self, sample: Sample) -> NDArray[np.uint8]:
+        self.read.append(sample.id)
+        if int(sample.id) in self.broken:
+            raise InputError(f"{sample.image}: cannot be read")
+        rng = np.random.default_rng(int(sample.id))
+        return rng.integers(0, 256, (20 + int(sample.id), 30, 3), np.uint8)
+
+    def read_label(self, sample: Sample) -> NDArray[np.uint8]:
+        image = self.read_image(sample)
+        label = image.argmax(2).astype(np.uint8)
+        label[:2] = 255
+        return label
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATROUS_CACHE", str(tmp_path / "cache"))
+
+
+def predictor(function: Any = lambda x: x, calibrated: tuple[str, ...] = ()) -> Predictor:
+    engine = FakeEngine(function, 3)
+    engine.metadata = Metadata(
+        name="bright",
+        labels=generic(3),
+        preprocess=OWN,
+        calibration=Calibration(method="max", images=calibrated) if calibrated else None,
+    )
+    return Predictor(engine, OWN, generic(3))
+
+
+def evaluation(data: Pictures | None = None, protocol: str = "whole", **options: Any) -> Evaluation:
+    model = options.pop("model", None) or predictor()
+    return Evaluation(model, data or Pictures(), Protocol.parse(protocol), name="x", **options)
+
+
+def test_a_perfect_model_is_perfect() -> None:
+    result = evaluation().run()
+    assert (result.mean_iou, result.pixel_accuracy) == (100.0, 100.0)
+    assert result.health == result.failed == []
+    assert result.stamp.model_dump(exclude={"ids", "identity"}) == {
+        "protocol": "whole",
+        "resize": "opencv-bilinear",
+        "data": "pictures:val",
+        "images": COUNT,
+        "labels": "generic",
+        "ignore_index": 255,
+        "absent": "skip",
+        "model": "bright",
+        "precision": "fp32",
+        "engine": "fake  cpu",
+        "calibrated_on": 0,
+    }
+
+
+def test_ignored_pixels_do_not_count() -> None:
+    result = evaluation().run()
+    pixels = sum((18 + i) * 30 for i in range(COUNT))
+    assert np.sum(result.confusion) == pixels
+
+
+@pytest.mark.parametrize("stop_at", [1, 7, 11])
+def test_resumes_where_it_stopped_and_ends_with_the_same_figures(stop_at: int) -> None:
+    def noisy(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        return x + np.sin(x * 40)
+
+    whole = evaluation(model=predictor(noisy)).run(restart=True)
+    data = Pictures()
+    half = evaluation(data, model=predictor(noisy))
+
+    def stop(done: int, miou: float) -> None:
+        if done == stop_at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        half.run(stop)
+    data.read.clear()
+    resumed = evaluation(data, model=predictor(noisy)).run()
+    assert resumed == whole
+    assert min(data.read) == f"{stop_at:02}"
+    data.read.clear()
+    assert evaluation(data, model=predictor(noisy)).run() == whole
+    assert min(data.read) == "00"  # a finished run leaves nothing to go on from
+
+
+def test_another_protocol_does_not_resume_this_one() -> None:
+    def stop(done: int, miou: float) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluation().run(stop)
+    data = Pictures()
+    evaluation(data, protocol="native").run()
+    assert min(data.read) == "00"
+
+
+def test_a_damaged_state_counts_as_none(tmp_path: Path) -> None:
+    one = evaluation()
+    state = one._state_file()
+    state.parent.mkdir(parents=True)
+    state.write_bytes(b"PK nonsense")
+    assert one.run().pixel_accuracy == 100
+
+
+def test_files_that_cannot_be_read_are_named_and_the_rest_scored() -> None:
+    result = evaluation(Pictures(broken=(3, 7))).run()
+    assert result.failed == ["3.png: cannot be read", "7.png: cannot be read"]
+    assert result.pixel_accuracy == 100
+
+
+def test_broken_models_are_caught() -> None:
+    def nothing(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.full_like(x, np.nan)
+
+    def favours_one(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        return x + np.array([0, 5, 0], np.float32)[:, None, None]
+
+    assert "NaN or infinite on 12 images" in evaluation(model=predictor(nothing)).run().health[0]
+    [finding] = evaluation(model=predictor(favours_one)).run().health
+    assert "100.0% of the pixels are predicted as 'class 1'" in finding
+
+
+def test_agreement_with_a_reference() -> None:
+    same = evaluation(reference=predictor()).run()
+    assert same.health == []
+    other = evaluation(reference=predictor(lambda x: -x)).run()
+    assert "agrees with the reference model on" in other.health[0]
+
+
+def test_calibration_images_are_counted() -> None:
+    model = predictor(calibrated=("00", "05", "99"))
+    assert evaluation(model=model).run().stamp.calibrated_on == 2
+
+
+def test_models_and_data_must_fit() -> None:
+    with pytest.raises(InputError, match="the model has 3 classes but pictures:val has 4"):
+        evaluation(Pictures(labels=generic(4)))
+    fixed = predictor()
+    fixed.engine.input = fixed.engine.input.__class__("input", (1, 3, 32, 32), "float32")
+    with pytest.raises(InputError, match="whole needs a model of free size"):
+        evaluation(model=fixed)
+    with pytest.raises(InputError, match=r"makes inputs of \(64, 64\), the model takes \(32, 32\)"):
+        evaluation(model=fixed, protocol="squash-64")
+
+
+@pytest.mark.parametrize("protocol", ["whole", "center-crop-32", "pad-32", "slide-32"])
+def test_report_is_one_file_with_everything(protocol: str, tmp_path: Path) -> None:
+    one = evaluation(Pictures(broken=(3,)), protocol=protocol)
+    result: Result = one.run()
+    page = write_report(one, result, tmp_path / "report")
+    text = page.read_text()
+    assert [path.name for path in page.parent.iterdir()] == ["index.html"]
+    assert "http" not in text
+    assert text.count("<img") == 4 * (COUNT - 1)
+    for part in (f"{result.mean_iou:.2f} %", result.stamp.ids, "class 2", "3.png: cannot be read"):
+        assert part in text
