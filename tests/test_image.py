@@ -163,4 +163,4 @@ def test_shares() -> None:
 
 
 def test_names_of_pixel_values() -> None:
-    assert [images.class_name(VOC, i) for i in (15, 255, 99)] == ["person", "not seen", "class 99"]
+    assert [images.class_name(VOC, i) for i in (15, 255, 99)] == ["person", "ignored", "class 99"]

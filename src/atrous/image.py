@@ -170,7 +170,7 @@ def class_name(labels: LabelSet, class_id: int) -> str:
     """What a pixel value of a class map means, also for values that are no class."""
     if class_id < labels.num_classes:
         return labels.names[class_id]
-    return "not seen" if class_id == labels.ignore_index else f"class {class_id}"
+    return "ignored" if class_id == labels.ignore_index else f"class {class_id}"
 
 
 def _edges(class_map: NDArray[np.uint8], thickness: int) -> NDArray[np.bool_]:

@@ -24,12 +24,13 @@ def atrous(
     def run(*arguments: object) -> Done:
         monkeypatch.setattr(sys, "argv", ["atrous", *map(str, arguments)])
         monkeypatch.setenv("COLUMNS", "200")
-        logging.getLogger().handlers.clear()
         code: object = 0
         try:
             main()
         except SystemExit as stop:
             code = stop.code or 0
+        finally:
+            logging.getLogger("atrous").handlers.clear()
         found = capsys.readouterr()
         assert isinstance(code, int)
         return Done(code, found.out, found.err)

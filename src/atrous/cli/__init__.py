@@ -50,8 +50,9 @@ def _options(
 
 def main() -> None:
     """Run the command line: exit code 0 done, 1 the work failed, 2 the command was wrong."""
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    logging.addLevelName(logging.WARNING, "note")
+    notes = logging.StreamHandler()
+    notes.setFormatter(logging.Formatter("note: %(message)s"))
+    logging.getLogger("atrous").handlers = [notes]
     try:
         app()
     except AtrousError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -85,6 +86,8 @@ def _traced(
         # The newer exporter keeps silently to 18 where an older set is asked for.
         names = {_AXES[name]: name for name in dynamic}
         options = {"dynamo": False, "dynamic_axes": {INPUT: names, OUTPUT: names} if names else {}}
+    # It warns of torchvision's operators, which no network here uses.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside torch, and unfoldable constants
         file = Path(folder) / "model.onnx"

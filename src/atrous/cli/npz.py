@@ -1,0 +1,315 @@
+"""`atrous npz`: a data set as npz files, a network's answers to them, and how good those are."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from atrous.cli import options
+from atrous.errors import AtrousError, ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from atrous.evaluation.npz import Step
+    from atrous.runtime.predictor import Predictor
+
+npz = typer.Typer(
+    help="The npz chain: data set → npz, npz → npz, npz → accuracy and pictures.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+ForceOption = Annotated[bool, typer.Option("--force", help="Make existing files again.")]
+_IGNORED = "Accepted and ignored: one process, one image at a time."
+
+
+@npz.command()
+def make(
+    dataset_path: Annotated[
+        Path, typer.Option("--dataset_path", "--dataset-path", help="Folder of the images.")
+    ],
+    target_path: Annotated[
+        Path, typer.Option("--target_path", "--target-path", help="Folder for the npz files.")
+    ],
+    text_path: Annotated[
+        Path, typer.Option("--text_path", "--text-path", help="The list of them to write.")
+    ] = Path("npz_datalist.txt"),
+    ids: Annotated[
+        str | None,
+        typer.Option(
+            help="Which images: a file of ids, one a line, or all. "
+            "Default: ImageSets/Segmentation/val.txt beside the folder of the images."
+        ),
+    ] = None,
+    copy_dir: Annotated[
+        Path | None,
+        typer.Option("--copy_dir", "--copy-dir", help="Copy the chosen images to this folder."),
+    ] = None,
+    force: ForceOption = False,
+) -> None:
+    """Turn images into npz files: key input_0, uint8 RGB (3, H, W), at their own size.
+
+    Example: atrous npz make --dataset_path VOC2012/JPEGImages --target_path VOC2012/JPEGImages_npz
+
+    The list holds the absolute paths in the order of the ids and is written last. npz files that
+    are there and can be read are kept. Images that fail are reported and the rest goes on; then the
+    exit code is 1.
+    """
+    from atrous.evaluation import npz as files
+
+    beside = dataset_path.resolve().parent / "ImageSets" / "Segmentation" / "val.txt"
+    if ids is None and not beside.is_file():
+        raise ConfigError(
+            f"{beside}: no such file; --ids FILE says which images, --ids all takes all"
+        )
+    chosen = None if ids == "all" else files.read_ids(beside if ids is None else Path(ids))
+    total = len(files.find_images(dataset_path) if chosen is None else chosen)
+    steps = files.make(dataset_path, chosen, target_path, text_path, copies=copy_dir, force=force)
+    _report(steps, total, f"the list is {text_path}")
+
+
+@npz.command()
+def run(
+    datalist: Annotated[Path, typer.Option(help="The list of npz files.")],
+    path_output: Annotated[
+        Path,
+        typer.Option("-o", "--path_output", "--path-output", help="Folder for the answers."),
+    ],
+    rest: Annotated[list[str] | None, typer.Argument(metavar="[p N]", hidden=True)] = None,
+    model: options.ModelOption = None,
+    vdsp_params: options.VdspOption = None,
+    output: Annotated[
+        Literal["logits", "classmap"],
+        typer.Option(help="float16 logits (1, C, h, w), or uint8 class maps (1, h, w)."),
+    ] = "logits",
+    force: ForceOption = False,
+    engine: options.EngineOption = "auto",
+    device: options.DeviceOption = "cpu",
+    threads: options.ThreadsOption = 0,
+    labels: options.LabelsOption = None,
+    size: options.SizeOption = None,
+    instances: Annotated[str | None, typer.Option("-i", help=_IGNORED)] = None,
+    processes: Annotated[str | None, typer.Option("-p", help=_IGNORED)] = None,
+    batch: Annotated[str | None, typer.Option("-b", help=_IGNORED)] = None,
+    shape: Annotated[str | None, typer.Option("-s", help=_IGNORED)] = None,
+) -> None:
+    """Run a network over npz files: key output_0, at the size of the network input.
+
+    Example: atrous npz run -m deploy_weights/NAME/mod --vdsp_params vdsp.json
+    --datalist npz_datalist.txt --path_output npz_output
+
+    An answer bears the name of its input. Answers that the same network gave under the same
+    settings are kept if they can be read. Files that fail are reported and the rest goes on; then
+    the exit code is 1. Class maps take a fortieth of the disk of logits, or less.
+    """
+    from atrous import vdsp
+    from atrous.engines.base import Options
+    from atrous.evaluation import npz as files
+    from atrous.evaluation import npz_run
+    from atrous.runtime.predictor import Predictor
+
+    flags = {"-i": instances, "-p": processes, "-b": batch, "-s": shape}
+    ignored = [f"{flag} {value}" for flag, value in flags.items() if value is not None]
+    if rest:
+        # The seed's documents have `-i 1 p 1`, and its tool takes it.
+        if len(rest) != 2 or rest[0] != "p" or not rest[1].isdigit():
+            raise ConfigError(f"npz run takes options alone, got {' '.join(rest)!r}")
+        ignored.append(" ".join(rest))
+    if ignored:
+        _note(f"ignored: {' '.join(ignored)}: npz run is one process, one image at a time")
+    inputs = files.read_list(datalist)
+    wanted = options.parse_size(size)
+    predictor = Predictor.open(
+        model,
+        engine=engine,
+        options=Options(device, threads),
+        preprocess=vdsp.read(vdsp_params, wanted) if vdsp_params else None,
+        labels=options.parse_labels(labels),
+        size=wanted,
+    )
+    with predictor:
+        fit = predictor.preprocess.fit
+        if fit != "squash":
+            _note(f"this preprocessing does {fit}; npz eval expects the whole image, squashed")
+        if output == "logits":
+            _note_space(predictor, inputs, path_output)
+        steps = npz_run.run(predictor, inputs, path_output, kind=output, force=force)
+        _report(steps, len(inputs), f"see {path_output}")
+
+
+@npz.command(name="eval")
+def evaluate(
+    gt_dir: Annotated[
+        Path, typer.Option("--gt_dir", "--gt-dir", help="Folder of the true masks, ID.png.")
+    ],
+    out_npz_dir: Annotated[
+        Path, typer.Option("--out_npz_dir", "--out-npz-dir", help="Folder of the answers.")
+    ],
+    input_npz_path: Annotated[
+        Path, typer.Option("--input_npz_path", "--input-npz-path", help="The list of npz files.")
+    ] = Path("npz_datalist.txt"),
+    input_shape: Annotated[
+        tuple[int, int],
+        typer.Option("--input_shape", "--input-shape", help="Height and width of the answers."),
+    ] = (513, 513),
+    src_dir: Annotated[
+        Path | None,
+        typer.Option("--src_dir", "--src-dir", help="Folder of the photographs, for pictures."),
+    ] = None,
+    draw_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--draw_dir",
+            "--draw-dir",
+            help="Draw ID.png, the class map as a palette PNG, and ID_overlay.jpg here, resized "
+            "(nearest) to the photograph.",
+        ),
+    ] = None,
+    vamp_flag: Annotated[
+        bool,
+        typer.Option(
+            "--vamp_flag",
+            "--vamp-flag",
+            help="Pair by position whatever the answers are called, unless they bear the ids.",
+        ),
+    ] = False,
+    absent: Annotated[
+        Literal["skip", "zero"],
+        typer.Option(help="Classes that occur nowhere: left out of the mean, or counted as 0."),
+    ] = "skip",
+    labels: options.LabelsOption = "voc",
+    as_json: options.JsonOption = False,
+) -> None:
+    """Score answers, logits or class maps, against true masks resized to them (squash-N).
+
+    Example: atrous npz eval --src_dir VOC2012/JPEGImages --gt_dir VOC2012/SegmentationClass
+    --input_npz_path npz_datalist.txt --out_npz_dir npz_output --input_shape 513 513
+    --draw_dir npz_draw_result
+
+    Answers called like their inputs pair by id, numbered ones by position in the list; the result
+    says which. Images that fail are reported and not counted; then the exit code is 1. --absent
+    zero is the rule of the seed's tool.
+    """
+    from atrous.evaluation import npz as files
+    from atrous.evaluation import npz_eval
+    from atrous.evaluation.health import check_predictions
+    from atrous.metrics import ConfusionMatrix
+
+    if min(input_shape) < 1:
+        raise ConfigError(f"--input_shape: expected height and width in pixels, got {input_shape}")
+    if draw_dir is not None and src_dir is None:
+        raise ConfigError("--draw_dir needs --src_dir, the photographs to draw on")
+    label_set = options.parse_labels(labels)
+    if label_set is None:
+        raise ConfigError("--labels: expected the name of a label set")
+    pairing = npz_eval.pair(files.read_list(input_npz_path), out_npz_dir, by_position=vamp_flag)
+    if vamp_flag and pairing.by == "id":
+        _note("--vamp_flag: the answers bear the ids of the list, so they pair by id")
+    matrix = ConfusionMatrix(label_set.num_classes, label_set.ignore_index, absent)
+    scores = npz_eval.evaluate(
+        pairing.answers,
+        gt_dir,
+        input_shape,
+        label_set,
+        matrix,
+        pictures=draw_dir,
+        images=files.find_images(src_dir) if draw_dir and src_dir else None,
+    )
+    console = _console()
+    counted, failed = 0, False
+    with _progress(console) as progress:
+        task = progress.add_task("scoring", total=len(pairing.answers))
+        for score in scores:
+            counted += score.counted
+            failed |= bool(score.errors)
+            so_far = f"pixAcc {matrix.pixel_accuracy:.2%}, mIoU {matrix.mean_iou:.2%}"
+            progress.update(task, advance=1, description=so_far)
+            for error in score.errors:
+                console.print(f"failed: {error}", soft_wrap=True)
+    if not counted:
+        raise AtrousError("no image was scored")
+    total, (height, width) = len(pairing.answers), input_shape
+    protocol = npz_eval.protocol_name(input_shape)
+    accuracy, mean_iou = 100 * matrix.pixel_accuracy, 100 * matrix.mean_iou
+    if as_json:
+        found = {
+            "protocol": protocol,
+            "pairing": pairing.by,
+            "images": counted,
+            "listed": total,
+            "absent": absent,
+            "pixel_accuracy": accuracy,
+            "mean_iou": mean_iou,
+        }
+        print(json.dumps(found))
+    else:
+        print(
+            f"{protocol}: {counted} of {total} images, paired by {pairing.by}; truth resized "
+            f"(nearest) to {height}×{width}, {label_set.ignore_index} ignored, classes that occur "
+            f"nowhere {'left out' if absent == 'skip' else 'counted as 0'}"
+        )
+        print(f"validation pixAcc: {accuracy:.3f}, mIoU: {mean_iou:.3f}")
+    health = check_predictions(matrix, label_set.names, 0)
+    for finding in health:
+        console.print(f"health: {finding}", soft_wrap=True)
+    if failed or health:
+        sys.exit(1)
+
+
+def _report(steps: Iterable[Step], total: int, where: str) -> None:
+    """Show progress and failures, then the counts; fail if an image did."""
+    console = _console()
+    counts = {"written": 0, "kept": 0, "failed": 0}
+    with _progress(console) as progress:
+        task = progress.add_task("npz", total=total)
+        for step in steps:
+            progress.advance(task)
+            counts[step.status] += 1
+            if step.error:
+                console.print(f"failed: {step.error}", soft_wrap=True)
+    done = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    print(f"{done}; {where}")
+    if counts["failed"]:
+        sys.exit(1)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True, markup=False, highlight=False)
+
+
+def _progress(console: Console) -> Progress:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
+    return Progress(*columns, console=console)
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
+
+
+def _note_space(predictor: Predictor, inputs: list[Path], folder: Path) -> None:
+    """Say beforehand that the disk will not hold the logits."""
+    import shutil
+
+    existing = next(path for path in (folder, *folder.resolve().parents) if path.exists())
+    missing = sum(not (folder / f"{path.stem}.npz").exists() for path in inputs)
+    height, width = predictor.preprocess.size
+    needed = 2 * predictor.labels.num_classes * height * width * missing
+    free = shutil.disk_usage(existing).free
+    if needed > free:
+        _note(
+            f"{missing} files of logits take {needed / 1e9:.1f} GB, {existing} has "
+            f"{free / 1e9:.1f} GB free; --output classmap takes a fortieth or less"
+        )

@@ -1,0 +1,279 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from atrous.labels import VOC
+
+from .conftest import Done
+
+Run = Callable[..., Done]
+IDS = ("2007_b", "2007_a", "2007_c", "2007_f", "2007_e", "2007_d")
+VDSP = {
+    "OpType": "FUSION_OP_RGB_RESIZE_CVTCOLOR_NORM_TENSOR",
+    "OpConfig": {"NormaType": "DIV255", "OimageWidth": 32, "OimageHeight": 32},
+}
+
+
+@pytest.fixture
+def voc(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_model: Callable[..., onnx.ModelProto]
+) -> Path:
+    """A data set like VOC, and a network of 32×32 that sees red as class 0 and green as class 1.
+
+    Every picture is red above green. Its mask is right, but for the left half of the first: there
+    the red is class 2, that is a quarter of the picture.
+    """
+    monkeypatch.chdir(tmp_path)
+    root = tmp_path / "VOC2012"
+    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (root / folder).mkdir(parents=True)
+    for number, name in enumerate((*IDS, "2007_not_in_val")):
+        # A whole number of pixels for each of the grid, so that hardly a pixel is mixed.
+        pixels = np.zeros((64, 128, 3), np.uint8)
+        pixels[:32, :, 0] = pixels[32:, :, 1] = 200 - number
+        Image.fromarray(pixels).save(root / "JPEGImages" / f"{name}.jpg", quality=100)
+        truth = np.repeat(np.arange(2, dtype=np.uint8), 32)[:, None].repeat(128, 1)
+        if number == 0:
+            truth[:32, :64] = 2
+        mask = Image.fromarray(truth, mode="P")
+        mask.putpalette(VOC.palette())
+        mask.save(root / "SegmentationClass" / f"{name}.png")
+    (root / "ImageSets" / "Segmentation" / "val.txt").write_text("\n".join(IDS))
+    onnx.save(small_model(size=32, classes=21), tmp_path / "mod.onnx")
+    (tmp_path / "vdsp.json").write_text(json.dumps(VDSP))
+    return root
+
+
+MAKE = ("--dataset_path", "VOC2012/JPEGImages", "--target_path", "in", "--text_path", "list.txt")
+RUN = ("-m", "mod", "--vdsp_params", "vdsp.json", "--labels", "voc", "--datalist", "list.txt")
+EVAL = (
+    *("--src_dir", "VOC2012/JPEGImages", "--gt_dir", "VOC2012/SegmentationClass"),
+    *("--input_npz_path", "list.txt", "--out_npz_dir", "out", "--input_shape", 32, 32),
+)
+FIRST_WRONG = "validation pixAcc: 95.833, mIoU: 63.889"
+
+
+def test_the_chain_with_the_seeds_flags(atrous: Run, voc: Path) -> None:
+    done = atrous("npz", "make", *MAKE, "--copy_dir", "JPEGImages_val")
+    assert (done.code, done.out) == (0, "6 written; the list is list.txt\n")
+    listed = Path("list.txt").read_text().splitlines()
+    assert listed == [str(voc.parent / "in" / f"{name}.npz") for name in IDS]
+    assert {path.stem for path in Path("JPEGImages_val").iterdir()} == set(IDS)
+
+    seeds = ("-i", "1", "p", "1", "-b", "1", "-s", "[3,513,513]")
+    done = atrous("npz", "run", *RUN[:4], *seeds, *RUN[4:], "--path_output", "out")
+    assert (done.code, done.out) == (0, "6 written; see out\n")
+    assert "note: ignored: -i 1 -b 1 -s [3,513,513] p 1" in done.err
+    with np.load(f"out/{IDS[0]}.npz") as answer:
+        assert (answer["output_0"].dtype, answer["output_0"].shape) == ("float16", (1, 21, 32, 32))
+
+    done = atrous("npz", "eval", *EVAL, "--draw_dir", "drawn", "--vamp_flag")
+    assert done.code == 0
+    stamp, accuracy = done.out.splitlines()
+    assert accuracy == FIRST_WRONG
+    assert stamp.startswith("squash-32: 6 of 6 images, paired by id; truth resized (nearest) to")
+    assert "classes that occur nowhere left out" in stamp
+    assert "they pair by id" in done.err
+    drawn = {path.name for path in Path("drawn").iterdir()}
+    assert drawn == {f"{name}{end}" for name in IDS for end in (".png", "_overlay.jpg")}
+
+
+def test_class_maps_give_the_same_figures(atrous: Run, voc: Path) -> None:
+    atrous("npz", "make", *MAKE)
+    done = atrous("npz", "run", *RUN, "--path_output", "out", "--output", "classmap")
+    assert done.code == 0
+    with np.load(f"out/{IDS[0]}.npz") as answer:
+        assert (answer["output_0"].dtype, answer["output_0"].shape) == ("uint8", (1, 32, 32))
+    assert atrous("npz", "eval", *EVAL).out.splitlines()[-1] == FIRST_WRONG
+
+
+def test_the_seeds_rule_for_absent_classes(atrous: Run, voc: Path) -> None:
+    """A quarter of one picture of six, 1/24 of all, is class 2 but seen as 0: IoU 11/12, 1, 0."""
+    atrous("npz", "make", *MAKE)
+    atrous("npz", "run", *RUN, "-o", "out")
+    out = atrous("npz", "eval", *EVAL, "--absent", "zero").out
+    assert "classes that occur nowhere counted as 0" in out
+    assert (
+        out.splitlines()[-1] == f"validation pixAcc: 95.833, mIoU: {100 * (11 / 12 + 1) / 21:.3f}"
+    )
+    found = json.loads(atrous("npz", "eval", *EVAL, "--json").out)
+    assert found.pop("mean_iou") == pytest.approx(100 * (11 / 12 + 1) / 3)
+    assert found.pop("pixel_accuracy") == pytest.approx(100 * 23 / 24)
+    assert found == {
+        "protocol": "squash-32",
+        "pairing": "id",
+        "images": 6,
+        "listed": 6,
+        "absent": "skip",
+    }
+
+
+def numbered(answers: dict[str, NDArray[np.float16]], folder: Path) -> None:
+    folder.mkdir()
+    for number, answer in enumerate(answers.values()):
+        np.savez(folder / f"output_{number:06}.npz", output_0=answer)
+
+
+@pytest.mark.parametrize("flag", [(), ("--vamp_flag",)])
+def test_numbered_answers_of_the_seeds_tool(flag: tuple[str, ...], atrous: Run, voc: Path) -> None:
+    atrous("npz", "make", *MAKE)
+    atrous("npz", "run", *RUN, "-o", "by_id")
+    answers = {name: np.load(f"by_id/{name}.npz")["output_0"] for name in IDS}
+    # One answer is wrong where its truth is special, so the figures tell whether pairs are right.
+    answers[IDS[0]][:, 2, :16, :16] = 9
+    numbered(answers, Path("out"))
+    done = atrous("npz", "eval", *EVAL, *flag)
+    assert "6 of 6 images, paired by position" in done.out
+    assert done.out.splitlines()[-1] == "validation pixAcc: 100.000, mIoU: 100.000"
+    Path("out/output_000003.npz").unlink()
+    done = atrous("npz", "eval", *EVAL, *flag)
+    assert (done.code, done.out) == (1, "")
+    assert "5 answers for the 6 of the list" in done.err
+
+
+def test_numpys_own_files_are_read(atrous: Run, voc: Path) -> None:
+    """Inputs and list as the seed's script writes them: in whatever order the folder has."""
+    Path("in").mkdir()
+    lines = []
+    for name in sorted(IDS):
+        with Image.open(voc / "JPEGImages" / f"{name}.jpg") as photograph:
+            data = np.asarray(photograph).transpose(2, 0, 1)
+        np.savez(f"in/{name}.npz", input_0=data)
+        lines.append(f"{Path('in').resolve()}/{name}.npz\n")
+    Path("list.txt").write_text("".join(lines))
+    assert atrous("npz", "run", *RUN, "-o", "out").code == 0
+    assert atrous("npz", "eval", *EVAL, "--vamp_flag").out.splitlines()[-1] == FIRST_WRONG
+
+
+def test_damage_is_reported_and_the_rest_goes_on(atrous: Run, voc: Path) -> None:
+    (voc / "JPEGImages" / f"{IDS[1]}.jpg").write_bytes(b"no image")
+    done = atrous("npz", "make", *MAKE)
+    assert (done.code, done.out) == (1, "5 written, 1 failed; the list is list.txt\n")
+    assert f"failed: VOC2012/JPEGImages/{IDS[1]}.jpg: not an image" in done.err
+
+    Path(f"in/{IDS[2]}.npz").write_bytes(b"PK")
+    done = atrous("npz", "run", *RUN, "-o", "out")
+    assert (done.code, done.out) == (1, "4 written, 1 failed; see out\n")
+    assert f"in/{IDS[2]}.npz: not an npz file that can be read" in done.err
+
+    Path(f"out/{IDS[3]}.npz").write_bytes(Path(f"out/{IDS[3]}.npz").read_bytes()[:-1])
+    (voc / "SegmentationClass" / f"{IDS[4]}.png").unlink()
+    done = atrous("npz", "eval", *EVAL)
+    assert done.code == 1
+    assert "2 of 5 images" in done.out
+    failures = [line for line in done.err.splitlines() if line.startswith("failed: ")]
+    assert len(failures) == 3
+    assert "Traceback" not in done.err
+
+    # Once the cause is gone, the same commands make what is missing and nothing else.
+    with Image.open(voc / "JPEGImages" / f"{IDS[0]}.jpg") as photograph:
+        photograph.save(voc / "JPEGImages" / f"{IDS[1]}.jpg")
+    assert atrous("npz", "make", *MAKE).out.startswith("2 written, 4 kept;")
+    assert atrous("npz", "run", *RUN, "-o", "out").out.startswith("3 written, 3 kept;")
+    assert atrous("npz", "run", *RUN, "-o", "out").out.startswith("6 kept;")
+    assert atrous("npz", "run", *RUN, "-o", "out", "--force").out.startswith("6 written;")
+
+
+def test_a_broken_model_is_noticed(atrous: Run, voc: Path) -> None:
+    """Nothing in the seed's chain saw that a model answered with background alone."""
+    atrous("npz", "make", *MAKE)
+    Path("out").mkdir()
+    for name in IDS:
+        np.savez(f"out/{name}.npz", output_0=np.zeros((1, 21, 32, 32), np.float16))
+    done = atrous("npz", "eval", *EVAL)
+    assert done.code == 1
+    assert "validation pixAcc: 45.833" in done.out
+    assert "health: 100.0% of the pixels are predicted as 'background'" in done.err
+
+
+def test_ids(atrous: Run, voc: Path) -> None:
+    assert atrous("npz", "make", *MAKE, "--ids", "all").out.startswith("7 written")
+    Path("ids.txt").write_text(f"{IDS[3]}\nnot_there\n")
+    done = atrous("npz", "make", *MAKE, "--ids", "ids.txt")
+    assert (done.code, done.out) == (1, "1 kept, 1 failed; the list is list.txt\n")
+    assert "VOC2012/JPEGImages: no image of the id not_there" in done.err
+    assert [Path(line).stem for line in Path("list.txt").read_text().splitlines()] == [IDS[3]]
+
+
+def test_hyphens_do_as_well(atrous: Run, voc: Path) -> None:
+    hyphens = [str(a).replace("_", "-") if str(a).startswith("--") else a for a in MAKE]
+    assert atrous("npz", "make", *hyphens, "--copy-dir", "copies").code == 0
+    hyphens = [str(a).replace("_", "-") if str(a).startswith("--") else a for a in RUN]
+    assert atrous("npz", "run", *hyphens, "--path-output", "out").code == 0
+    hyphens = [str(a).replace("_", "-") if str(a).startswith("--") else a for a in EVAL]
+    assert atrous("npz", "eval", *hyphens, "--draw-dir", "d", "--vamp-flag").code == 0
+
+
+def test_a_disk_that_is_too_small_is_said_beforehand(
+    atrous: Run, voc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    atrous("npz", "make", *MAKE)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("", (), {"free": 258047})())
+    assert "--output classmap takes" in atrous("npz", "run", *RUN, "-o", "out").err
+    assert "--output classmap takes" not in atrous("npz", "run", *RUN, "-o", "out").err
+
+
+def test_a_full_disk_is_one_error(atrous: Run, voc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    atrous("npz", "make", *MAKE)
+    with monkeypatch.context() as patch:
+
+        def full(*arguments: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        patch.setattr("atrous.evaluation.npz.write_atomic", full)
+        done = atrous("npz", "run", *RUN, "-o", "out")
+    assert (done.code, done.out) == (1, "")
+    errors = [line for line in done.err.splitlines() if "error" in line or "failed" in line]
+    assert len(errors) == 1
+    assert f"error: out/{IDS[0]}.npz: cannot be written: No space left on device" in errors[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("make", "--dataset_path", ".", "--target_path", "in"), 2, "val.txt: no such file; --ids"),
+        (("make", *MAKE, "--ids", "no.txt"), 1, "error: no.txt: No such file"),
+        (("make", "--dataset_path", "no", "--target_path", "in", "--ids", "all"), 1, "error: no: "),
+        (("make", *MAKE[2:]), 2, "Missing option '--dataset_path'"),
+        (("run", *RUN, "-o", "out"), 1, "error: list.txt: No such file"),
+        (("run", *RUN, "-o", "out", "q", "1"), 2, "takes options alone, got 'q 1'"),
+        (("run", *RUN, "-o", "out", "p", "x"), 2, "takes options alone, got 'p x'"),
+        (("run", *RUN, "-o", "out", "--output", "png"), 2, "'png' is not one of 'logits'"),
+        (("eval", *EVAL), 1, "error: list.txt: No such file"),
+        (("eval", *EVAL, "--input_shape", 0, 32), 2, "expected height and width in pixels"),
+        (("eval", *EVAL[2:], "--draw_dir", "d"), 2, "--draw_dir needs --src_dir"),
+        (("eval", *EVAL, "--labels", "coco"), 2, "expected voc or cityscapes"),
+    ],
+)
+def test_errors_are_one_line_and_nothing_is_written(
+    arguments: tuple[object, ...], code: int, message: str, atrous: Run, voc: Path
+) -> None:
+    before = set(voc.parent.rglob("*"))
+    done = atrous("npz", *arguments)
+    assert (done.code, done.out) == (code, "")
+    assert message in done.err
+    assert "Traceback" not in done.err
+    assert set(voc.parent.rglob("*")) == before
+
+
+def test_answers_of_another_model(atrous: Run, voc: Path) -> None:
+    atrous("npz", "make", *MAKE)
+    atrous("npz", "run", *RUN, "-o", "out")
+    done = atrous("npz", "run", *RUN, "-o", "out", "--output", "classmap")
+    assert (done.code, done.out) == (2, "")
+    assert "made by another model, preprocessing, --output or tool" in done.err
+
+
+def test_answers_of_another_size(atrous: Run, voc: Path) -> None:
+    atrous("npz", "make", *MAKE)
+    atrous("npz", "run", *RUN, "-o", "out")
+    done = atrous("npz", "eval", *EVAL, "--input_shape", 33, 32)
+    assert (done.code, done.out) == (1, "")
+    assert "is float16 (1, 21, 32, 32), expected logits (1, 21, 33, 32)" in done.err
+    assert "error: no image was scored" in done.err
