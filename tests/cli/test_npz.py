@@ -137,6 +137,19 @@ def test_numbered_answers_of_the_seeds_tool(flag: tuple[str, ...], atrous: Run, 
     assert "5 answers for the 6 of the list" in done.err
 
 
+def test_the_flag_pairs_answers_called_otherwise(atrous: Run, voc: Path) -> None:
+    atrous("npz", "make", *MAKE)
+    atrous("npz", "run", *RUN, "-o", "out")
+    for letter, name in zip("uvwxyz", IDS, strict=True):
+        Path(f"out/{name}.npz").rename(f"out/{letter}.npz")
+    done = atrous("npz", "eval", *EVAL)
+    assert (done.code, done.out) == (1, "")
+    assert "u.npz is neither an id of the list" in done.err
+    done = atrous("npz", "eval", *EVAL, "--vamp_flag")
+    assert "paired by position" in done.out
+    assert done.out.splitlines()[-1] == FIRST_WRONG
+
+
 def test_numpys_own_files_are_read(atrous: Run, voc: Path) -> None:
     """Inputs and list as the seed's script writes them: in whatever order the folder has."""
     Path("in").mkdir()

@@ -115,6 +115,13 @@ def test_make_goes_on_after_images_that_fail(dataset: Path, tmp_path: Path) -> N
     assert [path.stem for path in npz.read_list(tmp_path / "list.txt")] == ["b", "d", "c", "f", "e"]
 
 
+def test_a_list_of_nothing_does_not_replace_one(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("as before")
+    with pytest.raises(AtrousError, match=r"nothing was converted; .*list\.txt is not written"):
+        list(npz.make(dataset, ["x", "y"], tmp_path / "in", tmp_path / "list.txt"))
+    assert (tmp_path / "list.txt").read_text() == "as before"
+
+
 def test_two_images_of_one_id(dataset: Path, tmp_path: Path) -> None:
     Image.fromarray(picture(0)).save(dataset / "a.jpg")
     with pytest.raises(InputError, match=r"a\.jpg and a\.png share the id a"):

@@ -132,11 +132,12 @@ def test_another_protocol_does_not_resume_this_one() -> None:
     assert min(data.read) == "00"
 
 
-def test_a_damaged_state_counts_as_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"", b"PK nonsense", b"PK\x03\x04 cut short"])
+def test_a_damaged_state_counts_as_none(content: bytes) -> None:
     one = evaluation()
     state = one._state_file()
     state.parent.mkdir(parents=True)
-    state.write_bytes(b"PK nonsense")
+    state.write_bytes(content)
     assert one.run().pixel_accuracy == 100
 
 

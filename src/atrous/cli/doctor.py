@@ -4,18 +4,35 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from atrous.cli import options
 
+if TYPE_CHECKING:
+    from atrous.data.doctor import Report
 
-def doctor(as_json: options.JsonOption = False) -> None:
-    """Say which engines work on this machine, and why the others do not.
 
-    Example: atrous doctor
+def doctor(
+    data: Annotated[
+        str | None,
+        typer.Option(help="Look a data set over instead, as voc:ROOT:val or folder:X.yaml:train."),
+    ] = None,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Say which engines work on this machine, or what is wrong with a data set.
+
+    Example: atrous doctor --data voc:VOCdevkit:val
 
     Every engine that is installed runs the model in the package once; the exit code is 1 if none
-    of them works.
+    of them works. With --data, images and labels are read, counted and compared with the other
+    splits; the exit code is 1 if there is an error.
     """
+    if data is not None:
+        _examine(data, as_json)
+        return
+
     from dataclasses import asdict
 
     from atrous import upsample
@@ -41,3 +58,45 @@ def doctor(as_json: options.JsonOption = False) -> None:
         console.print(f"class-map kernel: {kernel}", highlight=False)
     if not any(check.works for check in checks):
         sys.exit(1)
+
+
+def _examine(spec: str, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from atrous.data import open_dataset, other_splits
+    from atrous.data.doctor import examine
+
+    dataset = open_dataset(spec)
+    others = other_splits(dataset)
+    total = len(dataset.samples) + sum(len(other.samples) for other in others)
+    with Progress(console=Console(stderr=True, markup=False)) as progress:
+        task = progress.add_task("looking at images", total=total)
+        report = examine(dataset, others, lambda done: progress.update(task, completed=done))
+    if as_json:
+        print(json.dumps(asdict(report) | {"healthy": report.healthy}))
+    else:
+        _print(report, [other.name for other in others])
+    if not report.healthy:
+        sys.exit(1)
+
+
+def _print(report: Report, others: list[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(markup=False)
+    table = Table("class", "images", "share of pixels", "suggested weight", box=None)
+    for one in report.classes:
+        table.add_row(one.name, str(one.images), f"{one.share:.2%}", f"{one.weight:.3f}")
+    console.print(table)
+    against = ", ".join(others) or "no other split"
+    print(f"{report.data}: {report.samples} samples, {report.ignored:.1%} of the pixels ignored")
+    print(f"compared with {against}")
+    for finding in report.findings:
+        print(f"{finding.severity}: {finding.kind} ({finding.count}): {finding.next_step}")
+        for example in finding.examples:
+            print(f"  {example}")
+    print("no error" if report.healthy else "not fit to be used as it is")

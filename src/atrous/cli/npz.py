@@ -83,7 +83,7 @@ def run(
         Path,
         typer.Option("-o", "--path_output", "--path-output", help="Folder for the answers."),
     ],
-    rest: Annotated[list[str] | None, typer.Argument(metavar="[p N]", hidden=True)] = None,
+    rest: Annotated[list[str] | None, typer.Argument(metavar="p N", hidden=True)] = None,
     model: options.ModelOption = None,
     vdsp_params: options.VdspOption = None,
     output: Annotated[

@@ -66,12 +66,12 @@ class Dataset:
         if sample.label is None:
             raise InputError(f"{sample.id}: has no label")
         label = self.decode(sample.label)
-        counts = np.bincount(label.reshape(-1), minlength=256)
-        outside = [int(i) for i in np.flatnonzero(counts[self.labels.num_classes :])]
-        outside = [i + self.labels.num_classes for i in outside]
-        if wrong := [i for i in outside if i != self.labels.ignore_index]:
+        present = np.flatnonzero(np.bincount(label.reshape(-1), minlength=256))
+        classes = self.labels.num_classes
+        wrong = [int(i) for i in present if i >= classes and i != self.labels.ignore_index]
+        if wrong:
             raise InputError(
-                f"{sample.label}: holds the ids {wrong[:8]}, expected "
-                f"0..{self.labels.num_classes - 1} or {self.labels.ignore_index} to ignore"
+                f"{sample.label}: holds the ids {wrong[:8]}, expected 0..{classes - 1} or "
+                f"{self.labels.ignore_index} to ignore"
             )
         return label

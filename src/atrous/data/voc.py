@@ -41,6 +41,13 @@ def open_voc(root: Path, split: str, spec: str) -> Dataset:
     return Dataset(f"voc:{listed.stem}", spec, VOC, samples, read_ids)
 
 
+def voc_splits(root: Path) -> list[str]:
+    """Names of the splits in `root`, without unions such as `trainval`."""
+    folder = _base(root) / "ImageSets" / "Segmentation"
+    names = sorted(path.stem for path in folder.glob("*.txt"))
+    return [name for name in names if not name.startswith("trainval")]
+
+
 def read_ids(path: Path) -> NDArray[np.uint8]:
     """The pixel values of a palette or grey PNG.
 

@@ -106,7 +106,7 @@ def make(
 
     Raises:
         InputError: `dataset` cannot be read.
-        AtrousError: a file cannot be written; what was finished is kept.
+        AtrousError: every image failed, or a file cannot be written; what was finished is kept.
     """
     images = find_images(dataset)
     done: list[Path] = []
@@ -131,6 +131,8 @@ def make(
             _write(copies / source.name, content)
         done.append(path)
         yield Step(name, "kept" if kept else "written", path)
+    if not done:
+        raise AtrousError(f"{dataset}: nothing was converted; {listing} is not written")
     _write(listing, "".join(f"{path}\n" for path in done).encode())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import time
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -234,7 +235,7 @@ def _load_tally(path: Path, tally: Tally) -> None:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as state:
             counts, scores, numbers = state["counts"], state["scores"], state["numbers"]
             failed = state["failed"]
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return
     if counts.shape == tally.matrix.counts.shape:
         tally.matrix.counts = counts
