@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from atrous.cli.data import data
 from atrous.cli.doctor import doctor
 from atrous.cli.eval import evaluate
 from atrous.cli.export import export
@@ -28,6 +29,7 @@ for verb in (predict, models, export, doctor):
     app.command()(verb)
 app.command(name="eval")(evaluate)
 app.add_typer(npz, name="npz")
+app.add_typer(data, name="data")
 
 
 def _version(value: bool) -> None:
