@@ -4,7 +4,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from atrous import artifact
+from atrous import artifact, zoo
 from atrous.artifact import Accuracy, Metadata
 from atrous.errors import ArtifactError
 from atrous.labels import VOC
@@ -86,3 +86,13 @@ def test_the_default_model_describes_itself() -> None:
     assert found.preprocess == Preprocess()
     assert found.precision == "fp16"
     assert artifact.DEFAULT.stat().st_size < 12e6
+
+
+def test_the_default_model_carries_what_the_zoo_says_of_it() -> None:
+    found = artifact.metadata_of(artifact.load(artifact.DEFAULT), artifact.DEFAULT)
+    assert found is not None
+    recorded = {one.protocol: one.value for one in found.accuracies}
+    listed = {one.protocol.rsplit(", ", 1)[1]: one.value for one in zoo.weights("default").accuracy}
+    assert recorded == listed
+    assert {one.images for one in found.accuracies} == {725}
+    assert found.name == "default"

@@ -245,9 +245,9 @@ def _imagenet(network: str, model: str, digits: str, top1: float) -> Weights:
     )
 
 
-def _on_182(value: float, protocol: str) -> Accuracy:
-    subset = f"182 images (every 8th) of VOC 2012 val, {protocol}"
-    return Accuracy("mIoU", value, subset, "measured by this project on the PyTorch checkpoint")
+def _on_725(protocol: str, value: float) -> Accuracy:
+    subset = f"725 images (every second) of VOC 2012 val, {protocol}"
+    return Accuracy("mIoU", value, subset, "measured by this project with atrous eval")
 
 
 _DEFAULT = Weights(
@@ -266,10 +266,11 @@ _DEFAULT = Weights(
     "briefly fine-tuned on 1103 VOC 2012 train images: 600 iterations of eight 321-pixel crops",
     paper=_V3PLUS,
     accuracy=(
-        _on_182(64.9, "center-crop-513"),
-        _on_182(64.0, "squash-513"),
-        _on_182(64.1, "native"),
-        Accuracy("mIoU", None, "all 1449 images of VOC 2012 val", "not measured"),
+        _on_725("center-crop-513", 62.768),
+        _on_725("squash-513", 61.361),
+        _on_725("pad-513", 63.430),
+        _on_725("native", 61.825),
+        _on_725("slide-513", 63.430),
     ),
     note="An ONNX file inside the package, for the runtime: there is no PyTorch checkpoint of it. "
     "Meant to be replaced by the project's own training.",
