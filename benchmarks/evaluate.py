@@ -46,7 +46,7 @@ def main() -> None:
         evaluate.append("--restart")
         images = [str(sample.image) for sample in samples]
         predict = [*atrous, "predict", *images, "-o", f"{folder}/out", "--force"]
-        seconds([*predict[:4], "-o", f"{folder}/warm"])
+        seconds([*atrous, "predict", images[0], "-o", f"{folder}/warm"])
         ratios = []
         for _ in range(arguments.pairs):
             one, other = seconds(predict), seconds(evaluate)

@@ -172,6 +172,7 @@ def _compare(paths: list[Path]) -> None:
     results.check_comparable(loaded)
     shared = loaded[0][1].stamp
     console = Console(markup=False)
+    console.width = max(console.width, 120)  # a table cut short compares nothing
     console.print(
         f"{shared.data}, {shared.images} images, protocol {shared.protocol}, absent classes "
         f"{shared.absent}",
@@ -182,7 +183,7 @@ def _compare(paths: list[Path]) -> None:
     first = loaded[0][1].mean_iou
     for path, one in loaded:
         table.add_row(
-            path,
+            Path(path).name,
             one.stamp.model,
             one.stamp.precision,
             one.stamp.engine,
