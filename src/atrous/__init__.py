@@ -5,6 +5,7 @@ The names here need no torch, and are loaded when they are first used.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from atrous.labels import CITYSCAPES, VOC, LabelSet
     from atrous.preprocess import Preprocess
     from atrous.runtime.predictor import Prediction, Predictor
+
+# ONNX Runtime reports usage to its vendor unless told otherwise before it is loaded.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
     "CITYSCAPES": "labels",

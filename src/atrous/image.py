@@ -50,8 +50,8 @@ def read(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
             width, height = picture.size
             if width * height > max_pixels:
                 raise InputError(
-                    f"{path}: {width}×{height} is {width * height / 1e6:.0f} megapixels, the limit "
-                    f"is {max_pixels / 1e6:.0f}; raise it with --max-pixels if you trust the file"
+                    f"{path}: {width}×{height} is {width * height} pixels, the limit is "
+                    f"{max_pixels}; raise it with --max-pixels if you trust the file"
                 )
             return np.asarray(_to_rgb(ImageOps.exif_transpose(picture)))
     except InputError:
@@ -77,10 +77,10 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode in _SIXTEEN_BIT or picture.mode == "I":
         values = np.asarray(picture).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
-            raise InputError(f"grey values {values.min()}..{values.max()}, expected 16 bits")
+            raise ValueError(f"grey values {values.min()}..{values.max()}, expected 16 bits")
         return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
     if picture.mode == "F":
-        raise InputError("floating-point pixels have no agreed range; convert it to 8 or 16 bits")
+        raise ValueError("floating-point pixels have no agreed range; convert it to 8 or 16 bits")
     if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         if picture.getchannel("A").getextrema() != (255, 255):

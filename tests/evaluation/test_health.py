@@ -50,7 +50,7 @@ def test_not_a_number() -> None:
 
 def test_nothing_scored() -> None:
     assert check_predictions(matrix({}), VOC.names, 0) == [
-        "no pixel was scored: every label is ignored"
+        "no pixel was scored: no image could be read, or all is ignored"
     ]
 
 

@@ -13,7 +13,7 @@ def touch(root: Path, *names: str) -> None:
         path.touch()
 
 
-def stems(root: Path, *sources: str, **options: Path) -> list[str]:
+def stems(root: Path, *sources: str, **options: tuple[Path, ...]) -> list[str]:
     return [source.stem.as_posix() for source in find([str(root / s) for s in sources], **options)]
 
 
@@ -53,7 +53,7 @@ def test_results_never_share_a_name(tmp_path: Path) -> None:
 
 def test_the_output_folder_is_left_out(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg", "out/masks/a.png")
-    assert stems(tmp_path, ".", exclude=tmp_path / "out") == ["a"]
+    assert stems(tmp_path, ".", exclude=(tmp_path / "out",)) == ["a"]
 
 
 @pytest.mark.parametrize("source", ["missing.jpg", "*.jpg"])

@@ -73,6 +73,8 @@ def evaluate(
         return
     if compare:
         raise ConfigError(f"{compare[0]}: results are given with --compare")
+    if record and model is None:
+        raise ConfigError("--record changes a model file: name it with -m")
     if data is None:
         raise ConfigError("--data is missing: say what to evaluate on, as voc:VOCdevkit:val")
 
@@ -149,7 +151,11 @@ def _print(found: Result) -> None:
         table.add_row(name, "does not occur" if value is None else f"{value:.2f}")
     console = Console(markup=False)
     console.print(table)
-    print(f"{stamp.model} ({stamp.precision}, {stamp.engine}), {stamp.images} images, {stamp.data}")
+    scored = f"{stamp.images - len(found.failed)} of " * bool(found.failed)
+    print(
+        f"{stamp.model} ({stamp.precision}, {stamp.engine}), {scored}{stamp.images} images, "
+        f"{stamp.data}"
+    )
     print(
         f"protocol {stamp.protocol}, {stamp.resize}, ignore {stamp.ignore_index}, "
         f"absent classes {stamp.absent}"

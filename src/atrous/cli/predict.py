@@ -53,7 +53,7 @@ def predict(
     from atrous.runtime.predictor import Predictor
     from atrous.runtime.sources import find
 
-    sources = find(src, exclude=output)
+    sources = find(src, exclude=(output, output / "masks", output / "overlays"))
     wanted = options.parse_size(size)
     predictor = Predictor.open(
         model,

@@ -34,11 +34,19 @@ def open_dataset(spec: str) -> Dataset:
 
 
 def other_splits(dataset: Dataset) -> tuple[Dataset, ...]:
-    """The other splits that lie beside a data set, without unions such as `trainval`."""
+    """The other splits that lie beside a data set, without unions such as `trainval`.
+
+    For a list of one's own, the splits that it is a part of are left out too.
+    """
     kind, root, split = _parts(dataset.spec)
     opened, listed = _KINDS[kind]
-    names = [name for name in listed(root) if name != split]
-    return tuple(opened(root, name, f"{kind}:{root}:{name}") for name in names)
+    known = listed(root)
+    names = [name for name in known if name != split]
+    others = tuple(opened(root, name, f"{kind}:{root}:{name}") for name in names)
+    if split in known:
+        return others
+    ids = {sample.id for sample in dataset.samples}
+    return tuple(other for other in others if not ids <= {sample.id for sample in other.samples})
 
 
 def _parts(spec: str) -> tuple[str, Path, str]:

@@ -41,7 +41,7 @@ def check_predictions(
         )
     total = matrix.counts.sum()
     if not total:
-        return [*findings, "no pixel was scored: every label is ignored"]
+        return [*findings, "no pixel was scored: no image could be read, or all is ignored"]
     truth, predicted = matrix.counts.sum(axis=1) / total, matrix.counts.sum(axis=0) / total
     top = int(predicted.argmax())
     distance = total_variation(truth, predicted)

@@ -107,8 +107,14 @@ def check_comparable(results: Sequence[tuple[str, Result]]) -> None:
         results: names and results, at least one.
 
     Raises:
-        ConfigError: two stamps differ; says in which field.
+        ConfigError: a result is incomplete or unhealthy, or two stamps differ; says where.
     """
+    for name, one in results:
+        if one.failed or one.health:
+            raise ConfigError(
+                f"{name} is not a whole measurement of a healthy model: "
+                f"{[*one.failed, *one.health][0]}; measure it again"
+            )
     first_name, first = results[0]
     for name, other in results[1:]:
         for field in SHARED:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import time
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -65,7 +66,8 @@ class Evaluation:
         reference: a model to agree with, on the same protocol.
 
     Raises:
-        InputError: classes differ in number, or the model takes another size than the protocol.
+        InputError: classes differ in number, an id stands twice in the list, or the model takes
+            another size than the protocol.
     """
 
     def __init__(
@@ -84,6 +86,9 @@ class Evaluation:
                 f"the model has {predictor.labels.num_classes} classes but {dataset.name} has "
                 f"{dataset.labels.num_classes}"
             )
+        ids = Counter(sample.id for sample in dataset.samples)
+        if twice := [name for name, count in ids.items() if count > 1]:
+            raise InputError(f"{dataset.name} lists {twice[0]!r} more than once; list each id once")
         self.engine: Engine = predictor.engine
         self.own: Preprocess = predictor.preprocess
         self.dataset = dataset

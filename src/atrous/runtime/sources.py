@@ -27,7 +27,7 @@ class Source:
     stem: Path
 
 
-def find(sources: Sequence[str | Path], exclude: Path | None = None) -> list[Source]:
+def find(sources: Sequence[str | Path], exclude: Sequence[Path] = ()) -> list[Source]:
     """Find images in files, folders (recursively, without hidden ones) and glob patterns.
 
     A file named by itself counts as an image whatever its ending; below a folder, the endings of
@@ -35,12 +35,12 @@ def find(sources: Sequence[str | Path], exclude: Path | None = None) -> list[Sou
 
     Args:
         sources: what to search, in this order; a file found twice counts once.
-        exclude: a folder to leave out, such as that of the results.
+        exclude: folders to leave out, such as those of the results.
 
     Raises:
         InputError: a source does not exist, or holds no image.
     """
-    excluded = exclude.resolve() if exclude else None
+    excluded = {folder.resolve() for folder in exclude}
     found: dict[Path, Path] = {}
     for source in sources:
         matches = dict(_matches(source, excluded))
@@ -63,7 +63,7 @@ def find(sources: Sequence[str | Path], exclude: Path | None = None) -> list[Sou
     return result
 
 
-def _matches(source: str | Path, excluded: Path | None) -> Iterator[tuple[Path, Path]]:
+def _matches(source: str | Path, excluded: set[Path]) -> Iterator[tuple[Path, Path]]:
     path = Path(source)
     if path.is_dir():
         yield from _below(path, excluded)
@@ -80,13 +80,13 @@ def _matches(source: str | Path, excluded: Path | None) -> Iterator[tuple[Path, 
                 yield name, Path(name.name)
 
 
-def _below(folder: Path, excluded: Path | None) -> Iterator[tuple[Path, Path]]:
+def _below(folder: Path, excluded: set[Path]) -> Iterator[tuple[Path, Path]]:
     for parent, folders, names in os.walk(folder):
         here = Path(parent)
         folders[:] = sorted(
             name
             for name in folders
-            if not name.startswith(".") and (here / name).resolve() != excluded
+            if not name.startswith(".") and (here / name).resolve() not in excluded
         )
         for name in sorted(names):
             path = here / name
