@@ -41,3 +41,8 @@ def test_every_verb_is_in_the_readme() -> None:
     assert len(verbs) > 5
     for verb in verbs:
         assert f"atrous {verb}" in README
+
+
+def test_nothing_is_left_to_fill_in() -> None:
+    for page in (ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")):
+        assert not re.search(r"@[A-Z]+@|TODO|FIXME|XXX", page.read_text()), page

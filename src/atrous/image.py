@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
 from atrous.errors import InputError
 from atrous.files import write_atomic
@@ -89,17 +90,32 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
-def write_mask(path: Path, class_map: NDArray[np.uint8], labels: LabelSet) -> None:
+def write_mask(path: Path, class_map: NDArray[np.uint8], labels: LabelSet, stamp: str = "") -> None:
     """Write a class map as a palette PNG: the pixel values are the class ids.
 
     Args:
         path: the file to make, whole or not at all.
         class_map: `(H, W)` uint8, class ids.
         labels: whose colours become the palette.
+        stamp: kept in the file as the text `atrous`, to tell later what it was made from.
     """
     picture = Image.fromarray(class_map, mode="P")
     picture.putpalette(labels.palette())
-    write_atomic(path, lambda file: picture.save(file, format="PNG", compress_level=3))
+    info = PngInfo()
+    if stamp:
+        info.add_text("atrous", stamp)
+    write_atomic(
+        path, lambda file: picture.save(file, format="PNG", compress_level=3, pnginfo=info)
+    )
+
+
+def mask_stamp(path: Path) -> str:
+    """The stamp that `write_mask` put into a file, empty if there is none or it is damaged."""
+    try:
+        with _open(path) as mask:
+            return str(mask.info.get("atrous", ""))
+    except (OSError, SyntaxError, ValueError):
+        return ""
 
 
 def write_overlay(

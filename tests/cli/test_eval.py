@@ -165,6 +165,7 @@ def test_broken_files_are_named_and_fail_at_the_end(
     assert done.code == 1
     assert "2007_000002.jpg: not an image" in done.err
     assert "2007_000004.png: cannot be read" in done.err
+    assert "4 of 6 images" in done.out
     assert json.loads((tmp_path / "r").read_text())["mean_iou"] > 80
 
 
@@ -172,6 +173,7 @@ def test_broken_files_are_named_and_fail_at_the_end(
     ("arguments", "message"),
     [
         (["--protocol", "squash-32"], "--data is missing"),
+        (["--data", "VOC", "--record"], "--record changes a model file: name it with -m"),
         (["--data", "voc:nowhere:val"], "nowhere: expected VOC2012 with JPEGImages"),
         (["--data", "voc:nowhere"], "expected "),
         (["--data", "VOC", "--protocol", "squash"], "expected center-crop-N"),

@@ -49,7 +49,7 @@ def test_json_has_one_line_per_image(atrous: Run, tmp_path: Path) -> None:
     assert good["classes"][0]["name"] == "cat"
     assert sum(found["share"] for found in good["classes"]) == pytest.approx(1)
     assert Path(good["mask"]).is_file()
-    assert (bad["status"], bad["mask"], bad["classes"]) == ("failed", None, [])
+    assert (bad["status"], bad["mask"], bad["classes"]) == ("failed", None, None)
     assert "the file is empty" in bad["error"]
 
 

@@ -68,6 +68,12 @@ def test_other_splits_leave_unions_out(voc: Path) -> None:
     assert [other.name for other in other_splits(data)] == ["voc:train", "voc:train_aug"]
 
 
+def test_a_part_of_a_split_is_no_leak_from_it(voc: Path) -> None:
+    (voc / "part.txt").write_text("c\n")
+    data = open_dataset(f"voc:{voc}:{voc / 'part.txt'}")
+    assert [other.name for other in other_splits(data)] == ["voc:train", "voc:train_aug"]
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [

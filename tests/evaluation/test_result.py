@@ -78,3 +78,10 @@ def test_measurements_may_not(field: str) -> None:
 def test_hash_of_ids_knows_their_order() -> None:
     assert hash_ids(["a", "b"]) != hash_ids(["b", "a"])
     assert hash_ids(["a", "b"]) == hash_ids(("a", "b"))
+
+
+@pytest.mark.parametrize("wrong", [{"failed": ["a.jpg: missing"]}, {"health": ["one class"]}])
+def test_incomplete_and_unhealthy_results_are_refused(wrong: dict[str, Any]) -> None:
+    bad = result().model_copy(update=wrong)
+    with pytest.raises(ConfigError, match="b is not a whole measurement of a healthy model"):
+        check_comparable([("a", result()), ("b", bad)])

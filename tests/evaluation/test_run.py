@@ -193,3 +193,13 @@ def test_report_is_one_file_with_everything(protocol: str, tmp_path: Path) -> No
     assert text.count("<img") == 4 * (COUNT - 1)
     for part in (f"{result.mean_iou:.2f} %", result.stamp.ids, "class 2", "3.png: cannot be read"):
         assert part in text
+
+
+def test_an_id_that_stands_twice_is_refused() -> None:
+    class Twice(Pictures):
+        @property
+        def samples(self) -> tuple[Sample, ...]:
+            return super().samples + super().samples[:1]
+
+    with pytest.raises(InputError, match="lists '00' more than once"):
+        evaluation(Twice())

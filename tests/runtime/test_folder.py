@@ -53,7 +53,8 @@ def test_existing_results_are_kept(predictor: Predictor, folder: Path) -> None:
     run(predictor, folder, overlays=False)
     mask = folder.parent / "out" / "masks" / "a.png"
     mask.write_bytes(b"mine")
-    assert [result.status for result in run(predictor, folder, overlays=False)] == ["kept"] * 3
+    statuses = [result.status for result in run(predictor, folder, overlays=False)]
+    assert statuses == ["stale", "kept", "kept"]
     assert mask.read_bytes() == b"mine"
     assert [r.status for r in run(predictor, folder, overlays=False, force=True)] == ["written"] * 3
     assert mask.read_bytes() != b"mine"
@@ -108,3 +109,13 @@ def test_an_output_that_is_a_file(predictor: Predictor, folder: Path) -> None:
     (folder.parent / "out").touch()
     with pytest.raises(InputError, match="out: cannot be made a folder"):
         run(predictor, folder)
+
+
+def test_results_of_another_image_or_model_are_kept_and_said(
+    predictor: Predictor, folder: Path
+) -> None:
+    run(predictor, folder)
+    Image.new("RGB", (60, 40), "blue").save(folder / "b.png")
+    assert [result.status for result in run(predictor, folder)] == ["kept", "stale", "kept"]
+    other = Predictor(FakeEngine(lambda x: x, 3), Preprocess(size=(32, 32)), generic(3))
+    assert {result.status for result in run(other, folder)} == {"stale"}

@@ -66,3 +66,9 @@ def test_a_folder_without_images(tmp_path: Path) -> None:
     touch(tmp_path, "notes.txt")
     with pytest.raises(InputError, match=r"no images in it \(looked for bmp, gif, jpe"):
         find([tmp_path])
+
+
+def test_the_results_beside_the_images_are_left_out(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "masks/a.png", "overlays/a.jpg", "sub/masks/b.png")
+    results = (tmp_path, tmp_path / "masks", tmp_path / "overlays")
+    assert stems(tmp_path, ".", exclude=results) == ["a", "sub/masks/b"]

@@ -46,11 +46,11 @@ def export(
 
     if file_format == "torchscript" and (dynamic or opset != 18 or precision != "fp32"):
         raise ConfigError("--dynamic, --opset and --precision belong to --format onnx")
-    if reason := engines.missing("torch"):
-        raise EngineError(reason)
     path = engines.find_model(checkpoint)
     if path.suffix.lower() == ".onnx":
         raise ConfigError(f"{path}: is an ONNX file already; export takes a checkpoint")
+    if reason := engines.missing("torch"):
+        raise EngineError(reason)
 
     from atrous import models
     from atrous.engines.torch import describe

@@ -216,7 +216,7 @@ def evaluate(
     matrix = ConfusionMatrix(label_set.num_classes, label_set.ignore_index, absent)
     scores = npz_eval.evaluate(
         pairing.answers,
-        gt_dir,
+        _folder(gt_dir),
         input_shape,
         label_set,
         matrix,
@@ -313,3 +313,9 @@ def _note_space(predictor: Predictor, inputs: list[Path], folder: Path) -> None:
             f"{missing} files of logits take {needed / 1e9:.1f} GB, {existing} has "
             f"{free / 1e9:.1f} GB free; --output classmap takes a fortieth or less"
         )
+
+
+def _folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise ConfigError(f"{path}: no such folder")
+    return path

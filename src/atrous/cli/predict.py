@@ -41,7 +41,8 @@ def predict(
     Example: atrous predict photographs/ -o out
 
     Files that cannot be read are reported and the rest goes on; then the exit code is 1. Results
-    that exist are kept unless --force is given. With --json, one line per image.
+    that exist are kept unless --force is given. Transparent pixels are put on white. With --json,
+    one line per image.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -96,7 +97,7 @@ class _Summary:
 
     def __init__(self, labels: LabelSet) -> None:
         self.labels = labels
-        self.counts = {"written": 0, "kept": 0, "failed": 0}
+        self.counts = {"written": 0, "kept": 0, "stale": 0, "failed": 0}
         self.images = [0] * 256
         self.share = [0.0] * 256
         self.first: list[Result] = []
@@ -135,9 +136,15 @@ class _Summary:
                 name = class_name(self.labels, class_id)
                 table.add_row(name, str(self.images[class_id]), f"{share:.1%}")
             console.print(table)
-        counts = ", ".join(f"{count} {status}" for status, count in self.counts.items() if count)
-        folders = f"{output}/masks" + (f" and {output}/overlays" if overlays else "")
-        console.print(f"{counts}; see {folders}", highlight=False, soft_wrap=True)
+        words = {"stale": "kept though made from another image or by another model"}
+        counts = ", ".join(
+            f"{count} {words.get(status, status)}" for status, count in self.counts.items() if count
+        )
+        if self.counts["stale"] or self.counts["kept"]:
+            counts += " (--force makes them again)"
+        if sum(self.counts.values()) > self.counts["failed"]:
+            counts += f"; see {output}/masks" + (f" and {output}/overlays" if overlays else "")
+        console.print(counts, highlight=False, soft_wrap=True)
 
 
 def _record(result: Result, labels: LabelSet) -> dict[str, object]:
@@ -152,7 +159,9 @@ def _record(result: Result, labels: LabelSet) -> dict[str, object]:
         "height": result.size[1] if result.size else None,
         "classes": [
             {"id": class_id, "name": class_name(labels, class_id), "share": share}
-            for class_id, share in (result.shares or {}).items()
-        ],
+            for class_id, share in result.shares.items()
+        ]
+        if result.shares is not None
+        else None,
         "error": result.error or None,
     }

@@ -38,15 +38,11 @@ def open_engine(
         engine = "torch" if checkpoint else "onnxruntime"
     if engine not in ENGINES:
         raise ConfigError(f"no engine is called {engine!r}; known: auto, {', '.join(ENGINES)}")
-    reason = missing(engine)
-    if reason:
-        hint = (
-            "; or export it to ONNX where torch is installed: atrous export" if checkpoint else ""
-        )
-        raise EngineError(f"{path}: {reason}{hint}")
     if checkpoint != (engine == "torch"):
         reads = "checkpoints (.pth, .safetensors)" if engine == "torch" else "ONNX files"
         raise ConfigError(f"{path}: engine {engine} reads {reads}")
+    if reason := missing(engine):
+        raise EngineError(f"{path}: {reason}; or export it where torch is installed")
     if engine == "torch":
         from atrous.engines.torch import TorchEngine
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Literal
 
 from atrous import image
 from atrous.errors import AtrousError, InputError
+from atrous.files import sha256
 from atrous.runtime.predictor import Predictor
 from atrous.runtime.sources import Source
 
@@ -19,7 +21,8 @@ class Result:
 
     Attributes:
         source: the image file.
-        status: `written`, `kept` (its results were there already) or `failed`.
+        status: `written`, `kept` (its results were there already), `stale` (they were there and
+            are kept, but were made from another image or by another model) or `failed`.
         mask: the palette PNG, `None` if it failed.
         overlay: the picture to look at, `None` if it failed or none was asked for.
         size: width and height in pixels, `None` unless it was segmented now.
@@ -28,7 +31,7 @@ class Result:
     """
 
     source: Path
-    status: Literal["written", "kept", "failed"]
+    status: Literal["written", "kept", "stale", "failed"]
     mask: Path | None = None
     overlay: Path | None = None
     size: tuple[int, int] | None = None
@@ -70,15 +73,17 @@ def segment(
         mask = output / "masks" / f"{source.stem}.png"
         overlay = output / "overlays" / f"{source.stem}.jpg" if overlays else None
         if not force and mask.exists() and (overlay is None or overlay.exists()):
-            yield Result(source.path, "kept", mask, overlay)
+            same = image.mask_stamp(mask) == _stamp(source.path, predictor)
+            yield Result(source.path, "kept" if same else "stale", mask, overlay)
             continue
         try:
+            stamp = _stamp(source.path, predictor)
             pixels = image.read(source.path, max_pixels)
             class_map = predictor(pixels).class_map()
             if overlay is not None:
                 image.write_overlay(overlay, pixels, class_map, predictor.labels, opacity)
             # The mask last: where it is, the rest is too.
-            image.write_mask(mask, class_map, predictor.labels)
+            image.write_mask(mask, class_map, predictor.labels, stamp)
         except AtrousError as error:
             yield Result(source.path, "failed", error=str(error))
         except (OSError, MemoryError) as error:
@@ -88,3 +93,14 @@ def segment(
             size = (pixels.shape[1], pixels.shape[0])
             shares = image.class_shares(class_map)
             yield Result(source.path, "written", mask, overlay, size, shares)
+
+
+def _stamp(path: Path, predictor: Predictor) -> str:
+    """What a mask depends on: the image's content, the model and its preprocessing."""
+    try:
+        content = sha256(path)
+    except OSError:
+        return "unreadable"
+    settings = predictor.preprocess.model_dump_json()
+    what = f"{content} {predictor.engine.identity} {settings}"
+    return hashlib.sha256(what.encode()).hexdigest()
