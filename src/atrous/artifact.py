@@ -99,7 +99,7 @@ def locate(model: str | Path) -> Path | None:
 
     Args:
         model: a file, a folder holding `mod.onnx`, or a path without its `.onnx`, such as the
-            seed's `deploy_weights/NAME/mod`.
+            `deploy_weights/NAME/mod`.
 
     Returns:
         The file, or `None` if none of the three is there.

@@ -20,7 +20,7 @@ class ConfusionMatrix:
         num_classes: number of classes.
         ignore_index: pixels whose truth is this are left out.
         absent: `skip` leaves classes that occur nowhere out of the means; `zero` counts them as 0,
-            which is the seed's rule and makes small sets look worse than they are.
+            which is VastModelZOO's rule and makes small sets look worse than they are.
     """
 
     def __init__(self, num_classes: int, ignore_index: int = 255, absent: Absent = "skip") -> None:

@@ -1,4 +1,4 @@
-"""Preprocessing as the seed's tool chain writes it: vdsp parameter files (JSON).
+"""Preprocessing as Vastai's tool chain writes it: vdsp parameter files (JSON).
 
 One fused operation, or a list holding one. What such a file says of the input image (`Iimage*`)
 is nominal; the size of the real image rules. `Mean` and `Std` are kept as they stand, also where
@@ -121,7 +121,7 @@ def parse(data: object, size: tuple[int, int] | None = None) -> Preprocess:
 
 
 def to_json(preprocess: Preprocess) -> dict[str, Any]:
-    """The vdsp parameters that describe `preprocess`, for tools of the seed's chain.
+    """The vdsp parameters that describe `preprocess`, for tools of that chain.
 
     Raises:
         ConfigError: that format cannot say it (fit `pad`, a crop after a resize that keeps the

@@ -119,7 +119,7 @@ def run(
     flags = {"-i": instances, "-p": processes, "-b": batch, "-s": shape}
     ignored = [f"{flag} {value}" for flag, value in flags.items() if value is not None]
     if rest:
-        # The seed's documents have `-i 1 p 1`, and its tool takes it.
+        # VastModelZOO's documents have `-i 1 p 1`, and its tool takes it.
         if len(rest) != 2 or rest[0] != "p" or not rest[1].isdigit():
             raise ConfigError(f"npz run takes options alone, got {' '.join(rest)!r}")
         ignored.append(" ".join(rest))
@@ -196,7 +196,7 @@ def evaluate(
 
     Answers called like their inputs pair by id, numbered ones by position in the list; the result
     says which. Images that fail are reported and not counted; then the exit code is 1. --absent
-    zero is the rule of the seed's tool.
+    zero is the rule of VastModelZOO's tool.
     """
     from atrous.evaluation import npz as files
     from atrous.evaluation import npz_eval

@@ -1,10 +1,10 @@
 """Which pixels are compared: every accuracy names one of these.
 
-`N` is a number of pixels, 513 in the seed's and the reference's tables.
+`N` is a number of pixels, 513 in VastModelZOO's and the reference's tables.
 
 * `center-crop-N`: image by Pillow bilinear, label by nearest, short side → N, both cropped at
   `round((size - N) / 2)`. The reference's column.
-* `squash-N`: image by OpenCV bilinear, label by nearest → N×N. The seed's deployment column.
+* `squash-N`: image by OpenCV bilinear, label by nearest → N×N. VastModelZOO's deployment column.
 * `pad-N`: no resize unless the longer side exceeds N; padded at the bottom and right with the mean;
   only the unpadded part is scored.
 * `native`: the squashed input of the model's own size; logits enlarged once to the original size
