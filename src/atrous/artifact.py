@@ -98,7 +98,7 @@ def locate(model: str | Path) -> Path | None:
     """Find the file that `model` names.
 
     Args:
-        model: a file, a folder holding `mod.onnx`, or a path without its `.onnx`, such as the
+        model: a file, a folder holding `mod.onnx`, or a path without its `.onnx`, such as
             `deploy_weights/NAME/mod`.
 
     Returns:

@@ -1,10 +1,9 @@
 """The npz chain: a data set as npz files, a network's answers as npz files, a list in between.
 
-The contract is that of VastModelZOO's tools. One npz per image: key `input_0`, uint8 `(3, H, W)`, RGB,
-at the image's own size. A text file lists their absolute paths, one a line. One npz per answer: key
-`output_0`, float16 logits `(1, C, h, w)`, or a uint8 class map `(1, h, w)`, at the size of the
-network input. Here an answer bears the name of its input.
-"""
+The contract is that of VastModelZOO's tools. One npz per image: key `input_0`, uint8 `(3, H, W)`,
+RGB, at the image's own size. A text file lists their absolute paths, one a line. One npz per
+answer: key `output_0`, float16 logits `(1, C, h, w)`, or a uint8 class map `(1, h, w)`, at the
+size of the network input. Here an answer bears the name of its input."""
 
 from __future__ import annotations
 
