@@ -1,88 +1,78 @@
+"""Specifications, PASCAL VOC and Cityscapes."""
+
+import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from atrous.data import open_dataset, other_splits
-from atrous.data.synthetic import LABELS, draw, write_synthetic
+from atrous.data import _halves, open_dataset, other_splits
+from atrous.data.doctor import examine
 from atrous.errors import ConfigError, InputError
 from atrous.labels import CITYSCAPES, VOC
 
 
 def write(path: Path, values: Any, mode: str | None = None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.asarray(values, np.uint8), mode=mode).save(path)
+    picture = Image.fromarray(np.array(values, np.uint8))
+    if mode == "P":
+        picture.putpalette(VOC.palette())
+    picture.save(path)
 
 
 @pytest.fixture
 def voc(tmp_path: Path) -> Path:
     base = tmp_path / "VOCdevkit" / "VOC2012"
-    lists = {
-        "train": ["a", "b"],
-        "val": ["c"],
-        "train_aug": ["a", "b", "d"],
-        "trainval": list("abc"),
-    }
+    lists = {"train": "ab", "val": "c", "train_aug": "abd", "trainval": "abc"}
+    folder = base / "ImageSets" / "Segmentation"
+    folder.mkdir(parents=True)
     for split, ids in lists.items():
-        path = base / "ImageSets" / "Segmentation" / f"{split}.txt"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(f"{i}\n" for i in ids))
+        (folder / f"{split}.txt").write_text("".join(f"{i}\n" for i in ids))
     for i in "abcd":
         write(base / "JPEGImages" / f"{i}.jpg", np.full((4, 6, 3), 99))
         write(base / "SegmentationClassAug" / f"{i}.png", np.full((4, 6), 7))
     for i in "abc":
-        mask = Image.fromarray(np.full((4, 6), 15, np.uint8), mode="P")
-        mask.putpalette(VOC.palette())
-        (base / "SegmentationClass").mkdir(exist_ok=True)
-        mask.save(base / "SegmentationClass" / f"{i}.png")
+        write(base / "SegmentationClass" / f"{i}.png", np.full((4, 6), 15), mode="P")
     return tmp_path
 
 
-@pytest.mark.parametrize("root", ["", "VOCdevkit", "VOCdevkit/VOC2012"])
-def test_voc(root: str, voc: Path) -> None:
-    data = open_dataset(f"voc:{voc / root}:train")
-    assert (data.name, data.labels) == ("voc:train", VOC)
-    assert [sample.id for sample in data.samples] == ["a", "b"]
-    assert data.read_image(data.samples[0]).shape == (4, 6, 3)
-    assert (data.read_label(data.samples[0]) == 15).all()
-
-
-def test_voc_aug_takes_the_other_masks(voc: Path) -> None:
-    data = open_dataset(f"voc:{voc}:train_aug")
-    assert [sample.id for sample in data.samples] == ["a", "b", "d"]
-    assert (data.read_label(data.samples[2]) == 7).all()
-
-
-def test_voc_with_a_list_of_ones_own(voc: Path) -> None:
-    (voc / "mine.txt").write_text("c\nb\n\n")
-    data = open_dataset(f"voc:{voc}:{voc / 'mine.txt'}")
-    assert (data.name, [sample.id for sample in data.samples]) == ("voc:mine", ["c", "b"])
-
-
-def test_other_splits_leave_unions_out(voc: Path) -> None:
-    data = open_dataset(f"voc:{voc}:val")
-    assert [other.name for other in other_splits(data)] == ["voc:train", "voc:train_aug"]
-
-
-def test_a_part_of_a_split_is_no_leak_from_it(voc: Path) -> None:
-    (voc / "part.txt").write_text("c\n")
-    data = open_dataset(f"voc:{voc}:{voc / 'part.txt'}")
-    assert [other.name for other in other_splits(data)] == ["voc:train", "voc:train_aug"]
+@pytest.mark.parametrize(
+    ("rest", "root", "split"),
+    [
+        ("data:val", "data", "val"),
+        (r"C:\data:val", r"C:\data", "val"),
+        (r"C:\data:D:\ids.txt", r"C:\data", r"D:\ids.txt"),
+        ("C:/data:D:/ids.txt", "C:/data", "D:/ids.txt"),
+        ("data:/lists/ids.txt", "data", "/lists/ids.txt"),
+        (r"data:D:\ids.txt", "data", r"D:\ids.txt"),
+        (r"C:\data", r"C:\data", ""),
+        ("data", "data", ""),
+        ("a:b:val", "a:b", "val"),
+        ("", "", ""),
+    ],
+)
+def test_root_and_split(rest: str, root: str, split: str) -> None:
+    assert _halves(rest) == (root, split)
 
 
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("voc", "'voc': expected voc:ROOT:SPLIT"),
-        ("coco:ROOT:val", "expected voc:ROOT:SPLIT, cityscapes"),
+        ("", r"'': expected voc:ROOT:SPLIT, cityscapes:ROOT:SPLIT, folder:FILE\.yaml:SPLIT, synth"),
+        ("coco:ROOT:val", "'coco:.*: expected voc:ROOT:SPLIT, cityscapes"),
+        ("vocs:ROOT:val", "did you mean 'voc'"),
+        ("voc:", "expected voc:ROOT:SPLIT, as voc:VOCdevkit:val"),
+        ("voc:ROOT", r"no split '' in .*; there are: train, train_aug, trainval, val"),
         ("voc:ROOT:test", r"no split 'test' in .*; there are: train, train_aug, trainval, val"),
         ("voc:ROOT/none:val", "none: expected VOC2012 with JPEGImages"),
-        ("cityscapes:ROOT:val", r"no folder .*leftImg8bit"),
+        ("cityscapes:ROOT:val", "expected the folders leftImg8bit and gtFine"),
         ("folder:ROOT/none.yaml:val", r"none\.yaml: not a readable YAML file"),
+        ("synthetic:x:3", "expected synthetic:SEED:COUNT, as synthetic:0:100"),
+        ("synthetic:0:0", "expected synthetic:SEED:COUNT"),
+        ("synthetic:0", "expected synthetic:SEED:COUNT"),
     ],
 )
 def test_wrong_specifications(spec: str, message: str, voc: Path) -> None:
@@ -90,11 +80,74 @@ def test_wrong_specifications(spec: str, message: str, voc: Path) -> None:
         open_dataset(spec.replace("ROOT", str(voc)))
 
 
+@pytest.mark.parametrize("root", ["", "VOCdevkit", "VOCdevkit/VOC2012"])
+def test_voc(root: str, voc: Path) -> None:
+    spec = f"voc:{voc / root}:train"
+    data = open_dataset(spec)
+    assert (data.name, data.spec, data.labels) == ("voc:train", spec, VOC)
+    assert [sample.id for sample in data.samples] == ["a", "b"]
+    assert data.read_image(data.samples[0]).shape == (4, 6, 3)
+    assert (data.read_label(data.samples[0]) == 15).all()
+    assert pickle.loads(pickle.dumps(data)) == data
+
+
+def test_voc_aug_takes_the_other_masks(voc: Path) -> None:
+    data = open_dataset(f"voc:{voc}:train_aug")
+    assert [sample.id for sample in data.samples] == ["a", "b", "d"]
+    assert (data.read_label(data.samples[2]) == 7).all()
+    (voc / "VOCdevkit/VOC2012/SegmentationClassAug").rename(voc / "elsewhere")
+    with pytest.raises(ConfigError, match=r"no folder .*SegmentationClassAug, which holds the ma"):
+        open_dataset(f"voc:{voc}:train_aug")
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["c\nb\n\n", "\ufeffc\r\nb\r\n", "/JPEGImages/c.jpg /SegmentationClass/c.png\nb 1\n"],
+    ids=["plain", "Windows", "pairs of paths"],
+)
+def test_voc_with_a_list_of_ones_own(content: str, voc: Path) -> None:
+    (voc / "mine.txt").write_bytes(content.encode())
+    data = open_dataset(f"voc:{voc}:{voc / 'mine.txt'}")
+    assert (data.name, [sample.id for sample in data.samples]) == ("voc:mine", ["c", "b"])
+    assert len(data.siblings) == 4
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\n", "names no image, expected one id a line"),
+        (b"c\nb\nc\n", "names 'c' twice"),
+        (b"\xff\xfe", "not a readable list"),
+    ],
+)
+def test_wrong_lists(content: bytes, message: str, voc: Path) -> None:
+    (voc / "mine.txt").write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"mine\.txt: {message}"):
+        open_dataset(f"voc:{voc}:{voc / 'mine.txt'}")
+
+
+def test_other_splits(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = open_dataset(f"voc:{voc}:val")
+    names = ["voc:train", "voc:train_aug", "voc:trainval"]
+    assert [other.name for other in other_splits(data)] == names
+    (voc / "VOCdevkit/VOC2012/ImageSets/Segmentation/train.txt").write_text("")
+    assert [other.name for other in other_splits(data)] == names[1:]
+    assert "left out: " in caplog.text
+
+
+def test_a_part_of_a_split_is_no_leak_from_it(voc: Path) -> None:
+    for ids in ("c", "a"):
+        (voc / "part.txt").write_text(ids)
+        data = open_dataset(f"voc:{voc}:{voc / 'part.txt'}")
+        assert examine(data, other_splits(data)).healthy
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (np.full((2, 2), 21), r"holds the ids \[21\], expected 0\.\.20 or 255"),
-        (np.full((2, 2, 3), 1), "its pixels are RGB, expected class ids"),
+        (np.full((2, 2), 21), r"c\.png: holds id 21 on 4 pixels, expected the ids 0\.\.20, or 255"),
+        ([[30, 40, 50, 60, 70, 80]], r"id 60 on 1 pixels and 2 other ids"),
+        (np.full((2, 2, 3), 1), r"c\.png: its pixels are RGB, expected class ids"),
     ],
 )
 def test_labels_are_checked(values: NDArray[Any], message: str, voc: Path) -> None:
@@ -105,106 +158,68 @@ def test_labels_are_checked(values: NDArray[Any], message: str, voc: Path) -> No
         data.read_label(data.samples[0])
 
 
-def test_cityscapes_folds_label_ids(tmp_path: Path) -> None:
-    write(tmp_path / "leftImg8bit/val/ulm/ulm_0_leftImg8bit.png", np.zeros((1, 6, 3)))
-    write(tmp_path / "gtFine/val/ulm/ulm_0_gtFine_labelIds.png", [[7, 8, 26, 33, 0, 29]])
-    data = open_dataset(f"cityscapes:{tmp_path}:val")
-    assert (data.name, data.labels) == ("cityscapes:val", CITYSCAPES)
-    assert data.read_label(data.samples[0]).tolist() == [[0, 1, 13, 18, 255, 255]]
-    write(tmp_path / "gtFine/val/ulm/ulm_0_gtFine_labelTrainIds.png", [[0, 1, 13, 18, 255, 255]])
-    again = open_dataset(f"cityscapes:{tmp_path}:val")
-    assert again.read_label(again.samples[0]).tolist() == [[0, 1, 13, 18, 255, 255]]
-
-
-def describe(root: Path, **changes: Any) -> str:
-    content: dict[str, Any] = {
-        "images": "images/{split}",
-        "masks": "masks/{split}",
-        "classes": {"ground": [0, 0, 0], "road": [128, 64, 128]},
-    }
-    content = {k: v for k, v in (content | changes).items() if v is not None}
-    (root / "set.yaml").write_text(yaml.safe_dump(content))
-    return f"folder:{root / 'set.yaml'}:val"
-
-
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    for name in ("one", "two"):
-        write(tmp_path / f"images/val/{name}.jpg", np.zeros((1, 3, 3)))
-        write(tmp_path / f"masks/val/{name}.png", [[0, 1, 255]])
+def cityscapes(tmp_path: Path) -> Path:
+    for split, city, name in (("val", "ulm", "ulm_0"), ("val", "bonn", "bonn_0")):
+        write(tmp_path / f"leftImg8bit/{split}/{city}/{name}_leftImg8bit.png", np.zeros((1, 8, 3)))
+        mask = [[7, 8, 26, 33, 0, 29, 255, 31]]
+        write(tmp_path / f"gtFine/{split}/{city}/{name}_gtFine_labelIds.png", mask)
     return tmp_path
 
 
-def test_folder_of_ids(folder: Path) -> None:
-    data = open_dataset(describe(folder))
-    assert (data.name, data.labels.names) == ("set:val", ("ground", "road"))
-    assert data.labels.colours[1] == (128, 64, 128)
-    assert [sample.id for sample in data.samples] == ["one", "two"]
-    assert data.read_label(data.samples[1]).tolist() == [[0, 1, 255]]
+def test_cityscapes_folds_label_ids(cityscapes: Path) -> None:
+    data = open_dataset(f"cityscapes:{cityscapes}:val")
+    assert (data.name, data.labels) == ("cityscapes:val", CITYSCAPES)
+    assert [sample.id for sample in data.samples] == ["bonn_0", "ulm_0"]
+    assert data.read_image(data.samples[1]).shape == (1, 8, 3)
+    folded = [[0, 1, 13, 18, 255, 255, 255, 16]]
+    assert data.read_label(data.samples[1]).tolist() == folded
+    write(cityscapes / "gtFine/val/ulm/ulm_0_gtFine_labelTrainIds.png", folded)
+    again = open_dataset(f"cityscapes:{cityscapes}:val")
+    assert [str(sample.label)[-12:] for sample in again.samples] == ["labelIds.png", "TrainIds.png"]
+    assert again.read_label(again.samples[1]).tolist() == folded
 
 
-def test_folder_with_names_alone(folder: Path) -> None:
-    assert open_dataset(describe(folder, classes=["a", "b"])).labels.names == ("a", "b")
+def test_cityscapes_train_ids(cityscapes: Path) -> None:
+    # In the order of label ids 0..33, from cityscapesScripts, helpers/labels.py.
+    ignored = 255
+    train_ids = [ignored] * 7 + [0, 1, ignored, ignored, 2, 3, 4, ignored, ignored, ignored, 5]
+    train_ids += [ignored, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, ignored, ignored, 16, 17, 18]
+    write(cityscapes / "gtFine/val/ulm/ulm_0_gtFine_labelIds.png", [range(34)])
+    data = open_dataset(f"cityscapes:{cityscapes}:val")
+    assert data.read_label(data.samples[1]).tolist() == [train_ids]
 
 
-def test_folder_of_colours(folder: Path) -> None:
-    colours = [[[128, 64, 128], [0, 0, 0], [224, 224, 192]]]
-    write(folder / "masks/val/one.png", colours)
-    spec = describe(folder, mask_type="rgb", ignore_colour=[224, 224, 192])
-    data = open_dataset(spec)
-    assert data.read_label(data.samples[0]).tolist() == [[1, 0, 255]]
-    strict = open_dataset(describe(folder, mask_type="rgb"))
-    with pytest.raises(InputError, match=r"1 pixels have colours of no class, the first \(224, 2"):
-        strict.read_label(strict.samples[0])
+def test_cityscapes_knows_its_label_ids(cityscapes: Path) -> None:
+    write(cityscapes / "gtFine/val/ulm/ulm_0_gtFine_labelIds.png", [[34, 7]])
+    data = open_dataset(f"cityscapes:{cityscapes}:val")
+    with pytest.raises(InputError, match=r"holds the label ids \[34\], expected 0\.\.33 or 255"):
+        data.read_label(data.samples[1])
 
 
-def test_folder_with_lists(folder: Path) -> None:
-    (folder / "some.txt").write_text("two.jpg\n")
-    same = {"images": "images/val", "masks": "masks/val"}
-    data = open_dataset(describe(folder, **same, splits={"val": "some.txt"}))
-    assert [sample.id for sample in data.samples] == ["two"]
-    with pytest.raises(ConfigError, match=r"no split 'test' in .*; there are: val"):
-        open_dataset(describe(folder, **same, splits={"val": "some.txt"})[:-3] + "test")
-
-
-def test_folder_keeps_what_has_no_partner(folder: Path) -> None:
-    (folder / "masks/val/one.png").unlink()
-    data = open_dataset(describe(folder))
-    with pytest.raises(InputError, match="one: has no label"):
+def test_cityscapes_keeps_what_has_no_partner(cityscapes: Path) -> None:
+    (cityscapes / "gtFine/val/bonn/bonn_0_gtFine_labelIds.png").unlink()
+    (cityscapes / "leftImg8bit/val/ulm/ulm_0_leftImg8bit.png").unlink()
+    data = open_dataset(f"cityscapes:{cityscapes}:val")
+    with pytest.raises(InputError, match=r"bonn_0_gtFine_labelIds\.png: cannot be read: No such f"):
         data.read_label(data.samples[0])
+    with pytest.raises(InputError, match=r"ulm_0_leftImg8bit\.png: cannot be read"):
+        data.read_image(data.samples[1])
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"clases": []}, "clases: Extra inputs are not permitted; did you mean 'classes'"),
-        ({"classes": None}, "classes: Field required"),
-        ({"images": "nowhere"}, r"no folder .*nowhere"),
-        ({"ignore_index": 1}, r"ignore_index 1 must be 0\.\.255 and outside"),
-        ({"classes": ["a", "b"], "mask_type": "rgb"}, "rgb needs a colour for every class"),
-        ({"splits": {"val": "none.txt"}}, r"splits\.val: no file"),
-    ],
-)
-def test_wrong_descriptions(changes: dict[str, Any], message: str, folder: Path) -> None:
-    with pytest.raises(ConfigError, match=message):
-        open_dataset(describe(folder, **changes))
+def test_cityscapes_coarse_masks(cityscapes: Path) -> None:
+    write(cityscapes / "leftImg8bit/train_extra/ulm/ulm_9_leftImg8bit.png", np.zeros((1, 1, 3)))
+    extra = f"cityscapes:{cityscapes}:train_extra"
+    with pytest.raises(ConfigError, match=r"no folder .*gtFine/train_extra, which holds the masks"):
+        open_dataset(extra)
+    assert other_splits(open_dataset(f"cityscapes:{cityscapes}:val")) == ()
+    write(cityscapes / "gtCoarse/train_extra/ulm/ulm_9_gtCoarse_labelIds.png", [[7]])
+    data = open_dataset(extra)
+    assert data.read_label(data.samples[0]).tolist() == [[0]]
+    assert [other.name for other in other_splits(data)] == ["cityscapes:val"]
 
 
-def test_synthetic_is_drawn_from_its_seed(tmp_path: Path) -> None:
-    data = write_synthetic(tmp_path / "a", 8, seed=3)
-    again = write_synthetic(tmp_path / "b", 8, seed=3)
-    other = write_synthetic(tmp_path / "c", 8, seed=4)
-    pictures = [[one.read_image(sample) for sample in one.samples] for one in (data, again, other)]
-    np.testing.assert_array_equal(pictures[0], pictures[1])
-    assert not np.array_equal(pictures[0], pictures[2])
-    found = {int(i) for sample in data.samples for i in np.unique(data.read_label(sample))}
-    assert found == {0, 1, 2, 3, 255}
-    assert data.labels == LABELS
-
-
-def test_synthetic_shapes_are_where_the_mask_says() -> None:
-    for seed in range(5):
-        pixels, mask = draw(np.random.default_rng(seed))
-        for class_id in set(np.unique(mask)) - {0, 255}:
-            inside = pixels[mask == class_id][:, class_id - 1]
-            assert inside.mean() > 150
+@pytest.mark.parametrize("split", ["test", ""])
+def test_cityscapes_lists_its_splits(split: str, cityscapes: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"no split '{split}' in .*; there are: val"):
+        open_dataset(f"cityscapes:{cityscapes}:{split}")

@@ -42,3 +42,8 @@ def voc(
             download, progress=lambda done, total: bar.update(task, completed=done, total=total)
         )
     print(f"{target}: look it over with atrous doctor --data voc:{download}:val")
+    print(
+        "The archive has no SegmentationClassAug: the split train_aug needs that folder, and its "
+        "list in ImageSets/Segmentation; https://github.com/VainF/DeepLabV3Plus-Pytorch says where "
+        "they are"
+    )

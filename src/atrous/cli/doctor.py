@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from atrous.cli import options
+from atrous.errors import ConfigError
 
 if TYPE_CHECKING:
     from atrous.data.doctor import Report
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
 def doctor(
     data: Annotated[
         str | None,
-        typer.Option(help="Look a data set over instead, as voc:ROOT:val or folder:X.yaml:train."),
+        typer.Option(help="Look a data set over instead, as voc:ROOT:val or folder:X.yaml:val."),
     ] = None,
+    alone: Annotated[
+        bool, typer.Option("--alone", help="With --data: do not read the other splits.")
+    ] = False,
     as_json: options.JsonOption = False,
 ) -> None:
     """Say which engines work on this machine, or what is wrong with a data set.
@@ -29,8 +33,10 @@ def doctor(
     of them works. With --data, images and labels are read, counted and compared with the other
     splits; the exit code is 1 if there is an error.
     """
+    if alone and data is None:
+        raise ConfigError("--alone belongs to --data SPEC")
     if data is not None:
-        _examine(data, as_json)
+        _examine(data, alone, as_json)
         return
 
     from dataclasses import asdict
@@ -60,7 +66,7 @@ def doctor(
         sys.exit(1)
 
 
-def _examine(spec: str, as_json: bool) -> None:
+def _examine(spec: str, alone: bool, as_json: bool) -> None:
     from dataclasses import asdict
 
     from rich.console import Console
@@ -70,29 +76,31 @@ def _examine(spec: str, as_json: bool) -> None:
     from atrous.data.doctor import examine
 
     dataset = open_dataset(spec)
-    others = other_splits(dataset)
-    total = len(dataset.samples) + sum(len(other.samples) for other in others)
-    with Progress(console=Console(stderr=True, markup=False)) as progress:
-        task = progress.add_task("looking at images", total=total)
-        report = examine(dataset, others, lambda done: progress.update(task, completed=done))
+    others = () if alone else other_splits(dataset)
+    with Progress(console=Console(stderr=True, markup=False), transient=True) as bar:
+        task = bar.add_task("looking at images", total=None)
+        report = examine(
+            dataset, others, lambda done, total: bar.update(task, completed=done, total=total)
+        )
     if as_json:
         print(json.dumps(asdict(report) | {"healthy": report.healthy}))
     else:
-        _print(report, [other.name for other in others])
+        _print(report)
     if not report.healthy:
         sys.exit(1)
 
 
-def _print(report: Report, others: list[str]) -> None:
+def _print(report: Report) -> None:
     from rich.console import Console
     from rich.table import Table
 
     console = Console(markup=False)
     table = Table("class", "images", "share of pixels", "suggested weight", box=None)
     for one in report.classes:
-        table.add_row(one.name, str(one.images), f"{one.share:.2%}", f"{one.weight:.3f}")
+        weight = "" if one.weight is None else f"{one.weight:.3f}"
+        table.add_row(one.name, str(one.images), f"{one.share:.2%}", weight)
     console.print(table)
-    against = ", ".join(others) or "no other split"
+    against = ", ".join(report.compared) or "no other split"
     print(f"{report.data}: {report.samples} samples, {report.ignored:.1%} of the pixels ignored")
     print(f"compared with {against}")
     for finding in report.findings:

@@ -7,12 +7,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from atrous.data.dataset import Dataset, Sample
-from atrous.data.voc import read_ids
+from atrous.data.dataset import Dataset, MaskError, Sample, id_counts
+from atrous.data.masks import NO_CLASS, read_ids
 from atrous.errors import ConfigError
 from atrous.labels import CITYSCAPES
 
-# Label id of each train id, in order; every other label id is ignored.
+_IMAGE = "_leftImg8bit.png"
+_KNOWN = 34
+"""Label ids are 0..33; the licence plate, -1, is stored as 255."""
+
+# Label id of each train id, in order; the other known label ids are ignored.
 _LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 TRAIN_IDS = np.full(256, CITYSCAPES.ignore_index, np.uint8)
 TRAIN_IDS[list(_LABEL_IDS)] = np.arange(len(_LABEL_IDS))
@@ -21,7 +25,9 @@ TRAIN_IDS[list(_LABEL_IDS)] = np.arange(len(_LABEL_IDS))
 def open_cityscapes(root: Path, split: str, spec: str) -> Dataset:
     """Open a split of Cityscapes.
 
-    Masks named `*_labelTrainIds.png` are taken where they are there, `*_labelIds.png` otherwise.
+    Masks are `gtFine/SPLIT/CITY/*_labelTrainIds.png` where they are there, `*_labelIds.png`
+    otherwise, and those of `gtCoarse` for a split that `gtFine` has not. A mask without an image
+    is a sample too, which cannot be read.
 
     Args:
         root: the folder that holds `leftImg8bit` and `gtFine`.
@@ -31,32 +37,49 @@ def open_cityscapes(root: Path, split: str, spec: str) -> Dataset:
     Raises:
         ConfigError: the layout or the split is not there, or holds no image.
     """
-    images = root / "leftImg8bit" / split
+    images = root / "leftImg8bit"
     if not images.is_dir():
-        known = ", ".join(sorted(p.name for p in (root / "leftImg8bit").glob("*"))) or "none"
-        raise ConfigError(f"{spec}: no folder {images}; splits there: {known}")
+        raise ConfigError(f"{root}: expected the folders leftImg8bit and gtFine in it")
+    known = sorted(path.name for path in images.iterdir() if path.is_dir())
+    if split not in known:
+        raise ConfigError(
+            f"{spec}: no split {split!r} in {images}; there are: {', '.join(known) or 'none'}"
+        )
+    kind = next((k for k in ("gtFine", "gtCoarse") if (root / k / split).is_dir()), None)
+    if kind is None:
+        raise ConfigError(f"{spec}: no folder {root / 'gtFine' / split}, which holds the masks")
+    masks = root / kind / split
+    names = {_name(path, _IMAGE) for path in (images / split).glob(f"*/*{_IMAGE}")}
+    for ending in (f"_{kind}_labelIds.png", f"_{kind}_labelTrainIds.png"):
+        names |= {_name(path, ending) for path in masks.glob(f"*/*{ending}")}
+    if not names:
+        raise ConfigError(f"{spec}: no CITY/*{_IMAGE} in {images / split}")
     samples = []
-    folded = False
-    for image in sorted(images.glob("*/*_leftImg8bit.png")):
-        name = image.name.removesuffix("_leftImg8bit.png")
-        masks = root / "gtFine" / split / image.parent.name
-        label = masks / f"{name}_gtFine_labelTrainIds.png"
+    for city, name in sorted(names):
+        label = masks / city / f"{name}_{kind}_labelTrainIds.png"
         if not label.is_file():
-            label = masks / f"{name}_gtFine_labelIds.png"
-            folded = True
-        samples.append(Sample(name, image, label))
-    if not samples:
-        raise ConfigError(f"{spec}: no CITY/*_leftImg8bit.png in {images}")
-    decode = read_label_ids if folded else read_ids
-    return Dataset(f"cityscapes:{split}", spec, CITYSCAPES, tuple(samples), decode)
+            label = masks / city / f"{name}_{kind}_labelIds.png"
+        samples.append(Sample(name, images / split / city / f"{name}{_IMAGE}", label))
+    siblings = tuple(f"cityscapes:{root}:{other}" for other in known if other != split)
+    name = f"cityscapes:{split}"
+    return Dataset(name, spec, CITYSCAPES, tuple(samples), read_train_ids, siblings=siblings)
 
 
-def cityscapes_splits(root: Path) -> list[str]:
-    """Names of the splits in `root`."""
-    return sorted(path.name for path in (root / "leftImg8bit").iterdir() if path.is_dir())
+def read_train_ids(path: Path) -> NDArray[np.uint8]:
+    """`(H, W)` uint8 train ids of a mask of label ids, or of one that holds train ids already.
 
-
-def read_label_ids(path: Path) -> NDArray[np.uint8]:
-    """`(H, W)` uint8 train ids of a mask of label ids, or of one that holds train ids already."""
+    Raises:
+        InputError: it cannot be read; `MaskError` if it holds label ids that are not defined.
+    """
     ids = read_ids(path)
-    return ids if path.name.endswith("labelTrainIds.png") else TRAIN_IDS[ids]
+    if path.name.endswith("labelTrainIds.png"):
+        return ids
+    if strange := [int(i) for i in np.flatnonzero(id_counts(ids)[_KNOWN:255]) + _KNOWN]:
+        raise MaskError(
+            NO_CLASS, f"{path}: holds the label ids {strange[:8]}, expected 0..{_KNOWN - 1} or 255"
+        )
+    return np.asarray(TRAIN_IDS[ids])
+
+
+def _name(path: Path, ending: str) -> tuple[str, str]:
+    return path.parent.name, path.name.removesuffix(ending)

@@ -16,6 +16,21 @@ from atrous.labels import LabelSet
 Decode = Callable[[Path], NDArray[np.uint8]]
 
 
+class MaskError(InputError):
+    """A mask can be read but its pixels are no class ids.
+
+    Attributes:
+        kind: the fault, in the words of `atrous.data.doctor`.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(kind, message)
+        self.kind = kind
+
+    def __str__(self) -> str:
+        return str(self.args[1])
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One image and its label.
@@ -41,6 +56,8 @@ class Dataset:
         labels: names of the classes and the ignore index.
         samples: in the order of the split file.
         decode: reads a mask file to `(H, W)` uint8 class ids, before they are checked.
+        decode_image: reads an image file to `(H, W, 3)` uint8 RGB.
+        siblings: specifications of the other splits on the same disk.
     """
 
     name: str
@@ -48,6 +65,8 @@ class Dataset:
     labels: LabelSet
     samples: tuple[Sample, ...]
     decode: Decode
+    decode_image: Decode = image.read
+    siblings: tuple[str, ...] = ()
 
     def read_image(self, sample: Sample) -> NDArray[np.uint8]:
         """`(H, W, 3)` uint8 RGB.
@@ -55,7 +74,7 @@ class Dataset:
         Raises:
             InputError: the file cannot be read.
         """
-        return image.read(sample.image)
+        return self.decode_image(sample.image)
 
     def read_label(self, sample: Sample) -> NDArray[np.uint8]:
         """`(H, W)` uint8 class ids, `labels.ignore_index` where nothing is scored.
@@ -66,12 +85,27 @@ class Dataset:
         if sample.label is None:
             raise InputError(f"{sample.id}: has no label")
         label = self.decode(sample.label)
-        present = np.flatnonzero(np.bincount(label.reshape(-1), minlength=256))
-        classes = self.labels.num_classes
-        wrong = [int(i) for i in present if i >= classes and i != self.labels.ignore_index]
-        if wrong:
+        if wrong := outside(id_counts(label), self.labels):
             raise InputError(
-                f"{sample.label}: holds the ids {wrong[:8]}, expected 0..{classes - 1} or "
-                f"{self.labels.ignore_index} to ignore"
+                f"{sample.label}: holds {_listed(wrong)}, expected the ids "
+                f"0..{self.labels.num_classes - 1}, or {self.labels.ignore_index} to ignore"
             )
         return label
+
+
+def id_counts(label: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Pixels of each value, `(256,)`."""
+    return np.bincount(label.reshape(-1), minlength=256)
+
+
+def outside(counts: NDArray[np.int64], labels: LabelSet) -> dict[int, int]:
+    """Of `id_counts`, the values that are neither a class nor ignored, with their pixels."""
+    found = (int(value) for value in np.flatnonzero(counts[labels.num_classes :]))
+    ids = (value + labels.num_classes for value in found)
+    return {value: int(counts[value]) for value in ids if value != labels.ignore_index}
+
+
+def _listed(wrong: dict[int, int]) -> str:
+    few = [f"id {value} on {pixels} pixels" for value, pixels in list(wrong.items())[:4]]
+    more = f" and {len(wrong) - 4} other ids" if len(wrong) > 4 else ""
+    return ", ".join(few) + more

@@ -2,39 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
 
-from atrous import image as images
-from atrous.data.dataset import Dataset, Sample
-from atrous.data.duplicates import Print, fingerprint, same_pictures
+from atrous.data.dataset import Dataset, MaskError, Sample, id_counts, outside
+from atrous.data.duplicates import Print, alike, fingerprint
+from atrous.data.masks import COLOURED, NO_CLASS, NO_COLOUR
 from atrous.errors import InputError
+from atrous.labels import LabelSet
 
-Severity = Literal["error", "warning"]
+Severity = Literal["error", "warning", "info"]
+Progress = Callable[[int, int], None]
+"""Called with the images looked at so far and in all, those of the other splits included."""
+
 EXAMPLES = 5
 
-MUCH_IGNORED = 0.5
-"""Share of ignored pixels from which a label is hardly one."""
+IGNORED_LABEL = 0.95
+"""Share of ignored pixels from which there is nothing to learn from or score in a label."""
 
-Progress = Callable[[int], None]
+IGNORED_SET = 0.5
+"""Share of ignored pixels of the whole set that is worth a warning."""
 
-_NEXT = {
-    "missing image": "add the files, or take their ids out of the split",
-    "missing label": "add the files, or take their ids out of the split",
-    "unreadable image": "get them again",
-    "unreadable label": "get them again",
-    "size mismatch": "a label must have its image's pixels; check for resized or rotated copies",
-    "colours instead of ids": "convert them to class ids, or describe them as mask_type: rgb",
-    "ids outside the classes": "map them to classes or to the ignore index",
-    "mostly ignored": "look at them: is the ignore index the right one?",
-    "duplicate id": "list each id once",
-    "seen in another split": "take them out of one split, or accuracies are flattered",
-    "same picture twice": "take one out of the split",
-    "class never occurs": "its IoU cannot be measured here, nor the class learnt",
+# Every kind of finding in the order of the report: how severe it is, and what to do about it.
+_KINDS: dict[str, tuple[Severity, str]] = {
+    "missing image": ("error", "add the files, or take their ids out of the split"),
+    "missing label": ("error", "add the files, or take their ids out of the split"),
+    "unreadable image": ("error", "get the files again, or take their ids out of the split"),
+    "unreadable label": ("error", "get the files again, or take their ids out of the split"),
+    "size mismatch": (
+        "error",
+        "a label needs the size of its image; look for resized copies and for images that an "
+        "EXIF rotation turns",
+    ),
+    COLOURED: ("error", "convert them to class ids, or describe the set with mask_type: rgb"),
+    NO_CLASS: (
+        "error",
+        "map them to classes or to the ignore index; ids that JPEG or a smooth resize has blurred "
+        "must be made again",
+    ),
+    NO_COLOUR: (
+        "error",
+        "add them to classes or ignore_colours; colours that JPEG or a smooth resize has blurred "
+        "must be made again",
+    ),
+    "ignored label": (
+        "error",
+        "nothing is left to learn from or to score; is the ignore index the right one?",
+    ),
+    "seen in another split": ("error", "take them out of one split: accuracies are flattered"),
+    "much is ignored": (
+        "warning",
+        "is the ignore index the right one? A mask of 0 and 255 has to hold 0 and 1 instead",
+    ),
+    "class never occurs": ("warning", "it can be neither learnt nor scored on this split"),
+    "same scene in another split": ("warning", "look at them: accuracies may be flattered"),
+    "same picture twice": ("warning", "keep one: it counts twice"),
+    "contained in another split": ("info", "never train on the one and score on the other"),
 }
 
 
@@ -44,7 +72,7 @@ class Finding:
 
     Attributes:
         kind: what it is.
-        severity: errors fail, warnings are for a person to judge.
+        severity: errors fail, warnings are for a person to judge, infos are good to know.
         count: how often.
         examples: a few of them.
         next_step: what to do.
@@ -65,14 +93,15 @@ class ClassShare:
         name: of the class.
         images: that show it.
         share: of the pixels that are not ignored, 0–1.
-        weight: suggested for the loss, by median frequency balancing (arXiv:1411.4734); 0 for a
-            class that never occurs.
+        weight: suggested for the loss by median frequency balancing (arXiv:1411.4734): the
+            frequency of a class is its share of the pixels of the images that show it, and the
+            weight the median of the frequencies over its own. `None` if it never occurs.
     """
 
     name: str
     images: int
     share: float
-    weight: float
+    weight: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +113,8 @@ class Report:
         samples: how many were looked at.
         ignored: share of the pixels that are ignored, 0–1.
         classes: per class.
-        findings: faults, errors first.
+        findings: errors first.
+        compared: names of the splits that pictures were compared with.
     """
 
     data: str
@@ -92,6 +122,7 @@ class Report:
     ignored: float
     classes: tuple[ClassShare, ...]
     findings: tuple[Finding, ...]
+    compared: tuple[str, ...] = ()
 
     @property
     def healthy(self) -> bool:
@@ -101,158 +132,200 @@ class Report:
 
 @dataclass
 class _Faults:
-    found: dict[tuple[str, Severity], list[str]] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[str]] = field(default_factory=dict)
 
-    def add(self, kind: str, severity: Severity, what: str) -> None:
-        self.found.setdefault((kind, severity), []).append(what)
+    def add(self, kind: str, what: str, count: int = 1) -> None:
+        self.counts[kind] = self.counts.get(kind, 0) + count
+        few = self.examples.setdefault(kind, [])
+        if len(few) < EXAMPLES:
+            few.append(what)
 
     def findings(self) -> tuple[Finding, ...]:
-        made = [
-            Finding(kind, severity, len(what), tuple(what[:EXAMPLES]), _NEXT[kind])
-            for (kind, severity), what in self.found.items()
-        ]
-        return tuple(sorted(made, key=lambda finding: finding.severity))
+        return tuple(
+            Finding(kind, severity, self.counts[kind], tuple(self.examples[kind]), next_step)
+            for kind, (severity, next_step) in _KINDS.items()
+            if kind in self.counts
+        )
+
+
+class _Balance:
+    """Pixels per class, summed over labels."""
+
+    def __init__(self, labels: LabelSet) -> None:
+        self.labels = labels
+        self.pixels = np.zeros(labels.num_classes, np.int64)
+        self.images = np.zeros(labels.num_classes, np.int64)
+        self.around = np.zeros(labels.num_classes, np.int64)  # labelled pixels where it is shown
+        self.ignored = 0
+
+    def add(self, counts: NDArray[np.int64]) -> None:
+        of_classes = counts[: self.labels.num_classes]
+        shown = of_classes > 0
+        self.pixels += of_classes
+        self.images += shown
+        self.around[shown] += of_classes.sum()
+        if self.labels.ignore_index >= self.labels.num_classes:
+            self.ignored += int(counts[self.labels.ignore_index])
+
+    @property
+    def ignored_share(self) -> float:
+        return self.ignored / max(1, self.ignored + int(self.pixels.sum()))
+
+    def classes(self) -> tuple[ClassShare, ...]:
+        share = self.pixels / max(1, int(self.pixels.sum()))
+        frequency = self.pixels / np.maximum(1, self.around)
+        shown = self.images > 0
+        median = float(np.median(frequency[shown])) if shown.any() else 0.0
+        return tuple(
+            ClassShare(
+                name,
+                int(self.images[i]),
+                float(share[i]),
+                median / float(frequency[i]) if shown[i] else None,
+            )
+            for i, name in enumerate(self.labels.names)
+        )
 
 
 def examine(
-    dataset: Dataset, others: tuple[Dataset, ...] = (), progress: Progress | None = None
+    dataset: Dataset, others: Sequence[Dataset] = (), progress: Progress | None = None
 ) -> Report:
     """Read every image and label once, and the images of the other splits.
+
+    About 1 KB per image is kept. Two splits for training, with `train` in their names, may share
+    pictures. So may a split and one that holds all of it, unless that is one for training whose
+    name does not say so: `trainval` may hold `val`, `train` may not. A list of one's own may be
+    part of any split.
 
     Args:
         dataset: to look over.
         others: its other splits, to find pictures that stand in two.
-        progress: called with the number of samples done, those of the other splits included.
+        progress: called after each image.
     """
-    faults = _Faults()
-    classes = dataset.labels.num_classes
-    pixels, shown = np.zeros(256, np.int64), np.zeros(256, np.int64)
-    prints: list[Print] = []
-    printed: list[Sample] = []
-    _check_ids(dataset, others, faults)
-    done = 0
-    for sample in dataset.samples:
-        taken, size = _examine_image(sample, dataset, faults)
-        if taken is not None:
-            prints.append(taken)
-            printed.append(sample)
-        counts = _examine_label(sample, dataset, size, faults)
-        pixels += counts
-        shown += counts > 0
+    faults, balance = _Faults(), _Balance(dataset.labels)
+    elsewhere = _check_splits(dataset, others, faults)
+    total, done = len(dataset.samples) + len(elsewhere), 0
+
+    def advance() -> None:
+        nonlocal done
         done += 1
         if progress is not None:
-            progress(done)
-    for one, two in same_pictures(prints, prints):
-        if one < two:
-            pair = f"{printed[one].id} and {printed[two].id}"
-            faults.add("same picture twice", "warning", pair)
-    for other in others:
-        seen = {sample.id for sample in dataset.samples}
-        elsewhere = [sample for sample in other.samples if sample.id not in seen]
-        there, known = [], []
-        for sample in elsewhere:
-            try:
-                there.append(fingerprint(other.read_image(sample)))
-                known.append(sample)
-            except InputError:
-                pass  # reported when that split is examined
-            done += 1
-            if progress is not None:
-                progress(done)
-        for one, two in same_pictures(prints, there):
-            pair = f"{printed[one].id} is {known[two].id} of {other.name}"
-            faults.add("seen in another split", "error", pair)
-    for class_id in np.flatnonzero(pixels[:classes] == 0):
-        faults.add("class never occurs", "warning", dataset.labels.names[int(class_id)])
-    total = int(pixels.sum())
-    ignored = int(pixels[dataset.labels.ignore_index]) if total else 0
+            progress(done, total)
+
+    prints: list[Print] = []
+    ids: list[str] = []
+    for sample in dataset.samples:
+        image = _read_image(dataset, sample, faults)
+        label = _read_label(dataset, sample, faults)
+        if image is not None:
+            prints.append(fingerprint(image))
+            ids.append(sample.id)
+        if label is not None:
+            balance.add(_check_label(dataset.labels, sample, label, faults))
+        if image is not None and label is not None and image.shape[:2] != label.shape:
+            (height, width), (h, w) = image.shape[:2], label.shape
+            faults.add("size mismatch", f"{sample.id}: image {width}×{height}, label {w}×{h}")
+        advance()
+    there: list[Print] = []
+    owners: list[str] = []
+    for other, sample in elsewhere:
+        try:
+            there.append(fingerprint(other.read_image(sample)))
+            owners.append(f"{sample.id} of {other.name}")
+        except InputError:
+            pass  # a fault of that split, reported when it is looked over
+        advance()
+    for pair in alike(prints, prints):
+        if pair.same and pair.first < pair.second:
+            faults.add("same picture twice", f"{ids[pair.first]} and {ids[pair.second]}")
+    for pair in alike(prints, there):
+        kind = "seen in another split" if pair.same else "same scene in another split"
+        faults.add(kind, f"{ids[pair.first]} looks like {owners[pair.second]}")
+    for share in balance.classes():
+        if not share.images:
+            faults.add("class never occurs", share.name)
+    if balance.ignored_share > IGNORED_SET:
+        faults.add("much is ignored", f"{balance.ignored_share:.0%} of all pixels")
     return Report(
         dataset.name,
         len(dataset.samples),
-        ignored / total if total else 0.0,
-        _shares(dataset, pixels[:classes], shown[:classes]),
+        balance.ignored_share,
+        balance.classes(),
         faults.findings(),
+        tuple(dict.fromkeys(other.name for other, _ in elsewhere)),
     )
 
 
-def _check_ids(dataset: Dataset, others: tuple[Dataset, ...], faults: _Faults) -> None:
-    seen: set[str] = set()
-    for sample in dataset.samples:
-        if sample.id in seen:
-            faults.add("duplicate id", "error", sample.id)
-        seen.add(sample.id)
+def _check_splits(
+    dataset: Dataset, others: Sequence[Dataset], faults: _Faults
+) -> list[tuple[Dataset, Sample]]:
+    """Report images listed in two splits; return the images of other splits, each once."""
+    own = {sample.image for sample in dataset.samples}
+    listed: dict[Path, str] = {}
+    found: dict[Path, tuple[Dataset, Sample]] = {}
     for other in others:
-        for sample in other.samples:
-            if sample.id in seen:
-                faults.add("seen in another split", "error", f"{sample.id} of {other.name}")
+        if _for_training(dataset) and _for_training(other):
+            continue
+        there = {sample.image: sample for sample in other.samples}
+        if own <= there.keys() and _may_hold(other, dataset):
+            faults.add("contained in another split", f"{dataset.name} in {other.name}")
+        elif not (there.keys() <= own and _may_hold(dataset, other)):
+            for path in own & there.keys():
+                listed.setdefault(path, f"{there[path].id} is listed in {other.name} too")
+        for path in there.keys() - own:
+            found.setdefault(path, (other, there[path]))
+    for path in sorted(listed):
+        faults.add("seen in another split", listed[path])
+    return [found[path] for path in sorted(found)]
 
 
-def _examine_image(
-    sample: Sample, dataset: Dataset, faults: _Faults
-) -> tuple[Print | None, tuple[int, int] | None]:
-    if not sample.image.is_file():
-        faults.add("missing image", "error", str(sample.image))
-        return None, None
+def _may_hold(whole: Dataset, part: Dataset) -> bool:
+    """Whether a split that holds another does so on purpose, as `trainval` holds `val`."""
+    ones_own = _split(part) not in {spec.rpartition(":")[2] for spec in whole.siblings}
+    return ones_own or _split(part) in _split(whole) or not _for_training(whole)
+
+
+def _for_training(dataset: Dataset) -> bool:
+    return "train" in _split(dataset)
+
+
+def _split(dataset: Dataset) -> str:
+    return dataset.name.rpartition(":")[2]
+
+
+def _read_image(dataset: Dataset, sample: Sample, faults: _Faults) -> NDArray[np.uint8] | None:
     try:
-        pixels = dataset.read_image(sample)
+        return dataset.read_image(sample)
     except InputError as error:
-        faults.add("unreadable image", "error", str(error))
-        return None, None
-    return fingerprint(pixels), (pixels.shape[0], pixels.shape[1])
+        kind = "unreadable image" if sample.image.exists() else "missing image"
+        faults.add(kind, str(error))
+        return None
 
 
-def _examine_label(
-    sample: Sample, dataset: Dataset, size: tuple[int, int] | None, faults: _Faults
-) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Pixels of each id in the label, `(256,)`; all zero if it cannot be used."""
-    none = np.zeros(256, np.int64)
-    if sample.label is None or not sample.label.is_file():
-        faults.add("missing label", "error", str(sample.label or sample.id))
-        return none
+def _read_label(dataset: Dataset, sample: Sample, faults: _Faults) -> NDArray[np.uint8] | None:
+    if sample.label is None:
+        faults.add("missing label", f"{sample.id}: there is no mask of this name")
+        return None
     try:
-        label = dataset.decode(sample.label)
+        return dataset.decode(sample.label)
+    except MaskError as error:
+        faults.add(error.kind, str(error))
     except InputError as error:
-        coloured = _has_colours(sample)
-        kind = "colours instead of ids" if coloured else "unreadable label"
-        faults.add(kind, "error", str(error))
-        return none
-    if size is not None and label.shape != size:
-        what = f"{sample.id}: image {size}, label {label.shape}"
-        faults.add("size mismatch", "error", what)
-    counts = np.zeros(256, np.int64)
-    for class_id, share in images.class_shares(label).items():
-        counts[class_id] = round(share * label.size)
-    ignore, classes = dataset.labels.ignore_index, dataset.labels.num_classes
-    outside = [int(i) for i in np.flatnonzero(counts) if i >= classes and i != ignore]
-    if outside:
-        what = f"{sample.label}: {', '.join(map(str, outside[:8]))}"
-        faults.add("ids outside the classes", "error", what)
-    if counts[ignore] > MUCH_IGNORED * label.size:
-        what = f"{sample.label}: {counts[ignore] / label.size:.0%}"
-        severity: Severity = "error" if counts[ignore] == label.size else "warning"
-        faults.add("mostly ignored", severity, what)
+        kind = "unreadable label" if sample.label.exists() else "missing label"
+        faults.add(kind, str(error))
+    return None
+
+
+def _check_label(
+    labels: LabelSet, sample: Sample, label: NDArray[np.uint8], faults: _Faults
+) -> NDArray[np.int64]:
+    """Report what is wrong with the ids of a label; return the pixels of each, `(256,)`."""
+    counts = id_counts(label)
+    if wrong := outside(counts, labels):
+        few = ", ".join(f"id {value} on {pixels} pixels" for value, pixels in [*wrong.items()][:4])
+        faults.add(NO_CLASS, f"{sample.label}: {few}")
+    ignored = int(counts[labels.ignore_index]) / label.size
+    if labels.ignore_index >= labels.num_classes and ignored > IGNORED_LABEL:
+        faults.add("ignored label", f"{sample.label}: {ignored:.0%} of its pixels are ignored")
     return counts
-
-
-def _has_colours(sample: Sample) -> bool:
-    assert sample.label is not None
-    try:
-        with Image.open(sample.label) as mask:
-            return mask.mode in ("RGB", "RGBA")
-    except (OSError, SyntaxError, ValueError):
-        return False
-
-
-def _shares(
-    dataset: Dataset,
-    pixels: np.ndarray[tuple[int], np.dtype[np.int64]],
-    shown: np.ndarray[tuple[int], np.dtype[np.int64]],
-) -> tuple[ClassShare, ...]:
-    total = max(int(pixels.sum()), 1)
-    share = pixels / total
-    present = share[share > 0]
-    median = float(np.median(present)) if present.size else 0.0
-    return tuple(
-        ClassShare(name, int(n), float(s), median / float(s) if s > 0 else 0.0)
-        for name, n, s in zip(dataset.labels.names, shown, share, strict=True)
-    )

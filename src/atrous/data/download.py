@@ -38,14 +38,20 @@ def download_voc(
     target = root / "VOCdevkit" / "VOC2012"
     if target.exists():
         raise ConfigError(f"{target}: is there already; nothing was downloaded")
+    if not hasattr(tarfile, "data_filter"):
+        raise ConfigError(
+            f"this Python cannot unpack archives safely; 3.11.4 and later can. Unpack {url} by hand"
+        )
     archive = root / url.rsplit("/", 1)[-1]
     download(url, archive, checksum=f"md5:{md5}", progress=progress)
     with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=root) as folder:
         try:
             with tarfile.open(archive) as tar:
                 tar.extractall(folder, filter="data")
-        except (tarfile.TarError, OSError) as error:
-            raise ArtifactError(f"{archive}: cannot be unpacked: {error}") from None
+        except (tarfile.TarError, OSError, EOFError) as error:
+            raise ArtifactError(
+                f"{archive}: cannot be unpacked: {error}; nothing of it was kept"
+            ) from None
         unpacked = Path(folder) / "VOCdevkit" / "VOC2012"
         if not unpacked.is_dir():
             raise ArtifactError(f"{archive}: expected VOCdevkit/VOC2012 in it, found none")

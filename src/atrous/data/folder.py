@@ -1,14 +1,16 @@
 """One's own images and masks: two folders, paired by name, described by a small YAML file.
 
-    images: images/{split}          # {split} is replaced by the split asked for
+    images: images/{split}          # or one folder for all splits, or {train: a, val: b}
     masks: masks/{split}
     classes:                        # names alone, or names with colours
       background: [0, 0, 0]
       road: [128, 64, 128]
-    mask_type: rgb                  # ids (grey or palette), or rgb; default: ids
-    ignore_index: 255               # ids: this value; rgb: colours that are no class are errors
-    ignore_colour: [224, 224, 192]  # rgb alone: this colour is ignored
-    splits:                         # optional: files that list the names of a split
+    mask_type: rgb                  # ids: grey values or palette indices; palette: the latter
+                                    # alone; rgb: colours. Default: what the first mask suggests
+    ignore_index: 255               # this id is not scored
+    ignore_colours:                 # rgb: nor are these colours
+      - [224, 224, 192]
+    splits:                         # lists of names, where the folders do not tell splits apart
       val: val.txt
 
 Paths are relative to the YAML file.
@@ -17,89 +19,87 @@ Paths are relative to the YAML file.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+import glob
+import logging
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 import yaml
-from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from atrous.data.dataset import Dataset, Sample
-from atrous.data.voc import read_ids
+from atrous.data.dataset import Dataset, Decode, Sample
+from atrous.data.masks import ColourTable, read_ids, read_palette
+from atrous.data.voc import check_unique
 from atrous.errors import ConfigError, InputError
 from atrous.image import SUFFIXES
 from atrous.labels import Colour, LabelSet, interleaved_colour
 
-Channel = Annotated[int, Field(ge=0, le=255)]
+_log = logging.getLogger("atrous")
+
+Channel = Annotated[int, Field(ge=0, le=255, strict=True)]
 Rgb = tuple[Channel, Channel, Channel]
+MaskType = Literal["ids", "palette", "rgb"]
+
+ONLY = "all"
+"""The split of a data set that has none."""
 
 
 class Description(BaseModel):
     """The content of the YAML file; see the module."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
-    images: str
-    masks: str
+    images: str | dict[str, str]
+    masks: str | dict[str, str]
     classes: list[str] | dict[str, Rgb]
-    mask_type: Literal["ids", "rgb"] = "ids"
+    mask_type: MaskType | None = None
     ignore_index: Channel = 255
-    ignore_colour: Rgb | None = None
+    ignore_colours: list[Rgb] = []
     splits: dict[str, str] = {}
 
 
 def open_folder(path: Path, split: str, spec: str) -> Dataset:
     """Open a split of a data set of one's own.
 
+    An image without a mask is a sample without a label, and a mask without an image one whose
+    image cannot be read.
+
     Args:
         path: the YAML file.
-        split: takes the place of `{split}`, or names an entry of `splits`.
+        split: takes the place of `{split}`, or names an entry of `images` or `splits`; `all` where
+            there is none of these.
         spec: as the user wrote it.
 
     Raises:
         ConfigError: the file is wrong, or a folder or list that it names is not there.
     """
     described = _read(path)
-    root = path.parent
-    images = _folder(root / described.images.format(split=split), path)
-    masks = _folder(root / described.masks.format(split=split), path)
+    known = _splits(described, path.parent)
+    if split not in known:
+        raise ConfigError(
+            f"{spec}: no split {split!r} in {path}; there are: {', '.join(known) or 'none'}"
+        )
+    images_folder = _folder(described.images, split, path)
+    masks_folder = _folder(described.masks, split, path)
+    images, masks = _files(images_folder), _files(masks_folder)
     if split in described.splits:
-        listed = root / described.splits[split]
-        if not listed.is_file():
-            raise ConfigError(f"{path}: splits.{split}: no file {listed}")
-        names = [line.strip() for line in listed.read_text().splitlines() if line.strip()]
+        names = _names(path.parent / described.splits[split])
     else:
-        if "{split}" not in described.images and described.splits:
-            raise ConfigError(
-                f"{spec}: no split {split!r} in {path}; there are: {', '.join(described.splits)}"
-            )
-        names = []
-    by_stem = {p.relative_to(images).with_suffix("").as_posix(): p for p in _images(images)}
-    found_masks = {p.relative_to(masks).with_suffix("").as_posix(): p for p in _images(masks)}
-    stems = [Path(name).with_suffix("").as_posix() for name in names] or sorted(
-        by_stem.keys() | found_masks.keys()
-    )
-    if not stems:
-        raise ConfigError(f"{spec}: no images in {images}")
+        names = sorted(images.keys() | masks.keys())
+    if not names:
+        raise ConfigError(f"{spec}: no image in {images_folder}")
+    usual = next((image.suffix for image in images.values()), ".jpg")
     samples = tuple(
-        Sample(s, by_stem.get(s, images / f"{s}.jpg"), found_masks.get(s)) for s in stems
+        Sample(name, images.get(name, images_folder / f"{name}{usual}"), masks.get(name))
+        for name in names
     )
-    labels = _labels(described, path)
-    decode = read_ids if described.mask_type == "ids" else _rgb_decoder(described, labels)
-    return Dataset(f"{path.stem}:{split}", spec, labels, samples, decode)
-
-
-def folder_splits(path: Path) -> list[str]:
-    """Names of the splits that the YAML file `path` lists, or that have a folder."""
-    described = _read(path)
-    if described.splits:
-        return sorted(described.splits)
-    before, braces, _ = described.images.partition("{split}")
-    around = path.parent / before
-    return sorted(p.name for p in around.glob("*") if p.is_dir()) if braces else []
+    first = next((sample.label for sample in samples if sample.label), None)
+    kind = described.mask_type or _guess(described, first, path)
+    labels = _labels(described, kind, path)
+    siblings = tuple(f"folder:{path}:{other}" for other in known if other != split)
+    decode = _decoder(described, kind, labels, path)
+    return Dataset(f"{path.stem}:{split}", spec, labels, samples, decode, siblings=siblings)
 
 
 def _read(path: Path) -> Description:
@@ -109,20 +109,103 @@ def _read(path: Path) -> Description:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: not a readable YAML file: {error}") from None
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"] if isinstance(part, str))
-        near = difflib.get_close_matches(where, Description.model_fields, n=1)
-        hint = f"; did you mean {near[0]!r}?" if first["type"] == "extra_forbidden" and near else ""
-        raise ConfigError(f"{path}: {where or 'content'}: {first['msg']}{hint}") from None
+        # A misspelt key explains a missing one; of a union, the branch that went deepest is meant.
+        found = error.errors(include_url=False)
+        worst = max(found, key=lambda e: (e["type"] == "extra_forbidden", len(e["loc"])))
+        key = ".".join(str(part) for part in worst["loc"] if "[" not in str(part)) or "content"
+        if worst["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(key, Description.model_fields, n=1)
+            known = ", ".join(Description.model_fields)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are: {known}"
+            raise ConfigError(f"{path}: unknown key {key!r}; {hint}") from None
+        value = "" if worst["type"] == "missing" else f", found {worst['input']!r}"
+        raise ConfigError(f"{path}: {key}: {worst['msg']}{value}") from None
 
 
-def _labels(described: Description, path: Path) -> LabelSet:
+def _splits(described: Description, root: Path) -> list[str]:
+    if described.splits:
+        return list(described.splits)
+    if isinstance(described.images, dict):
+        return list(described.images)
+    if "{split}" not in described.images:
+        return [ONLY]
+    # `{split}` may be part of a name, as in `images_{split}/rgb`.
+    before, _, after = described.images.partition("{split}")
+    folder, _, start = before.rpartition("/")
+    end = after.partition("/")[0]
+    there = [path.name for path in (root / folder).glob(f"{glob.escape(start)}*{glob.escape(end)}")]
+    names = [name.removeprefix(start).removesuffix(end) for name in there]
+    wanted = described.images
+    return sorted(name for name in names if (root / wanted.replace("{split}", name)).is_dir())
+
+
+def _folder(value: str | dict[str, str], split: str, path: Path) -> Path:
+    if isinstance(value, dict):
+        if split not in value:
+            raise ConfigError(f"{path}: no folder for the split {split!r}, only {', '.join(value)}")
+        value = value[split]
+    folder = path.parent / value.replace("{split}", split)
+    if not folder.is_dir():
+        raise ConfigError(f"{path}: no folder {folder}")
+    return folder
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """The images at and below a folder, by their path in it without ending."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+            name = path.relative_to(folder).with_suffix("").as_posix()
+            if name in found:
+                raise ConfigError(
+                    f"{folder}: {found[name].name} and {path.name} share a name; keep one"
+                )
+            found[name] = path
+    return found
+
+
+def _names(path: Path) -> list[str]:
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a readable list of names: {error}") from None
+    names = [
+        Path(line).with_suffix("").as_posix() if Path(line).suffix.lower() in SUFFIXES else line
+        for line in lines
+        if line
+    ]
+    check_unique(names, path)
+    return names
+
+
+def _guess(described: Description, first: Path | None, path: Path) -> MaskType:
+    mode = "none"
+    if first is not None:
+        try:
+            with Image.open(first) as mask:
+                mode = mask.mode
+        except (OSError, ValueError, SyntaxError):
+            mode = "unreadable"
+    coloured = mode in ("RGB", "RGBA") and isinstance(described.classes, dict)
+    kind: MaskType = "rgb" if coloured else "ids"
+    _log.warning(
+        "%s: mask_type is not given; the first mask is %s, taken as %s; write mask_type: %s to "
+        "say so",
+        path, mode, kind, kind,
+    )  # fmt: skip
+    return kind
+
+
+def _labels(described: Description, kind: MaskType, path: Path) -> LabelSet:
     classes = described.classes
     colours: tuple[Colour, ...]
     if isinstance(classes, dict):
         names, colours = tuple(classes), tuple(classes.values())
-    elif described.mask_type == "rgb":
-        raise ConfigError(f"{path}: mask_type rgb needs a colour for every class")
+    elif kind == "rgb":
+        raise ConfigError(
+            f"{path}: classes: mask_type rgb needs a colour for every class, as "
+            "road: [128, 64, 128]"
+        )
     else:
         names, colours = tuple(classes), tuple(map(interleaved_colour, range(len(classes))))
     try:
@@ -131,42 +214,14 @@ def _labels(described: Description, path: Path) -> LabelSet:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def _rgb_decoder(described: Description, labels: LabelSet) -> Callable[[Path], NDArray[np.uint8]]:
-    colours = [*labels.colours]
-    ids = [*range(labels.num_classes)]
-    if described.ignore_colour is not None:
-        colours.append(described.ignore_colour)
-        ids.append(labels.ignore_index)
-    packed = np.array([r << 16 | g << 8 | b for r, g, b in colours])
-    order = np.argsort(packed)
-    known, values = packed[order], np.array(ids, np.uint8)[order]
-
-    def decode(path: Path) -> NDArray[np.uint8]:
-        try:
-            with Image.open(path) as mask:
-                pixels = np.asarray(mask.convert("RGB")).astype(np.int32)
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise InputError(f"{path}: cannot be read: {error}") from None
-        found = pixels[:, :, 0] << 16 | pixels[:, :, 1] << 8 | pixels[:, :, 2]
-        at = np.minimum(np.searchsorted(known, found), len(known) - 1)
-        strange = known[at] != found
-        if strange.any():
-            first = int(found[strange][0])
-            colour = (first >> 16, first >> 8 & 255, first & 255)
-            raise InputError(
-                f"{path}: {int(strange.sum())} pixels have colours of no class, the first "
-                f"{colour}; add it to classes or as ignore_colour"
-            )
-        return values[at]
-
-    return decode
-
-
-def _folder(path: Path, described: Path) -> Path:
-    if not path.is_dir():
-        raise ConfigError(f"{described}: no folder {path}")
-    return path
-
-
-def _images(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+def _decoder(described: Description, kind: MaskType, labels: LabelSet, path: Path) -> Decode:
+    if kind != "rgb":
+        if described.ignore_colours:
+            raise ConfigError(f"{path}: ignore_colours belongs to mask_type rgb, not {kind}")
+        return read_ids if kind == "ids" else read_palette
+    ids = dict.fromkeys(described.ignore_colours, labels.ignore_index)
+    for class_id, colour in enumerate(labels.colours):
+        if colour in ids:
+            raise ConfigError(f"{path}: the colour {colour} is given twice")
+        ids[colour] = class_id
+    return ColourTable.of(ids)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
 from atrous.data.dataset import Dataset, Sample
-from atrous.errors import ConfigError, InputError
+from atrous.data.masks import read_ids
+from atrous.errors import ConfigError
 from atrous.labels import VOC
+
+AUGMENTED = "train_aug"
 
 
 def open_voc(root: Path, split: str, spec: str) -> Dataset:
@@ -25,54 +24,62 @@ def open_voc(root: Path, split: str, spec: str) -> Dataset:
     Raises:
         ConfigError: the layout or the split is not there; lists the splits that are.
     """
-    base = _base(root)
+    base = find_base(root)
+    if base is None:
+        raise ConfigError(
+            f"{root}: expected VOC2012 with JPEGImages, SegmentationClass and "
+            "ImageSets/Segmentation in it; atrous data voc --download ROOT gets it"
+        )
     folder = base / "ImageSets" / "Segmentation"
     listed = folder / f"{split}.txt"
     if not listed.is_file() and Path(split).is_file():
         listed = Path(split)
+    known = sorted(path.stem for path in folder.glob("*.txt"))
     if not listed.is_file():
-        known = ", ".join(sorted(path.stem for path in folder.glob("*.txt"))) or "none"
-        raise ConfigError(f"{spec}: no split {split!r} in {folder}; there are: {known}")
-    ids = [line.split()[0] for line in listed.read_text().splitlines() if line.strip()]
-    if not ids:
-        raise ConfigError(f"{spec}: {listed} names no image")
-    masks = base / ("SegmentationClassAug" if listed.stem == "train_aug" else "SegmentationClass")
+        raise ConfigError(
+            f"{spec}: no split {split!r} in {folder}; there are: {', '.join(known) or 'none'}"
+        )
+    ids = read_list(listed)
+    masks = base / ("SegmentationClassAug" if listed.stem == AUGMENTED else "SegmentationClass")
+    if not masks.is_dir():
+        raise ConfigError(f"{spec}: no folder {masks}, which holds the masks of {listed.stem}")
     samples = tuple(Sample(i, base / "JPEGImages" / f"{i}.jpg", masks / f"{i}.png") for i in ids)
-    return Dataset(f"voc:{listed.stem}", spec, VOC, samples, read_ids)
+    siblings = tuple(f"voc:{root}:{name}" for name in known if folder / f"{name}.txt" != listed)
+    return Dataset(f"voc:{listed.stem}", spec, VOC, samples, read_ids, siblings=siblings)
 
 
-def voc_splits(root: Path) -> list[str]:
-    """Names of the splits in `root`, without unions such as `trainval`."""
-    folder = _base(root) / "ImageSets" / "Segmentation"
-    names = sorted(path.stem for path in folder.glob("*.txt"))
-    return [name for name in names if not name.startswith("trainval")]
-
-
-def read_ids(path: Path) -> NDArray[np.uint8]:
-    """The pixel values of a palette or grey PNG.
-
-    Raises:
-        InputError: it cannot be read, or its pixels are colours.
-    """
-    try:
-        with Image.open(path) as mask:
-            if mask.mode not in ("P", "L"):
-                raise InputError(
-                    f"{path}: its pixels are {mask.mode}, expected class ids in a palette or grey "
-                    "image"
-                )
-            return np.asarray(mask)
-    except InputError:
-        raise
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
-
-
-def _base(root: Path) -> Path:
+def find_base(root: Path) -> Path | None:
+    """The folder VOC2012 at or below `root`, `None` if there is none."""
     for base in (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012"):
         if (base / "ImageSets" / "Segmentation").is_dir():
             return base
-    raise ConfigError(
-        f"{root}: expected VOC2012 with JPEGImages, SegmentationClass and ImageSets/Segmentation "
-        "in it"
-    )
+    return None
+
+
+def read_list(path: Path) -> tuple[str, ...]:
+    """The ids of a split file: the first word of each line, without folder and file ending.
+
+    So a list of pairs of paths, as `/JPEGImages/2007_000032.jpg /SegmentationClassAug/…`, names
+    `2007_000032`.
+
+    Raises:
+        ConfigError: the file cannot be read, names nothing, or names an id twice.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a readable list of ids: {error}") from None
+    ids = [Path(line.split()[0]).stem for line in lines if line.strip()]
+    if not ids:
+        raise ConfigError(f"{path}: names no image, expected one id a line")
+    check_unique(ids, path)
+    return tuple(ids)
+
+
+def check_unique(ids: list[str], path: Path) -> None:
+    """Raise `ConfigError` for the first id that occurs twice."""
+    seen: set[str] = set()
+    for one in ids:
+        if one in seen:
+            raise ConfigError(f"{path}: names {one!r} twice; every id is scored once")
+        seen.add(one)

@@ -1,0 +1,94 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from atrous.data.synthetic import NAMES, draw
+
+from .conftest import Done
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> str:
+    """Four drawn pictures to train on and four to validate on."""
+    for number in range(8):
+        split = "train" if number < 4 else "val"
+        for folder, values in zip(("images", "masks"), draw(0, number), strict=True):
+            path = tmp_path / folder / split / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(values).save(path)
+    content = {"images": "images/{split}", "masks": "masks/{split}", "classes": list(NAMES)}
+    (tmp_path / "set.yaml").write_text(yaml.safe_dump(content | {"mask_type": "ids"}))
+    return f"folder:{tmp_path / 'set.yaml'}:val"
+
+
+def test_doctor_passes_a_healthy_set(atrous: Run, spec: str) -> None:
+    done = atrous("doctor", "--data", spec)
+    assert done.code == 0, done.err
+    for name in NAMES:
+        assert name in done.out
+    assert "set:val: 4 samples, " in done.out
+    assert "compared with set:train" in done.out
+    assert done.out.endswith("no error\n")
+
+
+def test_doctor_fails_a_broken_set(atrous: Run, spec: str, tmp_path: Path) -> None:
+    shutil.copy(tmp_path / "images/train/1.png", tmp_path / "images/val/5.png")
+    (tmp_path / "masks/val/6.png").unlink()
+    done = atrous("doctor", "--data", spec)
+    assert done.code == 1
+    assert "error: missing label (1): add the files" in done.out
+    assert "error: seen in another split (1): " in done.out
+    assert "  5 looks like 1 of set:train" in done.out
+    alone = atrous("doctor", "--data", spec, "--alone")
+    assert "compared with no other split" in alone.out
+    assert "seen in another split" not in alone.out
+
+
+def test_doctor_as_json(atrous: Run, spec: str, tmp_path: Path) -> None:
+    Image.fromarray(np.full((120, 160), 9, np.uint8)).save(tmp_path / "masks/val/4.png")
+    done = atrous("doctor", "--data", spec, "--json")
+    assert done.code == 1
+    report = json.loads(done.out)
+    assert report["healthy"] is False
+    assert report["samples"] == 4
+    assert [one["name"] for one in report["classes"]] == list(NAMES)
+    [finding] = report["findings"]
+    assert finding == {
+        "kind": "ids outside the classes",
+        "severity": "error",
+        "count": 1,
+        "examples": [f"{tmp_path / 'masks/val/4.png'}: id 9 on 19200 pixels"],
+        "next_step": finding["next_step"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--data", "voc"), "expected voc:ROOT:SPLIT"),
+        (("--data", "synthetic:0"), "expected synthetic:SEED:COUNT"),
+        (("--alone",), "--alone belongs to --data SPEC"),
+    ],
+)
+def test_wrong_commands(arguments: tuple[str, ...], message: str, atrous: Run) -> None:
+    done = atrous("doctor", *arguments)
+    assert (done.code, message in done.err) == (2, True), done.err
+
+
+def test_data_voc(atrous: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "atrous.data.download.download_voc", lambda root, progress: root / "VOCdevkit" / "VOC2012"
+    )
+    done = atrous("data", "voc", "--download", tmp_path)
+    assert done.code == 0
+    assert f"atrous doctor --data voc:{tmp_path}:val" in done.out
+    assert "SegmentationClassAug" in done.out
+    assert atrous("data", "voc").code == 2

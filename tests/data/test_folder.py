@@ -1,0 +1,192 @@
+"""One's own data set, described in YAML."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from atrous.data import open_dataset, other_splits
+from atrous.errors import ConfigError, InputError
+
+from .test_datasets import write
+
+COLOURS = {"ground": [0, 0, 0], "road": [128, 64, 128]}
+
+
+def describe(root: Path, split: str = "val", **changes: Any) -> str:
+    """Write the YAML file; a key of value `None` is left out."""
+    content = {
+        "images": "images/{split}",
+        "masks": "masks/{split}",
+        "classes": COLOURS,
+        "mask_type": "ids",
+    }
+    content = {k: v for k, v in (content | changes).items() if v is not None}
+    (root / "set.yaml").write_text(yaml.safe_dump(content))
+    return f"folder:{root / 'set.yaml'}:{split}"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for split in ("train", "val"):
+        for name in ("one", "two"):
+            write(tmp_path / f"images/{split}/{name}.jpg", np.zeros((1, 3, 3)))
+            write(tmp_path / f"masks/{split}/{name}.png", [[0, 1, 255]])
+    return tmp_path
+
+
+def test_ids(folder: Path) -> None:
+    data = open_dataset(describe(folder))
+    assert (data.name, data.labels.names) == ("set:val", ("ground", "road"))
+    assert data.labels.colours[1] == (128, 64, 128)
+    assert [sample.id for sample in data.samples] == ["one", "two"]
+    assert data.read_image(data.samples[0]).shape == (1, 3, 3)
+    assert data.read_label(data.samples[1]).tolist() == [[0, 1, 255]]
+    assert [other.name for other in other_splits(data)] == ["set:train"]
+    assert pickle.loads(pickle.dumps(data)) == data
+
+
+def test_names_alone_and_another_ignore_index(folder: Path) -> None:
+    data = open_dataset(describe(folder, classes=["a", "b"], ignore_index=77))
+    assert data.labels.names == ("a", "b")
+    assert len(set(data.labels.colours)) == 2
+    with pytest.raises(InputError, match=r"id 255 on 1 pixels, expected the ids 0\.\.1, or 77"):
+        data.read_label(data.samples[0])
+
+
+def test_colours(folder: Path) -> None:
+    write(folder / "masks/val/one.png", [[[128, 64, 128], [0, 0, 0], [224, 224, 192]]])
+    void = {"ignore_colours": [[224, 224, 192]]}
+    data = open_dataset(describe(folder, mask_type="rgb", **void))
+    assert data.read_label(data.samples[0]).tolist() == [[1, 0, 255]]
+    strict = open_dataset(describe(folder, mask_type="rgb"))
+    with pytest.raises(InputError, match=r"\(224, 224, 192\) on 1 pixels; add them to classes or"):
+        strict.read_label(strict.samples[0])
+
+
+def test_palette_alone(folder: Path) -> None:
+    write(folder / "masks/val/one.png", [[0, 1, 255]], mode="P")
+    data = open_dataset(describe(folder, mask_type="palette"))
+    assert data.read_label(data.samples[0]).tolist() == [[0, 1, 255]]
+    with pytest.raises(InputError, match="its pixels are L, expected palette indices"):
+        data.read_label(data.samples[1])
+
+
+@pytest.mark.parametrize(
+    ("mask", "classes", "said"),
+    [
+        ([[0, 1]], COLOURS, "the first mask is L, taken as ids; write mask_type: ids to say so"),
+        ([[[0, 0, 0], [128, 64, 128]]], COLOURS, "the first mask is RGB, taken as rgb"),
+        ([[[0, 0, 0], [128, 64, 128]]], ["a", "b"], "the first mask is RGB, taken as ids"),
+    ],
+)
+def test_the_guess_is_said(
+    mask: Any, classes: Any, said: str, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(folder / "masks/val/one.png", mask)
+    data = open_dataset(describe(folder, mask_type=None, classes=classes))
+    assert f"set.yaml: mask_type is not given; {said}" in caplog.text
+    if classes is COLOURS:
+        assert data.read_label(data.samples[0]).tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize("content", ["two.jpg\n", "two\r\n", "\ufefftwo\n\n"])
+def test_lists(content: str, folder: Path) -> None:
+    (folder / "some.txt").write_bytes(content.encode())
+    same = {"images": "images/val", "masks": "masks/val", "splits": {"val": "some.txt"}}
+    data = open_dataset(describe(folder, **same))
+    assert [sample.id for sample in data.samples] == ["two"]
+    with pytest.raises(ConfigError, match=r"no split 'test' in .*; there are: val"):
+        open_dataset(describe(folder, "test", **same))
+
+
+def test_a_folder_per_split(folder: Path) -> None:
+    images = {"big": "images/train", "small": "images/val"}
+    masks = {"big": "masks/train", "small": "masks/val"}
+    data = open_dataset(describe(folder, "small", images=images, masks=masks))
+    assert data.samples[0].image == folder / "images/val/one.jpg"
+    assert [other.name for other in other_splits(data)] == ["set:big"]
+
+
+@pytest.mark.parametrize(
+    "pattern", ["{split}/rgb", "part_{split}", "x/{split}_set/rgb", "{split}/{split}_rgb"]
+)
+def test_the_place_of_the_split(pattern: str, folder: Path) -> None:
+    for split in ("one", "two"):
+        write(folder / pattern.replace("{split}", split) / "a.png", np.zeros((1, 3, 3)))
+    with pytest.raises(ConfigError, match=r"no split 'three' in .*; there are: one, two$"):
+        open_dataset(describe(folder, "three", images=pattern))
+    data = open_dataset(describe(folder, "two", images=pattern, masks="masks/val"))
+    assert len(data.samples) == 3
+
+
+def test_without_splits(folder: Path) -> None:
+    same = {"images": "images/val", "masks": "masks/val"}
+    data = open_dataset(describe(folder, "all", **same))
+    assert (data.name, len(data.samples), data.siblings) == ("set:all", 2, ())
+    with pytest.raises(ConfigError, match=r"no split 'val' in .*; there are: all"):
+        open_dataset(describe(folder, "val", **same))
+
+
+def test_folders_in_folders(folder: Path) -> None:
+    write(folder / "images/val/ulm/one.jpg", np.zeros((1, 3, 3)))
+    write(folder / "masks/val/ulm/one.png", [[1, 1, 1]])
+    data = open_dataset(describe(folder))
+    assert [sample.id for sample in data.samples] == ["one", "two", "ulm/one"]
+    assert data.read_label(data.samples[2]).tolist() == [[1, 1, 1]]
+
+
+def test_what_has_no_partner_is_kept(folder: Path) -> None:
+    (folder / "masks/val/one.png").unlink()
+    (folder / "images/val/two.jpg").unlink()
+    data = open_dataset(describe(folder))
+    with pytest.raises(InputError, match="one: has no label"):
+        data.read_label(data.samples[0])
+    with pytest.raises(InputError, match=r"two\.jpg: cannot be read"):
+        data.read_image(data.samples[1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"clases": []}, r"set\.yaml: unknown key 'clases'; did you mean 'classes'"),
+        (
+            {"zzz": []},
+            "unknown key 'zzz'; there are: images, masks, classes, mask_type, ignore_ind",
+        ),
+        ({"classes": None}, "classes: Field required"),
+        ({"mask_type": "rbg"}, "mask_type: Input should be 'ids', 'palette' or 'rgb', found 'rbg'"),
+        ({"classes": {"a": [0, 0, 256]}}, r"classes\.a\.2: Input should be .* 255, found 256"),
+        ({"classes": None, "clases": []}, "unknown key 'clases'; did you mean"),
+        ({"images": "nowhere/{split}"}, "no split 'val' in .*; there are: none"),
+        ({"masks": "nowhere"}, r"no folder .*nowhere"),
+        ({"masks": {"train": "masks/train"}}, "no folder for the split 'val', only train"),
+        ({"ignore_index": 1}, r"ignore_index 1 must be 0\.\.255 and outside"),
+        ({"classes": ["a", "b"], "mask_type": "rgb"}, "rgb needs a colour for every class"),
+        ({"classes": {"a": [1, 1, 1], "b": [1, 1, 1]}, "mask_type": "rgb"}, "given twice"),
+        ({"ignore_colours": [[1, 1, 1]]}, "ignore_colours belongs to mask_type rgb, not ids"),
+        ({"splits": {"val": "none.txt"}}, r"none\.txt: not a readable list of names"),
+    ],
+)
+def test_wrong_descriptions(changes: dict[str, Any], message: str, folder: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        open_dataset(describe(folder, **changes))
+
+
+def test_two_images_of_one_name(folder: Path) -> None:
+    write(folder / "images/val/one.png", np.zeros((1, 3, 3)))
+    with pytest.raises(ConfigError, match=r"one\.jpg and one\.png share a name; keep one"):
+        open_dataset(describe(folder))
+
+
+def test_an_empty_folder_and_a_file_that_is_no_mapping(folder: Path) -> None:
+    for name in ("images", "masks"):
+        (folder / name / "new").mkdir()
+    with pytest.raises(ConfigError, match=r"no image in .*new"):
+        open_dataset(describe(folder, "new"))
+    (folder / "set.yaml").write_text("- a\n")
+    with pytest.raises(ConfigError, match=r"set\.yaml: content: Input should be a valid dict"):
+        open_dataset(f"folder:{folder / 'set.yaml'}:val")
