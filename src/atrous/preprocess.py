@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from atrous.errors import ConfigError, InputError
 from atrous.geometry import Axis
+from atrous.zoo import IMAGENET_MEAN, IMAGENET_STD
 
 Fit = Literal["squash", "crop", "letterbox", "pad"]
 Interpolation = Literal["opencv-bilinear", "opencv-bicubic", "pillow-bilinear", "pillow-bicubic"]
@@ -31,9 +32,6 @@ Normalisation = Literal[
 ]
 Triple = tuple[float, float, float]
 Pixels = Annotated[int, Field(ge=1, le=65535)]
-
-IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
-IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
 
 _OPENCV = {"opencv-bilinear": cv2.INTER_LINEAR, "opencv-bicubic": cv2.INTER_CUBIC}
 _PILLOW = {
