@@ -39,10 +39,12 @@ def make_small_model(
     rule: str = "half_pixel",
     mode: str = "linear",
     enlarge_to: int | None = None,
+    dtype: str = "float32",
 ) -> onnx.ModelProto:
     """A network whose class is the brightest channel: average pooling by 4, 1×1, resize.
 
-    With more classes than 3, the others get a constant low score.
+    With more classes than 3, the others get a constant low score. An input of another `dtype` is
+    cast first.
     """
     weight = np.zeros((classes, 3, 1, 1), np.float32)
     weight[:3, :, 0, 0] = np.eye(3)
@@ -64,10 +66,15 @@ def make_small_model(
     if grid is None:
         nodes[-1].input.pop()
     free = size if isinstance(size, str) else None
+    image = TensorProto.FLOAT
+    if dtype != "float32":
+        image = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        nodes[0].input[0] = "image"
+        nodes.insert(0, helper.make_node("Cast", ["input"], ["image"], to=TensorProto.FLOAT))
     graph = helper.make_graph(
         nodes,
         "small",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, size, size])],
+        [helper.make_tensor_value_info("input", image, [1, 3, size, size])],
         [helper.make_tensor_value_info("output", TensorProto.FLOAT, [1, classes, target, target])],
         [
             numpy_helper.from_array(weight, "weight"),

@@ -205,3 +205,34 @@ def test_bad_settings_are_named(settings: dict[str, object], message: str) -> No
 def test_bad_images_are_named(image: Pixels) -> None:
     with pytest.raises(InputError, match=r"image: expected uint8 \(height, width, 3\), got"):
         Preprocess()(image)
+
+
+@pytest.mark.parametrize("fit", ["squash", "letterbox", "pad", "crop"])
+@pytest.mark.parametrize("colour", ["rgb", "bgr"])
+def test_uint8_holds_the_same_values(fit: str, colour: str, image: Pixels) -> None:
+    settings = {"size": (50, 70), "fit": fit, "colour": colour, "normalisation": "none"}
+    preprocess = Preprocess.from_dict({**settings, "padding": (124, 116, 104)})
+    out = preprocess.empty("uint8")
+    assert preprocess(image, out) is out
+    assert (out.dtype, out.shape) == (np.uint8, (3, 50, 70))
+    np.testing.assert_array_equal(out, preprocess(image))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "expected normalisation none, found div255-mean-std"),
+        (
+            {"normalisation": "none", "padding": (123.675, 116, 104)},
+            r"expected whole numbers 0–255 as padding, found \(123.675, 116.0, 104.0\)",
+        ),
+        ({"normalisation": "none", "padding": (0, 0, 256)}, "expected whole numbers 0–255"),
+    ],
+    ids=str,
+)
+def test_uint8_is_refused_where_it_would_lose(
+    settings: dict[str, object], message: str, image: Pixels
+) -> None:
+    preprocess = Preprocess.from_dict(settings)
+    with pytest.raises(ConfigError, match=message):
+        preprocess(image, preprocess.empty("uint8"))

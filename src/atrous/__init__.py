@@ -6,6 +6,7 @@ The names here need no torch, and are loaded when they are first used.
 from __future__ import annotations
 
 import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 # ONNX Runtime reports usage to its vendor unless told otherwise before it is loaded.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# OpenVINO reports its import to its vendor and leaves an id in ~/intel. No variable turns that off,
+# but where the package that does it is absent OpenVINO uses a stub of its own.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 _HOMES = {
     "CITYSCAPES": "labels",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, overload
 
 import cv2
 import numpy as np
@@ -31,6 +31,7 @@ Normalisation = Literal[
     "none",  # x
 ]
 Triple = tuple[float, float, float]
+Tensor = NDArray[np.float32] | NDArray[np.uint8]
 Pixels = Annotated[int, Field(ge=1, le=65535)]
 
 _OPENCV = {"opencv-bilinear": cv2.INTER_LINEAR, "opencv-bicubic": cv2.INTER_CUBIC}
@@ -140,20 +141,30 @@ class Preprocess(BaseModel):
         columns, seen_columns = _shifted(width, inner_width, left, self.size[1])
         return Placement(rows, columns, (*seen_rows, *seen_columns))
 
+    def empty(self, dtype: str) -> Tensor:
+        """`(3, height, width)` of `dtype`, float32 or uint8, to be written into."""
+        return np.empty((3, *self.size), dtype)
+
+    @overload
     def __call__(
         self, image: NDArray[np.uint8], out: NDArray[np.float32] | None = None
-    ) -> NDArray[np.float32]:
+    ) -> NDArray[np.float32]: ...
+    @overload
+    def __call__(self, image: NDArray[np.uint8], out: Tensor) -> Tensor: ...
+    def __call__(self, image: NDArray[np.uint8], out: Tensor | None = None) -> Tensor:
         """Turn one image into the network input.
 
         Args:
             image: `(H, W, 3)` uint8, RGB.
-            out: `(3, height, width)` float32 to write into, contiguous, or `None` for a new one.
+            out: `(3, height, width)` to write into, contiguous: float32; or uint8 for a network
+                that normalises in its graph, with normalisation `none`. `None` for a new float32.
 
         Returns:
-            `(3, height, width)` float32, channels in the order of `colour`, normalised.
+            `out`, channels in the order of `colour`, normalised.
 
         Raises:
             InputError: `image` is not of that shape or dtype, or is empty.
+            ConfigError: `out` is uint8 and cannot hold what these settings make.
         """
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise InputError(
@@ -165,17 +176,42 @@ class Preprocess(BaseModel):
         bottom, right = top + inner[0], left + inner[1]
         visible = resized[max(0, -top) : height - top, max(0, -left) : width - left]
         if out is None:
-            out = np.empty((3, height, width), np.float32)
+            out = self.empty("float32")
+        tables, padding = self._values(out.dtype == np.uint8)
         target = out
         if top > 0 or left > 0 or bottom < height or right < width:
-            out[:] = self._padding
+            out[:] = padding
             target = out[:, max(0, top) : bottom, max(0, left) : right]
-        for channel, table in enumerate(self._tables):
+        for channel, table in enumerate(tables):
             source = channel if self.colour == "rgb" else 2 - channel
             # OpenCV writes into a contiguous plane; a padded one is copied in.
             plane = cv2.LUT(np.ascontiguousarray(visible[:, :, source]), table)
             target[channel] = plane
         return out
+
+    def check_uint8(self) -> None:
+        """Raise `ConfigError` unless every value that these settings make is one of uint8."""
+        if self.normalisation != "none":
+            raise ConfigError(
+                f"the network takes uint8 and normalises itself: expected normalisation none, "
+                f"found {self.normalisation}"
+            )
+        if any(not 0 <= value <= 255 or value % 1 for value in self.padding_value):
+            raise ConfigError(
+                f"the network takes uint8: expected whole numbers 0–255 as padding, found "
+                f"{self.padding_value}"
+            )
+
+    def _values(self, raw: bool) -> tuple[Tensor, Tensor]:
+        """`(3, 256)` value of every 8-bit value, `(3, 1, 1)` padding; uint8 if `raw`, else float32.
+
+        Raises:
+            ConfigError: uint8 does not hold them.
+        """
+        if not raw:
+            return self._tables, self._padding
+        self.check_uint8()
+        return np.tile(np.arange(256, dtype=np.uint8), (3, 1)), self._padding.astype(np.uint8)
 
     @cached_property
     def _tables(self) -> NDArray[np.float32]:

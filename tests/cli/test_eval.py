@@ -77,7 +77,8 @@ def set_weight(model: onnx.ModelProto, name: str, change: Callable[[Any], None])
 
 def test_prints_and_stamps(atrous: Run, voc: str, model: Path, tmp_path: Path) -> None:
     arguments = ("-m", model, "--data", voc, "--protocol", "squash-32")
-    done = atrous("eval", *arguments, "--json", tmp_path / "r.json", "--report", tmp_path / "rep")
+    ways = ("--engine", "onnxruntime", "--json", tmp_path / "r.json", "--report", tmp_path / "rep")
+    done = atrous("eval", *arguments, *ways)
     assert done.code == 0, done.err
     assert "protocol squash-32, opencv-bilinear, ignore 255, absent classes skip" in done.out
     document = json.loads((tmp_path / "r.json").read_text())

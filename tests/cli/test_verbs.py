@@ -141,3 +141,12 @@ def test_nothing_is_reported_to_anybody(tmp_path: Path) -> None:
     home.mkdir()
     subprocess.run(command, check=True, cwd=tmp_path, env=environment | {"HOME": str(home)})
     assert list(home.iterdir()) == []
+
+
+def test_every_engine_can_be_asked_for() -> None:
+    from typing import get_args
+
+    from atrous.cli.options import EngineOption
+    from atrous.engines import ENGINES
+
+    assert set(get_args(get_args(EngineOption)[0])) == {"auto", *ENGINES}

@@ -23,7 +23,15 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(params=["fake", "onnxruntime", "torch"])
+ONNX_ENGINES = ["onnxruntime", "openvino"]
+
+
+def need(engine: str) -> None:
+    if reason := engines.missing(engine):
+        pytest.skip(reason)
+
+
+@pytest.fixture(params=["fake", *ONNX_ENGINES, "torch"])
 def engine(
     request: pytest.FixtureRequest,
     tmp_path: Path,
@@ -31,13 +39,15 @@ def engine(
     small_model: Callable[..., onnx.ModelProto],
 ) -> Iterator[Engine]:
     opened: Engine
+    if request.param != "fake":
+        need(request.param)
     if request.param == "fake":
         opened = FakeEngine(lambda x: x[:, :, ::4, ::4] * 2, num_classes=3)
-    elif request.param == "onnxruntime":
-        onnx.save(small_model(), tmp_path / "m.onnx")
-        opened = engines.open_engine(tmp_path / "m.onnx")
-    else:
+    elif request.param == "torch":
         opened = engines.open_engine(checkpoint)
+    else:
+        onnx.save(small_model(), tmp_path / "m.onnx")
+        opened = engines.open_engine(tmp_path / "m.onnx", engine=request.param)
     yield opened
     opened.close()
 
@@ -51,6 +61,13 @@ def test_runs(engine: Engine) -> None:
     assert logits.dtype == np.float32
     assert logits.shape == (1, 3, 8, 8)
     assert engine.output.shape[1] == 3
+    assert engine.input.dtype == "float32"
+
+
+def test_leaves_the_batch_alone(engine: Engine) -> None:
+    given = batch()
+    engine.run(given)
+    np.testing.assert_array_equal(given, batch())
 
 
 def test_says_the_same_twice_and_different_things_of_different_images(engine: Engine) -> None:
@@ -112,6 +129,63 @@ def test_unknown_names(tmp_path: Path, checkpoint: Path) -> None:
         engines.open_engine(checkpoint, engine="onnxruntime")
 
 
+@pytest.fixture(params=["fake", *ONNX_ENGINES])
+def uint8_engine(
+    request: pytest.FixtureRequest, tmp_path: Path, small_model: Callable[..., onnx.ModelProto]
+) -> Iterator[Engine]:
+    opened: Engine
+    if request.param == "fake":
+        opened = FakeEngine(lambda x: x.astype(np.float32), num_classes=3, dtype="uint8")
+    else:
+        need(request.param)
+        onnx.save(small_model(dtype="uint8"), tmp_path / "m.onnx")
+        opened = engines.open_engine(tmp_path / "m.onnx", engine=request.param)
+    yield opened
+    opened.close()
+
+
+def test_takes_uint8_where_the_graph_normalises(uint8_engine: Engine) -> None:
+    assert uint8_engine.input.dtype == "uint8"
+    image = np.zeros((1, 3, 32, 32), np.uint8)
+    image[:, 1] = 200
+    logits = uint8_engine.run(image)
+    assert logits.dtype == np.float32
+    np.testing.assert_allclose(logits[0].mean((1, 2)), [0, 200, 0])
+    with pytest.raises(InputError, match=r"input: expected uint8 \(.*\), got float32"):
+        uint8_engine.run(image.astype(np.float32))
+
+
+@pytest.mark.parametrize("engine_name", ONNX_ENGINES)
+def test_threads_free_sizes_and_somebody_elses_file(
+    engine_name: str, tmp_path: Path, small_model: Callable[..., onnx.ModelProto]
+) -> None:
+    need(engine_name)
+    onnx.save(small_model(size="side"), tmp_path / "m.onnx")
+    options = Options(threads=1)
+    with engines.open_engine(tmp_path / "m.onnx", engine=engine_name, options=options) as opened:
+        assert opened.metadata is None
+        assert len(opened.identity) == 64
+        assert opened.input == TensorSpec("input", (1, 3, None, None), "float32")
+        for height, width in ((16, 24), (32, 8), (16, 24)):
+            image = np.ones((1, 3, height, width), np.float32)
+            assert opened.run(image)[0, 0].mean() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("engine_name", ONNX_ENGINES)
+def test_a_damaged_file(engine_name: str, tmp_path: Path) -> None:
+    need(engine_name)
+    (tmp_path / "m.onnx").write_bytes(b"nothing of the kind")
+    with pytest.raises(ArtifactError, match=r"m\.onnx: not a valid ONNX model"):
+        engines.open_engine(tmp_path / "m.onnx", engine=engine_name)
+
+
+@pytest.mark.parametrize("engine_name", ["onnxruntime", "torch"])
+def test_an_engine_without_streams_says_which_has_them(engine_name: str, checkpoint: Path) -> None:
+    model = checkpoint if engine_name == "torch" else None
+    with pytest.raises(EngineError, match=r"expected streams 1, got 2; engine openvino has them"):
+        engines.open_engine(model, engine=engine_name, options=Options(streams=2))
+
+
 @pytest.mark.parametrize("engine_name", ["onnxruntime", "torch"])
 def test_a_device_that_is_not_there(engine_name: str, checkpoint: Path) -> None:
     model = checkpoint if engine_name == "torch" else None
@@ -126,9 +200,38 @@ def test_a_device_that_is_not_there(engine_name: str, checkpoint: Path) -> None:
         engines.open_engine(model, options=Options(device="tensorrt"))
 
 
-def test_options_are_checked() -> None:
+def test_tensorrt_keeps_its_builds_in_a_folder_of_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    asked: dict[str, dict[str, object]] = {}
+
+    def refuse(*_: object, providers: list[tuple[str, dict[str, object]]], **__: object) -> None:
+        asked.update(providers)
+        raise RuntimeError("no GPU in this test")
+
+    built = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: built)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
+    with pytest.raises(EngineError, match="no GPU in this test"):
+        engines.open_engine(options=Options("tensorrt", cache=tmp_path))
+    [folder] = tmp_path.iterdir()
+    assert folder.name.startswith("tensorrt-")
+    settings = {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(folder)}
+    assert asked == {built[0]: settings, built[1]: {}, built[2]: {}}
+
+
+def test_options_are_checked(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="threads: expected 0"):
         Options(threads=-1)
+    with pytest.raises(InputError, match="streams: expected 1 or more, got 0"):
+        Options(streams=0)
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cache: expected a folder, found a file"):
+        Options(cache=tmp_path / "file")
+    with pytest.raises(EngineError, match=r"cache: cannot make .*openvino-id: Not a directory"):
+        Options(cache=tmp_path / "file" / "below").cache_folder("openvino", "id")
 
 
 def test_spec_of_free_sizes() -> None:
@@ -138,8 +241,13 @@ def test_spec_of_free_sizes() -> None:
         spec.check(np.zeros((7, 4), np.float32))
 
 
-def test_a_network_that_is_no_segmentation(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine_name", ONNX_ENGINES)
+def test_a_network_that_is_no_segmentation(
+    engine_name: str, tmp_path: Path, small_model: Callable[..., onnx.ModelProto]
+) -> None:
     from onnx import TensorProto, helper
+
+    need(engine_name)
 
     def write(nodes: list[onnx.NodeProto], output: onnx.ValueInfoProto) -> Path:
         image = helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, 8, 8])
@@ -153,13 +261,16 @@ def test_a_network_that_is_no_segmentation(tmp_path: Path) -> None:
         helper.make_tensor_value_info("y", TensorProto.INT64, [1, 1, 8, 8]),
     )
     with pytest.raises(ArtifactError, match="export the network without its argmax"):
-        engines.open_engine(argmax)
+        engines.open_engine(argmax, engine=engine_name)
     classifier = write(
         [helper.make_node("Flatten", ["input"], ["y"])],
         helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 192]),
     )
     with pytest.raises(ArtifactError, match=r"expected float32 logits \(N, C, H, W\)"):
-        engines.open_engine(classifier)
+        engines.open_engine(classifier, engine=engine_name)
+    onnx.save(small_model(dtype="float16"), tmp_path / "m.onnx")
+    with pytest.raises(ArtifactError, match="expected an input of float32 or uint8, found float16"):
+        engines.open_engine(tmp_path / "m.onnx", engine=engine_name)
 
 
 def test_every_engine_is_checked_by_the_doctor() -> None:
@@ -167,6 +278,7 @@ def test_every_engine_is_checked_by_the_doctor() -> None:
 
     checks = {(check.engine, check.device): check for check in check_engines()}
     assert checks["onnxruntime", "cpu"].works
+    assert checks["openvino", "cpu"].works == (not engines.missing("openvino"))
     assert {engine for engine, _ in checks} == set(engines.ENGINES)
     for check in checks.values():
         assert check.works == (not check.reason)

@@ -171,3 +171,27 @@ def test_scales_need_a_protocol_without_a_size() -> None:
         Protocol.parse("squash-513", scales=(0.5, 1.0))
     with pytest.raises(ConfigError, match="expected numbers over 0"):
         Protocol.parse("whole", scales=(0.0,))
+
+
+@pytest.mark.parametrize(
+    "name", ["center-crop-64", "squash-64", "pad-64", "native", "slide-64", "whole", "whole+flip"]
+)
+def test_a_model_that_takes_uint8_is_fed_uint8_and_padded_as_it_says(name: str) -> None:
+    """With whole padding both kinds see the same values, so they score the same."""
+    image, _ = halves(40, 100)
+    own = Preprocess(size=(64, 64), normalisation="none", padding=(124, 116, 104))
+    seen: list[NDArray[np.uint8]] = []
+
+    def raw(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        seen.append(batch)
+        return pooled(batch.astype(np.float32))
+
+    protocol = Protocol.parse(name.removesuffix("+flip"), flip=name.endswith("+flip"))
+    preprocess = protocol.preprocess(own)
+    found = protocol.predict(FakeEngine(raw, 3, dtype="uint8"), preprocess, image)
+    expected = protocol.predict(FakeEngine(pooled, 3), preprocess, image)
+    np.testing.assert_array_equal(found.class_map, expected.class_map)
+    assert {batch.dtype for batch in seen} == {np.dtype(np.uint8)}
+    if name in ("pad-64", "slide-64"):
+        assert seen[0][0, :, -1, -1].tolist() == [124, 116, 104]
+    assert Protocol.parse("pad-64").preprocess(OWN).padding is None

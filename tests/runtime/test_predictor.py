@@ -122,3 +122,47 @@ def test_an_engine_that_makes_something_else() -> None:
 def test_bad_images_are_named() -> None:
     with pytest.raises(InputError, match="image: expected uint8"):
         brightest_channel(Preprocess(size=(8, 8)))(np.zeros((4, 4, 4), np.uint8))
+
+
+def test_a_prediction_outlives_the_next_one(image: Pixels) -> None:
+    memory = np.empty((1, 3, 16, 16), np.float32)
+
+    def into_the_same_memory(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        memory[:] = batch
+        return memory
+
+    engine = FakeEngine(into_the_same_memory, 3)
+    predictor = Predictor(engine, Preprocess(size=(16, 16)), generic(3))
+    first = predictor(image)
+    before = first.class_map()
+    predictor(np.ascontiguousarray(image[:, ::-1]))
+    np.testing.assert_array_equal(first.class_map(), before)
+
+
+def test_a_network_that_takes_uint8(tmp_path: Path, small_model: Model, image: Pixels) -> None:
+    """Normalised in the graph or before it: the same classes."""
+    for dtype in ("float32", "uint8"):
+        metadata = Metadata(
+            name=dtype,
+            labels=generic(3),
+            preprocess=Preprocess(size=(32, 32), normalisation="none"),
+        )
+        save(small_model(dtype=dtype), metadata, tmp_path / f"{dtype}.onnx")
+    with (
+        Predictor.open(tmp_path / "uint8.onnx") as raw,
+        Predictor.open(tmp_path / "float32.onnx") as plain,
+    ):
+        assert raw.engine.input.dtype == "uint8"
+        np.testing.assert_array_equal(raw(image).class_map(), plain(image).class_map())
+    with pytest.raises(ConfigError, match="the network takes uint8 and normalises itself"):
+        Predictor.open(tmp_path / "uint8.onnx", preprocess=Preprocess(size=(32, 32)))
+
+
+def test_somebody_elses_uint8_network_gets_the_pixels_as_they_are(
+    tmp_path: Path, small_model: Model, image: Pixels, caplog: pytest.LogCaptureFixture
+) -> None:
+    onnx.save(small_model(dtype="uint8"), tmp_path / "m.onnx")
+    with Predictor.open(tmp_path / "m.onnx") as predictor:
+        assert predictor.preprocess.normalisation == "none"
+        assert predictor(image).class_map()[20, [10, 50]].tolist() == [0, 1]
+    assert "assuming RGB squashed to 32×32, 0–255 as uint8" in caplog.text

@@ -38,6 +38,7 @@ def evaluate(
     engine: options.EngineOption = "auto",
     device: options.DeviceOption = "cpu",
     threads: options.ThreadsOption = 0,
+    cache: options.CacheOption = None,
     vdsp_params: options.VdspOption = None,
     reference: Annotated[
         str | None, typer.Option(help="A model that this one must agree with.")
@@ -93,7 +94,7 @@ def evaluate(
 
     chosen = Protocol.parse(protocol, _numbers(scales), flip)
     dataset = open_dataset(data)
-    wanted = Options(device, threads)
+    wanted = Options(device, threads, cache=cache)
     own = vdsp.read(vdsp_params, (513, 513)) if vdsp_params else None
     with Predictor.open(
         model, engine=engine, options=wanted, preprocess=own, labels=dataset.labels

@@ -94,6 +94,7 @@ def run(
     engine: options.EngineOption = "auto",
     device: options.DeviceOption = "cpu",
     threads: options.ThreadsOption = 0,
+    cache: options.CacheOption = None,
     labels: options.LabelsOption = None,
     size: options.SizeOption = None,
     instances: Annotated[str | None, typer.Option("-i", help=_IGNORED)] = None,
@@ -130,7 +131,7 @@ def run(
     predictor = Predictor.open(
         model,
         engine=engine,
-        options=Options(device, threads),
+        options=Options(device, threads, cache=cache),
         preprocess=vdsp.read(vdsp_params, wanted) if vdsp_params else None,
         labels=options.parse_labels(labels),
         size=wanted,

@@ -24,10 +24,21 @@ ModelOption = Annotated[
     ),
 ]
 EngineOption = Annotated[
-    Literal["auto", "onnxruntime", "torch"], typer.Option(help="What runs the network.")
+    Literal["auto", "onnxruntime", "openvino", "torch"],
+    typer.Option(
+        help="What runs the network. auto: torch for checkpoints, for ONNX files openvino if it is "
+        "installed (CPU), else onnxruntime."
+    ),
 ]
 DeviceOption = Annotated[Device, typer.Option(help="Where it runs.")]
 ThreadsOption = Annotated[int, typer.Option(help="CPU threads, 0 for one per core.", min=0)]
+CacheOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Keep what an engine builds from the model here, to open faster (openvino, tensorrt).",
+    ),
+]
 LabelsOption = Annotated[
     str | None, typer.Option(help="What the classes are called: voc or cityscapes.")
 ]

@@ -30,6 +30,7 @@ def predict(
     engine: options.EngineOption = "auto",
     device: options.DeviceOption = "cpu",
     threads: options.ThreadsOption = 0,
+    cache: options.CacheOption = None,
     labels: options.LabelsOption = None,
     vdsp_params: options.VdspOption = None,
     size: options.SizeOption = None,
@@ -59,14 +60,14 @@ def predict(
     predictor = Predictor.open(
         model,
         engine=engine,
-        options=Options(device, threads),
+        options=Options(device, threads, cache=cache),
         preprocess=vdsp.read(vdsp_params, wanted) if vdsp_params else None,
         labels=options.parse_labels(labels),
         size=wanted,
     )
     console = Console(stderr=True, markup=False)
     columns = (TextColumn("segmenting"), BarColumn(), MofNCompleteColumn(), Remaining())
-    summary = _Summary(predictor.labels)
+    summary = _Summary(predictor.labels, predictor.engine.name)
     with predictor, Progress(*columns, console=console) as progress:
         task = progress.add_task("segmenting", total=len(sources))
         for result in segment(
@@ -95,8 +96,9 @@ class _Summary:
 
     listed = 12
 
-    def __init__(self, labels: LabelSet) -> None:
+    def __init__(self, labels: LabelSet, engine: str) -> None:
         self.labels = labels
+        self.engine = engine
         self.counts = {"written": 0, "kept": 0, "stale": 0, "failed": 0}
         self.images = [0] * 256
         self.share = [0.0] * 256
@@ -136,7 +138,10 @@ class _Summary:
                 name = class_name(self.labels, class_id)
                 table.add_row(name, str(self.images[class_id]), f"{share:.1%}")
             console.print(table)
-        words = {"stale": "kept though made from another image or by another model"}
+        words = {
+            "written": f"written by {self.engine}",
+            "stale": "kept though made from another image or by another model",
+        }
         counts = ", ".join(
             f"{count} {words.get(status, status)}" for status, count in self.counts.items() if count
         )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as version_of
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,8 +13,15 @@ from atrous.cache import weights_file
 from atrous.engines.base import Engine, Options
 from atrous.errors import ArtifactError, ConfigError, EngineError
 
-ENGINES = {"onnxruntime": "onnxruntime", "torch": "torch"}
+ENGINES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "torch": "torch"}
 """Engine name → the module it needs."""
+
+_INSTALL = {
+    "onnxruntime": "pip install onnxruntime",
+    "openvino": "pip install 'atrous[openvino]', or use engine onnxruntime",
+    "torch": "pip install 'atrous[torch]'",
+}
+_log = logging.getLogger("atrous")
 
 _CHECKPOINTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")
 
@@ -24,8 +34,9 @@ def open_engine(
     Args:
         model: an ONNX file, a folder holding `mod.onnx`, a path without its `.onnx`, a checkpoint
             (`.pth`, `.safetensors`), a name of the zoo, or `None` for the model in the package.
-        engine: `onnxruntime`, `torch`, or `auto`: torch for checkpoints, ONNX Runtime otherwise.
-        options: device and threads.
+        engine: `onnxruntime`, `openvino`, `torch`, or `auto`: torch for checkpoints; for ONNX files
+            on the CPU OpenVINO if it is installed and takes the model, ONNX Runtime otherwise.
+        options: device, threads, streams and cache.
 
     Raises:
         ArtifactError: there is no such model, or it is damaged.
@@ -34,22 +45,57 @@ def open_engine(
     """
     path = find_model(model)
     checkpoint = path.suffix.lower() in _CHECKPOINTS
+    options = options or Options()
     if engine == "auto":
-        engine = "torch" if checkpoint else "onnxruntime"
+        return _open("torch", path, options) if checkpoint else _open_fastest(path, options)
     if engine not in ENGINES:
         raise ConfigError(f"no engine is called {engine!r}; known: auto, {', '.join(ENGINES)}")
     if checkpoint != (engine == "torch"):
         reads = "checkpoints (.pth, .safetensors)" if engine == "torch" else "ONNX files"
         raise ConfigError(f"{path}: engine {engine} reads {reads}")
+    return _open(engine, path, options)
+
+
+def _open_fastest(path: Path, options: Options) -> Engine:
+    """Open an ONNX file on OpenVINO if that can be done, else on ONNX Runtime."""
+    if options.device != "cpu":
+        _log.info("%s: engine onnxruntime, the one that runs on %s", path, options.device)
+        return _open("onnxruntime", path, options)
+    if missing("openvino"):
+        _log.info("%s: engine onnxruntime; openvino, mostly faster, is not installed", path)
+        return _open("onnxruntime", path, options)
+    try:
+        opened = _open("openvino", path, options)
+    except EngineError as error:
+        # The reason is worth telling only if ONNX Runtime does not refuse the file as well.
+        opened = _open("onnxruntime", path, options)
+        _log.warning("engine onnxruntime takes the place of openvino: %s", error)
+    else:
+        _log.info("%s: engine openvino, mostly the fastest on CPUs", path)
+    return opened
+
+
+def _open(engine: str, path: Path, options: Options) -> Engine:
     if reason := missing(engine):
-        raise EngineError(f"{path}: {reason}; or export it where torch is installed")
-    if engine == "torch":
-        from atrous.engines.torch import TorchEngine
+        otherwise = "; or export it where torch is installed" if engine == "torch" else ""
+        raise EngineError(f"{path}: {reason}{otherwise}")
+    try:
+        if engine == "torch":
+            from atrous.engines.torch import TorchEngine
 
-        return TorchEngine(path, options)
-    from atrous.engines.onnxruntime import OnnxRuntimeEngine
+            return TorchEngine(path, options)
+        if engine == "openvino":
+            from atrous.engines.openvino import OpenVinoEngine
 
-    return OnnxRuntimeEngine(path, options)
+            return OpenVinoEngine(path, options)
+        from atrous.engines.onnxruntime import OnnxRuntimeEngine
+
+        return OnnxRuntimeEngine(path, options)
+    except ImportError as error:
+        raise EngineError(
+            f"{path}: engine {engine} is installed but does not load: {error}; install it again: "
+            f"{_INSTALL[engine]}"
+        ) from error
 
 
 def find_model(model: str | Path | None) -> Path:
@@ -80,7 +126,15 @@ def missing(engine: str) -> str:
     """Why `engine` does not work here, empty if it does."""
     module = ENGINES[engine]
     if find_spec(module) is None:
-        return (
-            f"engine {engine} needs {module}, which is not installed: pip install 'atrous[torch]'"
-        )
+        return f"engine {engine} needs {module}, which is not installed: {_INSTALL[engine]}"
+    return ""
+
+
+def version(engine: str) -> str:
+    """Version of the library behind `engine`, empty if it is not known."""
+    for package in (engine, f"{engine}-gpu"):
+        try:
+            return version_of(package)
+        except PackageNotFoundError:
+            continue
     return ""

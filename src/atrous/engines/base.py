@@ -9,16 +9,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from atrous.artifact import Metadata
-from atrous.errors import InputError
+from atrous.errors import EngineError, InputError
 from atrous.geometry import Axis, CoordinateRule
+from atrous.preprocess import Tensor
 
 Device = Literal["cpu", "cuda", "tensorrt"]
+
+DTYPES = ("float32", "uint8")
+"""What a network may take: normalised values, or 0–255 where the graph normalises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +33,54 @@ class Options:
     Attributes:
         device: `cpu`, `cuda`, or `tensorrt` (ONNX Runtime only).
         threads: CPU threads of one engine, 0 for one per core.
+        streams: how many calls from different threads the engine runs at the same time (OpenVINO
+            only). They share `threads`.
+        cache: folder where engines keep what they built from a model, so that it opens faster the
+            next time (OpenVINO, TensorRT); `None` keeps nothing.
+
+    Raises:
+        InputError: a value is out of range, or `cache` is a file.
     """
 
     device: Device = "cpu"
     threads: int = 0
+    streams: int = 1
+    cache: Path | None = None
 
     def __post_init__(self) -> None:
         if self.threads < 0:
             raise InputError(f"threads: expected 0 (one per core) or more, got {self.threads}")
+        if self.streams < 1:
+            raise InputError(f"streams: expected 1 or more, got {self.streams}")
+        if self.cache is not None and self.cache.exists() and not self.cache.is_dir():
+            raise InputError(f"cache: expected a folder, found a file: {self.cache}")
+
+    def one_stream(self, engine: str) -> None:
+        """Raise `EngineError` if several streams are wanted of an engine that has none."""
+        if self.streams != 1:
+            raise EngineError(
+                f"engine {engine} has no streams: expected streams 1, got {self.streams}; "
+                "engine openvino has them"
+            )
+
+    def cache_folder(self, builder: str, identity: str) -> Path | None:
+        """The folder, made if need be, for what `builder` makes of one model.
+
+        Args:
+            builder: as `openvino`.
+            identity: of the model.
+
+        Raises:
+            EngineError: the folder cannot be made.
+        """
+        if self.cache is None:
+            return None
+        folder = self.cache / f"{builder}-{identity[:16]}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EngineError(f"cache: cannot make {folder}: {error.strerror}") from error
+        return folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +107,7 @@ class Engine(ABC):
 
     Attributes:
         name: of the backend, as `onnxruntime`.
-        input: the network input, `(N, 3, H, W)` float32.
+        input: the network input, `(N, 3, H, W)`, float32, or uint8 where the graph normalises.
         output: the logits, `(N, C, h, w)` float32.
         coordinates: how the logit grid `h × w` lies on the input `H × W`.
         metadata: what the artefact says of itself, `None` for somebody else's model.
@@ -76,11 +121,11 @@ class Engine(ABC):
     coordinates: CoordinateRule = "half_pixel"
     metadata: Metadata | None = None
 
-    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(self, batch: Tensor) -> NDArray[np.float32]:
         """Return class scores for a batch.
 
         Args:
-            batch: `(N, 3, H, W)` float32, normalised as the artefact's preprocessing says.
+            batch: `(N, 3, H, W)` of `input.dtype`, as the artefact's preprocessing makes it.
 
         Returns:
             `(N, C, h, w)` logits, `h × w` at most `H × W`. The next call may reuse the memory:
@@ -119,4 +164,4 @@ class Engine(ABC):
         self.close()
 
     @abstractmethod
-    def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]: ...
+    def _run(self, batch: Tensor) -> NDArray[np.float32]: ...

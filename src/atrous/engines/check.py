@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from atrous.errors import AtrousError
 
 _DEVICES: dict[str, tuple[Device, ...]] = {
     "onnxruntime": ("cpu", "cuda", "tensorrt"),
+    "openvino": ("cpu",),
     "torch": ("cpu", "cuda"),
 }
 
@@ -42,7 +42,7 @@ def check_engines() -> list[Check]:
     for engine, devices in _DEVICES.items():
         for device in devices:
             reason = engines.missing(engine) or _try(engine, device)
-            checks.append(Check(engine, device, _version(engine), not reason, reason))
+            checks.append(Check(engine, device, engines.version(engine), not reason, reason))
     return checks
 
 
@@ -56,20 +56,12 @@ def _try(engine: str, device: Device) -> str:
                 return "this PyTorch sees no CUDA device"
             torch.nn.Conv2d(3, 1, 3).to(device)(torch.zeros(1, 3, 8, 8, device=device))
         else:
-            with engines.open_engine(artifact.DEFAULT, options=Options(device)) as opened:
+            options = Options(device)
+            with engines.open_engine(artifact.DEFAULT, engine=engine, options=options) as opened:
                 size = [dim or 1 for dim in opened.input.shape]
-                opened.run(np.zeros(size, np.float32))
+                opened.run(np.zeros(size, opened.input.dtype))
     except AtrousError as error:
         return str(error)
     except (ImportError, OSError, RuntimeError) as error:
         return f"{type(error).__name__}: {error}"
-    return ""
-
-
-def _version(module: str) -> str:
-    for package in (module, f"{module}-gpu"):
-        try:
-            return version(package)
-        except PackageNotFoundError:
-            continue
     return ""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from atrous import artifact
+from atrous.engines import network
 from atrous.engines.base import Device, Engine, Options, TensorSpec
-from atrous.engines.headless import drop_last_resize
-from atrous.errors import ArtifactError, EngineError
+from atrous.errors import EngineError
+from atrous.preprocess import Tensor
 
 _PROVIDERS: dict[Device, tuple[str, ...]] = {
     "cpu": ("CPUExecutionProvider",),
@@ -31,36 +31,32 @@ class OnnxRuntimeEngine(Engine):
 
     Args:
         path: the `.onnx` file.
-        options: device and threads.
+        options: device and threads; TensorRT keeps its builds in `cache`.
 
     Raises:
         ArtifactError: the file is damaged, or is not a segmentation network (one image input, one
             output of logits).
-        EngineError: the device is not available in this installation, or refuses the model.
+        EngineError: the device is not available in this installation or refuses the model, or
+            several streams are wanted.
     """
 
     name = "onnxruntime"
 
     def __init__(self, path: Path, options: Options | None = None) -> None:
         options = options or Options()
-        model = artifact.load(path)
-        self.metadata = artifact.metadata_of(model, path)
-        self.identity = artifact.identity(model)
-        model, rule = drop_last_resize(model)
-        if rule is not None:
-            self.coordinates = rule
-        self._session: ort.InferenceSession | None = _session(model, path, options)
-        self.input = _spec(path, "input", self._session.get_inputs())
-        self.output = _spec(path, "output", self._session.get_outputs())
-        if len(self.input.shape) != 4 or self.input.shape[1] not in (3, None):
-            raise ArtifactError(f"{path}: expected an input (N, 3, H, W), found {self.input.shape}")
-        if len(self.output.shape) != 4 or self.output.dtype != "float32":
-            raise ArtifactError(
-                f"{path}: expected float32 logits (N, C, H, W) as output, found "
-                f"{self.output.dtype} {self.output.shape}; export the network without its argmax"
-            )
+        options.one_stream(self.name)
+        opened = network.read(path)
+        self.metadata, self.identity = opened.metadata, opened.identity
+        self.coordinates = opened.coordinates
+        session = _session(opened, path, options)
+        self.input, self.output = network.one_image_to_logits(
+            path,
+            [_spec(argument) for argument in session.get_inputs()],
+            [_spec(argument) for argument in session.get_outputs()],
+        )
+        self._session: ort.InferenceSession | None = session
 
-    def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _run(self, batch: Tensor) -> NDArray[np.float32]:
         if self._session is None:
             raise EngineError("this engine is closed")
         try:
@@ -80,7 +76,7 @@ def available_devices() -> tuple[Device, ...]:
     return tuple(device for device, providers in _PROVIDERS.items() if providers[0] in built)
 
 
-def _session(model: onnx.ModelProto, path: Path, options: Options) -> ort.InferenceSession:
+def _session(opened: network.Network, path: Path, options: Options) -> ort.InferenceSession:
     if options.device not in available_devices():
         raise EngineError(
             f"ONNX Runtime here runs on {', '.join(available_devices())}, not on "
@@ -89,10 +85,11 @@ def _session(model: onnx.ModelProto, path: Path, options: Options) -> ort.Infere
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = options.threads
     settings.log_severity_level = 3
-    providers = list(_PROVIDERS[options.device])
+    providers = _PROVIDERS[options.device]
+    chosen = [(provider, _provider_options(provider, opened, options)) for provider in providers]
     try:
         session = ort.InferenceSession(
-            model.SerializeToString(), sess_options=settings, providers=providers
+            opened.model.SerializeToString(), sess_options=settings, providers=chosen
         )
     except Exception as error:  # the binding raises one class per status code
         raise EngineError(f"{path}: ONNX Runtime refuses it: {_first_line(error)}") from error
@@ -105,11 +102,16 @@ def _session(model: onnx.ModelProto, path: Path, options: Options) -> ort.Infere
     return session
 
 
-def _spec(path: Path, role: str, arguments: list[ort.NodeArg]) -> TensorSpec:
-    if len(arguments) != 1:
-        names = ", ".join(argument.name for argument in arguments)
-        raise ArtifactError(f"{path}: expected one {role}, found {len(arguments)} ({names})")
-    [argument] = arguments
+def _provider_options(provider: str, opened: network.Network, options: Options) -> dict[str, Any]:
+    if provider != "TensorrtExecutionProvider":
+        return {}
+    folder = options.cache_folder("tensorrt", opened.identity)
+    if folder is None:
+        return {}
+    return {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(folder)}
+
+
+def _spec(argument: ort.NodeArg) -> TensorSpec:
     shape = tuple(size if isinstance(size, int) else None for size in argument.shape)
     return TensorSpec(argument.name, shape, _DTYPES.get(argument.type, argument.type))
 

@@ -15,7 +15,7 @@ from atrous.engines.base import Engine, Options, TensorSpec
 from atrous.errors import EngineError
 from atrous.files import sha256
 from atrous.labels import LABEL_SETS, LabelSet, generic
-from atrous.preprocess import Preprocess
+from atrous.preprocess import Preprocess, Tensor
 
 _log = logging.getLogger("atrous")
 
@@ -30,7 +30,7 @@ class TorchEngine(Engine):
 
     Raises:
         ArtifactError: the file is damaged or of an unknown architecture.
-        EngineError: the device is not available.
+        EngineError: the device is not available, or several streams are wanted.
     """
 
     name = "torch"
@@ -39,6 +39,7 @@ class TorchEngine(Engine):
         self, path: Path, options: Options | None = None, output_stride: int | None = None
     ) -> None:
         options = options or Options()
+        options.one_stream(self.name)
         if options.device == "tensorrt":
             raise EngineError("engine torch runs on cpu or cuda; tensorrt needs an ONNX file")
         if options.device == "cuda" and not torch.cuda.is_available():
@@ -54,7 +55,7 @@ class TorchEngine(Engine):
         self.metadata = describe(network, path)
         self.identity = self.metadata.weights_sha256
 
-    def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _run(self, batch: Tensor) -> NDArray[np.float32]:
         if self._network is None:
             raise EngineError("this engine is closed")
         with torch.inference_mode():

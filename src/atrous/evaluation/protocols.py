@@ -5,8 +5,9 @@
 * `center-crop-N`: image by Pillow bilinear, label by nearest, short side → N, both cropped at
   `round((size - N) / 2)`. The reference's column.
 * `squash-N`: image by OpenCV bilinear, label by nearest → N×N. VastModelZOO's deployment column.
-* `pad-N`: no resize unless the longer side exceeds N; padded at the bottom and right with the mean;
-  only the unpadded part is scored.
+* `pad-N`: no resize unless the longer side exceeds N; padded at the bottom and right with the mean,
+  or with the padding that a model names which normalises in its graph; only the unpadded part is
+  scored.
 * `native`: the squashed input of the model's own size; logits enlarged once to the original size
   and scored against the original label. PASCAL VOC's official way.
 * `slide-N`: original size; windows of N at a stride of two thirds of N, mean-padded, their logits
@@ -87,7 +88,9 @@ class Protocol:
         Args:
             own: the preprocessing that the model carries.
         """
-        geometry: dict[str, object] = {"resize": None, "origin": None, "padding": None}
+        # A model that normalises in its graph does not say its mean; its padding comes nearest.
+        padding = own.padding if own.normalisation == "none" else None
+        geometry: dict[str, object] = {"resize": None, "origin": None, "padding": padding}
         if self.side:
             geometry["size"] = (self.side, self.side)
         match self.kind:
@@ -136,7 +139,7 @@ class Protocol:
             preprocess = preprocess.with_size(*image.shape[:2])
         if self.scales != (1.0,):
             return self._several_scales(engine, preprocess, image)
-        grid, finite = self._run(engine, preprocess(image))
+        grid, finite = self._run(engine, preprocess, image)
         if self.kind in ("native", "whole"):
             placement = preprocess.place(*image.shape[:2])
             rows, columns = placement.rows, placement.columns
@@ -147,12 +150,13 @@ class Protocol:
         rows, columns = engine.on_grid(grid, preprocess.size, rows, columns)
         return Scored(upsample.argmax(grid, rows, columns), finite)
 
-    def _run(self, engine: Engine, tensor: Logits) -> tuple[Logits, bool]:
-        """`(C, h, w)` logits of one input, averaged with those of its mirror image if so asked."""
+    def _run(self, engine: Engine, preprocess: Preprocess, image: Pixels) -> tuple[Logits, bool]:
+        """`(C, h, w)` logits of one image, averaged with those of its mirror image if so asked."""
+        tensor = preprocess(image, preprocess.empty(engine.input.dtype))
         grid = engine.run(tensor[None])[0]
         if self.flip:
             grid = grid.copy()
-            mirrored = engine.run(np.ascontiguousarray(tensor[None, :, :, ::-1]))[0]
+            mirrored = engine.run(tensor[None, :, :, ::-1].copy())[0]
             grid = (grid + mirrored[:, :, ::-1]) / np.float32(2)
         return grid, bool(np.isfinite(grid).all())
 
@@ -162,7 +166,7 @@ class Protocol:
         for scale in self.scales:
             size = [max(1, round(side * scale)) for side in preprocess.size]
             scaled = preprocess.model_copy(update={"size": tuple(size), "fit": "squash"})
-            grid, fine = self._run(engine, scaled(image))
+            grid, fine = self._run(engine, scaled, image)
             place = scaled.place(*image.shape[:2])
             axes = engine.on_grid(grid, scaled.size, place.rows, place.columns)
             logits = upsample.enlarge(grid, *axes)
@@ -180,7 +184,7 @@ class Protocol:
         for top in tops:
             for left in lefts:
                 window = image[top : top + side, left : left + side]
-                grid, fine = self._run(engine, preprocess(np.ascontiguousarray(window)))
+                grid, fine = self._run(engine, preprocess, np.ascontiguousarray(window))
                 finite &= fine
                 rows, columns = engine.on_grid(
                     grid, preprocess.size, Axis(window.shape[0]), Axis(window.shape[1])

@@ -9,12 +9,12 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
+from atrous import engines
 from atrous.data import Dataset, Sample
 from atrous.download import cache_dir
 from atrous.engines.base import Engine, Options
@@ -190,7 +190,7 @@ class Evaluation:
             model=known.name if known else name,
             identity=self.engine.identity,
             precision=known.precision if known else "unknown",
-            engine=f"{self.engine.name} {_version(self.engine.name)} {options.device}",
+            engine=f"{self.engine.name} {engines.version(self.engine.name)} {options.device}",
             calibrated_on=len(seen.intersection(ids)),
         )
 
@@ -247,7 +247,3 @@ def _load_tally(path: Path, tally: Tally) -> None:
         tally.scores = scores.tolist()
         tally.not_finite, tally.same, tally.compared = map(int, numbers)
         tally.failed = [str(message) for message in failed]
-
-
-def _version(package: str) -> str:
-    return version(package) if package in ("onnxruntime", "torch") else ""

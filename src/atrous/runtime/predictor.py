@@ -94,6 +94,8 @@ class Predictor:
                     f"the network takes {engine.input.shape[2:]} pixels but the preprocessing "
                     f"makes {preprocess.size}"
                 )
+        if engine.input.dtype == "uint8":
+            preprocess.check_uint8()
         self.engine = engine
         self.preprocess = preprocess
         self.labels = labels
@@ -117,7 +119,7 @@ class Predictor:
         Args:
             model: see `atrous.engines.open_engine`.
             engine: `auto`, or the name of an engine.
-            options: device and threads.
+            options: device, threads, streams and cache.
             preprocess: instead of the model's own.
             labels: instead of the model's own.
             size: height and width of the network input, for models of free size.
@@ -143,8 +145,10 @@ class Predictor:
             EngineError: the engine failed.
         """
         placement = self.preprocess.place(*image.shape[:2])
-        logits = self.engine.run(self.preprocess(image)[None])
-        return self._prediction(logits[0], placement)
+        tensor = self.preprocess(image, self.preprocess.empty(self.engine.input.dtype))
+        logits = self.engine.run(tensor[None])
+        # A prediction outlives the next call, which may reuse the engine's memory.
+        return self._prediction(logits[0].copy(), placement)
 
     def close(self) -> None:
         """Close the engine."""
@@ -180,12 +184,17 @@ def _settings(
     if preprocess is None and known is not None:
         preprocess = known.preprocess
     if preprocess is None:
-        preprocess = Preprocess(size=(height or 513, width or 513))
+        raw = engine.input.dtype == "uint8"
+        preprocess = Preprocess(
+            size=(height or 513, width or 513),
+            normalisation="none" if raw else "div255-mean-std",
+        )
         _log.warning(
-            "%s does not say how its images were prepared: assuming RGB squashed to %d×%d, "
-            "ImageNet mean and std; --vdsp-params FILE says otherwise",
+            "%s does not say how its images were prepared: assuming RGB squashed to %d×%d, %s; "
+            "--vdsp-params FILE says otherwise",
             model,
             *preprocess.size,
+            "0–255 as uint8" if raw else "ImageNet mean and std",
         )
     if size is not None:
         preprocess = preprocess.with_size(*size)

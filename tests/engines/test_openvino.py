@@ -1,0 +1,166 @@
+"""What is OpenVINO's own: streams, compiled models kept, operators it lacks, and being picked."""
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from atrous import engines
+from atrous.engines.base import Options
+from atrous.errors import EngineError
+
+pytest.importorskip("openvino", reason="needs openvino: pip install 'atrous[openvino]'")
+
+Model = Callable[..., onnx.ModelProto]
+
+
+@pytest.fixture
+def model(tmp_path: Path, small_model: Model) -> Path:
+    onnx.save(small_model(), tmp_path / "m.onnx")
+    return tmp_path / "m.onnx"
+
+
+@pytest.fixture
+def unsupported(tmp_path: Path, small_model: Model) -> Path:
+    """Adds the determinants of the pooled image, which OpenVINO cannot compute, to the logits."""
+    model = small_model()
+    model.graph.node[1].output[0] = "conv"
+    axes = numpy_helper.from_array(np.array([2, 3]), "axes")
+    model.graph.initializer.append(axes)
+    for place, node in enumerate(
+        [
+            helper.make_node("Det", ["p"], ["det"]),
+            helper.make_node("Unsqueeze", ["det", "axes"], ["dets"]),
+            helper.make_node("Add", ["conv", "dets"], ["logits"]),
+        ]
+    ):
+        model.graph.node.insert(2 + place, node)
+    onnx.checker.check_model(model)
+    onnx.save(model, tmp_path / "det.onnx")
+    return tmp_path / "det.onnx"
+
+
+def batch(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(1, 3, 32, 32)).astype(np.float32)
+
+
+def test_threads_run_side_by_side_in_streams(model: Path) -> None:
+    with engines.open_engine(model, engine="onnxruntime") as other:
+        expected = [other.run(batch(seed)).copy() for seed in range(40)]
+    options = Options(streams=2)
+    with (
+        engines.open_engine(model, engine="openvino", options=options) as opened,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        found = list(pool.map(lambda seed: opened.run(batch(seed)).copy(), range(40)))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_the_model_of_the_package_says_what_onnx_runtime_says() -> None:
+    image = np.random.default_rng(0).normal(size=(1, 3, 513, 513)).astype(np.float32)
+    with (
+        engines.open_engine(engine="openvino") as opened,
+        engines.open_engine(engine="onnxruntime") as other,
+    ):
+        assert (opened.identity, opened.metadata) == (other.identity, other.metadata)
+        assert (opened.input, opened.output) == (other.input, other.output)
+        found, expected = opened.run(image), other.run(image)
+    # Far under the 1e-3 of bf16, which it would choose by itself on some CPUs.
+    assert np.abs(found - expected).max() < 1e-5 * np.ptp(expected)
+
+
+def test_what_it_builds_is_kept_in_a_folder_of_the_model(model: Path, tmp_path: Path) -> None:
+    options = Options(cache=tmp_path / "a" / "b")
+    with engines.open_engine(model, engine="openvino", options=options) as opened:
+        first = opened.run(batch()).copy()
+        folder = tmp_path / "a" / "b" / f"openvino-{opened.identity[:16]}"
+    built = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert built
+    with engines.open_engine(model, engine="openvino", options=options) as opened:
+        np.testing.assert_array_equal(opened.run(batch()), first)
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == built
+    for path in built:
+        path.write_bytes(b"damaged")
+    with engines.open_engine(model, engine="openvino", options=options) as opened:
+        np.testing.assert_array_equal(opened.run(batch()), first)
+
+
+def test_an_operator_it_lacks_is_named(unsupported: Path) -> None:
+    line = r"det\.onnx: OpenVINO refuses it: [\w :]+ Det(-18)?; engine onnxruntime may run it$"
+    with pytest.raises(EngineError, match=line):
+        engines.open_engine(unsupported, engine="openvino")
+
+
+def test_other_devices_are_left_to_onnx_runtime(model: Path) -> None:
+    with pytest.raises(EngineError, match="openvino runs on cpu, not on cuda; use engine onnxrun"):
+        engines.open_engine(model, engine="openvino", options=Options("cuda"))
+
+
+def test_auto_takes_it_and_says_so_quietly(model: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "atrous"), engines.open_engine(model) as opened:
+        assert opened.name == "openvino"
+    [record] = caplog.records
+    assert record.levelno == logging.INFO
+    assert record.getMessage() == f"{model}: engine openvino, mostly the fastest on CPUs"
+
+
+def test_auto_falls_back_aloud(unsupported: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with engines.open_engine(unsupported) as opened:
+        assert opened.name == "onnxruntime"
+        assert np.isfinite(opened.run(batch())).all()
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "engine onnxruntime takes the place of openvino" in record.getMessage()
+    assert ": Det" in record.getMessage()
+
+
+def test_auto_without_it(
+    model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with caplog.at_level(logging.INFO, "atrous"), engines.open_engine(model) as opened:
+        assert opened.name == "onnxruntime"
+    assert "openvino, mostly faster, is not installed" in caplog.text
+    with pytest.raises(EngineError, match=r"pip install 'atrous\[openvino\]', or use engine onnxr"):
+        engines.open_engine(model, engine="openvino")
+
+
+def test_auto_with_a_broken_installation(
+    model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "atrous.engines.openvino", None)
+    with engines.open_engine(model) as opened:
+        assert opened.name == "onnxruntime"
+    assert "engine openvino is installed but does not load" in caplog.text
+
+
+def test_nothing_is_reported_or_left_behind(tmp_path: Path) -> None:
+    """Neither runtime sends usage or writes into the home folder, and no import warns."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("CI", "TF_BUILD")}
+    kept.pop("ORT_DISABLE_TELEMETRY", None)
+    code = (
+        "import sys, numpy as np\n"
+        "from atrous import engines\n"
+        "for name in ('onnxruntime', 'openvino'):\n"
+        "    with engines.open_engine(engine=name) as opened:\n"
+        "        opened.run(np.zeros((1, 3, 513, 513), np.float32))\n"
+        "print([name for name in sys.modules if name.startswith('openvino_telemetry.')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=tmp_path,
+        env={**kept, "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / ".cache")},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+    assert list(tmp_path.iterdir()) == []
