@@ -1,0 +1,381 @@
+"""The YAML file of `atrous compile`: VastModelZOO's compile files as they are, and our own keys.
+
+    name: my_model
+    frontend:
+      type: onnx                    # or pytorch, or a name of the zoo
+      checkpoint: my_model.onnx
+      shape: {input: [1, 3, 513, 513]}
+    backend:
+      dtype: fp16                   # fp32, fp16, int8
+      engine: auto                  # what the report is measured on
+    evaluate:
+      data: voc:VOCdevkit:val
+      protocol: squash-513
+
+Keys that only speak to that zoo's hardware are accepted with any value, kept, and listed as
+without effect; any other unknown key is an error. Paths are relative to the current folder.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    StrictBool,
+    StrictInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from atrous import zoo
+from atrous.compiler import keys, process_ops
+from atrous.compiler.process_ops import STEPS, Step
+from atrous.errors import ConfigError
+from atrous.evaluation.protocols import Protocol
+from atrous.labels import LABEL_SETS
+from atrous.preprocess import Preprocess
+
+NO_EFFECT: dict[str, tuple[str, ...]] = {
+    "frontend": ("model_kwargs", "quantize"),
+    "backend": ("type", "device", "merge_params", "merge_shapes", "remove_params"),
+    "backend.dynamic_params": ("enable_graph_partition", "is_elic_gs"),
+    "backend.compile": (
+        "attention_split_num", "cluster_mode", "data_transport_mode", "data_type",
+        "enable_float_to_half", "enable_graph_partition", "enable_inputs_align", "ffn_split_num",
+        "gather_data_vccl_dsp_enable", "mem_inplace", "nearest_interpol_on_dsp", "opt_level",
+        "output_ddr", "output_layout", "real_output_shape", "split_convergence_points",
+        "stream_mode", "switch_lhs_rhs",
+    ),
+    "backend.quantize": (
+        "output_ddr", "overflow_adaptive", "quantize_dsp_ops", "quantize_operators",
+        "requant_suppress",
+    ),
+    "dataset": ("type", "name", "nsamples", "seqlen"),
+    "workspace": ("work_dir", "enable_ir", "save_log", "workers", "env_recheck", "pyenv"),
+}  # fmt: skip
+"""Section → keys that are accepted with any value and do nothing here."""
+
+OTHER_FRONTENDS = ("keras", "tensorflow", "darknet", "huggingface", "tvm")
+SHAPE = "{input: [1, 3, height, width]}"
+
+Shape = tuple[int, int, int, int]
+Indices = tuple[StrictInt, ...]
+
+
+def _one_shape(value: object) -> object:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or not value:
+        raise ValueError(f"expected {SHAPE}, found {keys.short(value)}")
+    if len(value) > 1:
+        raise ValueError(f"expected one input, found {', '.join(map(str, value))}")
+    [(name, shape)] = value.items()
+    if isinstance(shape, dict) or (isinstance(shape, list) and any(_nested(n) for n in shape)):
+        raise ValueError(
+            f"expected one fixed shape [1, 3, height, width], found several: {keys.short(shape)}; "
+            "compile once for each"
+        )
+    if not isinstance(shape, list) or len(shape) != 4 or not all(type(n) is int for n in shape):
+        raise ValueError(f"expected {SHAPE}, found {keys.short(shape)}")
+    if shape[1] != 3 or min(shape) < 1:
+        raise ValueError(
+            f"expected a batch of images of 3 channels, all sizes 1 or more, found {shape}"
+        )
+    return {str(name): shape}
+
+
+def _nested(value: object) -> bool:
+    return isinstance(value, list | dict)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Closed(_Section):
+    """A section with no key that means something here."""
+
+
+class Frontend(_Section):
+    """What is compiled.
+
+    Attributes:
+        type: `onnx`, `pytorch` (a checkpoint or TorchScript), or a network or weights of the zoo.
+        checkpoint: the file; a name of the zoo does without.
+        shape: name of the input → batch, 3, height, width; by default what the file says.
+        dtype: of the input.
+        output_stride: 8 or 16, for checkpoints, whose weights do not tell.
+        labels: a row of `LABEL_SETS`; by default what the file says, or by number of classes.
+    """
+
+    type: str = "onnx"
+    checkpoint: str | None = None
+    shape: Annotated[dict[str, Shape] | None, BeforeValidator(_one_shape)] = None
+    dtype: Literal["fp32"] = "fp32"
+    output_stride: Literal[8, 16] | None = None
+    labels: str | None = None
+
+    @property
+    def dims(self) -> Shape | None:
+        """Batch, channels, height, width of the input, where the file says so."""
+        return next(iter(self.shape.values())) if self.shape else None
+
+    @field_validator("type")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value in OTHER_FRONTENDS:
+            raise ValueError(f"{value} is not supported; export the model to ONNX, type: onnx")
+        known = ["onnx", "pytorch", *zoo.VARIANTS]
+        known += [row.name for row in zoo.WEIGHTS.values() if row.kind == "segmentation"]
+        if value not in known:
+            raise ValueError(f"unknown type {value!r}{keys.nearest(value, known)}")
+        return value
+
+    @field_validator("labels")
+    @classmethod
+    def _labels(cls, value: str | None) -> str | None:
+        if value is not None and value not in LABEL_SETS:
+            raise ValueError(f"unknown labels {value!r}{keys.nearest(value, LABEL_SETS)}")
+        return value
+
+    @model_validator(mode="after")
+    def _has_file(self) -> Self:
+        if self.checkpoint is None and self.type in ("onnx", "pytorch"):
+            raise ValueError(f"checkpoint is missing: name the file, as type is {self.type}")
+        return self
+
+
+class Graph(_Section):
+    """What vamc adds to the graph: nothing, here."""
+
+    extra_ops: Any = None
+
+    @field_validator("extra_ops")
+    @classmethod
+    def _none(cls, value: object) -> object:
+        entries = value if isinstance(value, list) else [value]
+        types = [entry.get("type") if isinstance(entry, dict) else entry for entry in entries]
+        named = ", ".join(str(name) for name in types if name)
+        if named:
+            raise ValueError(
+                f"{keys.short(named)} would change what the model returns, which is not "
+                "supported; remove it"
+            )
+        return value
+
+
+class Quantize(_Section):
+    """How int8 is made; layers are numbered as nodes of their kind in the input ONNX."""
+
+    calibrate_mode: Literal["percentile", "kl_divergence", "max", "mse"] = "percentile"
+    calibrate_range: Any = None
+    calibrate_chunk_by: StrictInt | None = None
+    quantize_per_channel: StrictBool = True
+    quantize_mode: Literal["manual", "force_auto"] | None = None
+    weight_scale: Literal["max", "power2"] = "max"
+    skip_conv_layers: Indices = ()
+    skip_matmul_layers: Indices = ()
+    exclude_layers: Indices = ()
+    ops_usingfp: tuple[str, ...] = ()
+
+
+class Backend(_Section):
+    """What is made of it.
+
+    Attributes:
+        dtype: how weights are stored, and for `int8` computed with.
+        engine: what the report is measured on; `auto` takes the fastest that is installed.
+        uint8_input: whether the model takes RGB as bytes and normalises them itself.
+        no_rewrite: names of rewrites that are left out.
+        quantize: for `int8`.
+    """
+
+    dtype: Literal["fp32", "fp16", "int8"] = "fp32"
+    engine: Literal["auto", "onnxruntime", "openvino"] = "auto"
+    uint8_input: StrictBool = False
+    no_rewrite: tuple[str, ...] = ()
+    compile: Closed = Closed()
+    dynamic_params: Closed = Closed()
+    quantize: Quantize = Quantize()
+
+
+class Sampler(_Section):
+    """Which images are taken: ending, `None` for any, and how many."""
+
+    suffix: str | None = None
+    get_data_num: Annotated[int, Field(strict=True, ge=1)] | None = None
+
+
+class Dataset(_Section):
+    """Images for calibration, and the steps that prepare images."""
+
+    path: str | None = None
+    sampler: Sampler = Sampler()
+    process_ops: tuple[Step, ...] = ()
+
+
+class Evaluate(_Section):
+    """Where accuracy is measured before and after: as the options of `atrous eval`.
+
+    Attributes:
+        data: `KIND:ROOT:SPLIT`.
+        protocol: see `atrous.evaluation.protocols`.
+        ids: a file of ids, one a line, to keep to; by default the whole split.
+    """
+
+    data: str
+    protocol: str = "squash-513"
+    ids: str | None = None
+
+    @field_validator("protocol")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        try:
+            Protocol.parse(value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return value
+
+
+class Workspace(_Section):
+    """Where the result goes: into `path/name`."""
+
+    path: str = "./deploy_weights"
+
+
+class CompileConfig(_Section):
+    """A compile file, checked. Made by `load`."""
+
+    name: str
+    frontend: Frontend
+    graph: Graph = Graph()
+    backend: Backend = Backend()
+    dataset: Dataset | None = None
+    evaluate: Evaluate | None = None
+    workspace: Workspace = Workspace()
+
+    # The keys of NO_EFFECT that the file has, nested as there.
+    _unused: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @field_validator("name")
+    @classmethod
+    def _plain(cls, value: str) -> str:
+        if not re.fullmatch(r"[^/\\\x00-\x1f]+", value) or value in (".", "..", "~"):
+            raise ValueError(f"expected the name of a folder, without / or \\, found {value!r}")
+        return value
+
+    @property
+    def folder(self) -> Path:
+        """Where the result goes."""
+        return Path(self.workspace.path) / self.name
+
+    def preprocess(self) -> Preprocess | None:
+        """What `dataset.process_ops` describes, `None` without.
+
+        Raises:
+            ConfigError: it describes what cannot be done, or another size than `frontend.shape`.
+        """
+        return self._converted()[0]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What had to be decided about `dataset.process_ops`, one sentence each."""
+        return self._converted()[1]
+
+    def _converted(self) -> tuple[Preprocess | None, tuple[str, ...]]:
+        if self.dataset is None or not self.dataset.process_ops:
+            return None, ()
+        preprocess, notes = process_ops.convert(self.dataset.process_ops)
+        dims = self.frontend.dims
+        if dims is not None and preprocess.size != dims[2:]:
+            raise ConfigError(
+                f"{process_ops.WHERE}: makes images of {preprocess.size[0]}×{preprocess.size[1]}, "
+                f"frontend.shape expects {dims[2]}×{dims[3]} (height×width); make them agree"
+            )
+        return preprocess, notes
+
+    @property
+    def without_effect(self) -> tuple[str, ...]:
+        """Dotted names of the keys in the file that do nothing here, or not for this `dtype`."""
+        names = [
+            f"{where}.{key}"
+            for where, known in NO_EFFECT.items()
+            for key in keys.at(self._unused, where) or ()
+            if key in known
+        ]
+        if self.backend.dtype != "int8":
+            given = {"backend": self.backend.model_fields_set & {"quantize"}}
+            if self.dataset is not None:
+                given["dataset"] = self.dataset.model_fields_set & {"path", "sampler"}
+            names += [f"{where}.{key}" for where, found in given.items() for key in sorted(found)]
+        for index, step in enumerate(self.dataset.process_ops if self.dataset else ()):
+            for key in step.model_fields_set & set(step.unused):
+                names.append(f"{process_ops.WHERE}[{index}].{key}")
+        return tuple(names)
+
+    def to_yaml(self) -> str:
+        """The file with every default written out; reads as the same configuration."""
+        content = keys.merged(self.model_dump(mode="json"), self._unused)
+        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+# Where unknown keys are looked up.
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "": CompileConfig, "frontend": Frontend, "graph": Graph, "backend": Backend,
+    "backend.compile": Closed, "backend.dynamic_params": Closed, "backend.quantize": Quantize,
+    "dataset": Dataset, "dataset.sampler": Sampler, "evaluate": Evaluate, "workspace": Workspace,
+}  # fmt: skip
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> CompileConfig:
+    """Read a compile file.
+
+    Args:
+        path: the YAML file.
+        overrides: `key=value` each, with a dotted key and YAML as value, as `backend.dtype=fp16`
+            or `frontend.shape={input: [1, 3, 513, 513]}`; the later wins.
+
+    Raises:
+        ConfigError: the file cannot be read, or says something that is unknown, impossible or in
+            conflict with itself; one line that names the key.
+    """
+    try:
+        content = keys.parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a readable YAML file: {error}") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"{path}: expected keys such as name and frontend, found {keys.kind(content)}"
+        )
+    for text in overrides:
+        keys.override(content, text)
+    for section in _SECTIONS:
+        # `backend:` with nothing below it is a section without keys, not a value.
+        above, _, last = section.rpartition(".")
+        parent = keys.at(content, above)
+        if isinstance(parent, dict) and parent.get(last, ...) is None:
+            del parent[last]
+    unused = keys.take(content, NO_EFFECT)
+    try:
+        config = CompileConfig.model_validate(content)
+        config._unused = unused
+        config.preprocess()
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {keys.complaint(error, _SECTIONS, STEPS, NO_EFFECT)}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return config

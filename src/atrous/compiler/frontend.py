@@ -1,0 +1,341 @@
+"""Read what is compiled: any kind of file as one ONNX graph of fixed shape, and what it means.
+
+Checkpoints and TorchScript are exported, old operator sets upgraded; both end in a comparison on
+ONNX Runtime, because exporters and converters have been wrong before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import onnx
+from onnx import TensorProto
+
+from atrous import artifact, engines, zoo
+from atrous.artifact import Metadata
+from atrous.compiler import opset
+from atrous.compiler.config import CompileConfig, Shape
+from atrous.errors import ArtifactError, ConfigError, EngineError
+from atrous.files import sha256
+from atrous.image import photograph
+from atrous.labels import LABEL_SETS, LabelSet, generic
+from atrous.preprocess import Preprocess
+
+_TORCH = (".pth", ".pt", ".ckpt", ".safetensors")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A network, ready to be compiled.
+
+    Attributes:
+        model: checked, one float32 input `(N, 3, H, W)` and one float32 output
+            `(N, classes, h, w)`, every shape known that ONNX can infer; default-domain opset 13 or
+            newer.
+        metadata: what it means: its own, or made up from the compile file.
+        notes: what was assumed, changed or decided, one sentence each.
+    """
+
+    model: onnx.ModelProto
+    metadata: Metadata
+    notes: tuple[str, ...]
+
+
+def read(config: CompileConfig) -> Source:
+    """Read the network that a compile file names.
+
+    Raises:
+        ConfigError: a file is missing, or the compile file and the network contradict each other.
+        ArtifactError: the file is damaged or no segmentation network.
+        EngineError: it needs PyTorch, which is not installed.
+    """
+    path = _locate(config)
+    if _is_onnx(config, path):
+        return _from_onnx(config, path)
+    if reason := engines.missing("torch"):
+        raise EngineError(f"{path}: {reason}; or export it to ONNX where torch is installed")
+    if _is_torchscript(path):
+        return _from_torchscript(config, path)
+    return _from_checkpoint(config, path)
+
+
+def _locate(config: CompileConfig) -> Path:
+    """The file, which is there."""
+    wanted = config.frontend.checkpoint
+    if wanted is None:
+        return engines.find_model(config.frontend.type)
+    path = artifact.locate(wanted) if config.frontend.type == "onnx" else Path(wanted)
+    if path is None or not path.is_file():
+        raise ConfigError(
+            f"frontend.checkpoint: expected a file, found none at {wanted} (seen from {Path.cwd()})"
+        )
+    return path
+
+
+def _is_onnx(config: CompileConfig, path: Path) -> bool:
+    named = path.suffix.lower() == ".onnx"
+    if config.frontend.type == "pytorch" and named:
+        raise ConfigError(f"frontend.type: {path} is an ONNX file; set it to onnx")
+    if config.frontend.type == "onnx" and (zipfile.is_zipfile(path) or path.suffix in _TORCH):
+        raise ConfigError(f"frontend.type: {path} is a PyTorch file; set it to pytorch")
+    return named or config.frontend.type == "onnx"
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any("/code/" in name for name in archive.namelist())
+
+
+def _shape(config: CompileConfig) -> Shape | None:
+    """The shape of the input as the compile file has it, or implies it by its preprocessing."""
+    preprocess = config.preprocess()
+    if config.frontend.dims is None and preprocess is not None:
+        return (1, 3, *preprocess.size)
+    return config.frontend.dims
+
+
+def _needed_shape(config: CompileConfig, path: Path) -> Shape:
+    shape = _shape(config)
+    if shape is None:
+        raise ConfigError(
+            f"frontend.shape: missing, and {path} runs at any size; "
+            "add it, as {input: [1, 3, 513, 513]}"
+        )
+    return shape
+
+
+def _from_onnx(config: CompileConfig, path: Path) -> Source:
+    if config.frontend.output_stride is not None:
+        raise ConfigError(f"frontend.output_stride: is for checkpoints, but {path} is a graph")
+    model = artifact.load(path)
+    carried = artifact.metadata_of(model, path)
+    notes = list(config.notes)
+    _only_image_input(model, path)
+    given, named = config.frontend.shape, model.graph.input[0].name
+    if given is not None and named not in given:
+        notes.append(f"frontend.shape: the input is called {named}, not {next(iter(given))}")
+    shape = _agreed_shape(_shape(config), model, path)
+    model, upgraded = opset.upgraded(model, path, shape)
+    return _source(config, path, opset.fixed(model, path, shape), carried, notes + upgraded)
+
+
+def _from_checkpoint(config: CompileConfig, path: Path) -> Source:
+    from atrous import models
+    from atrous.export.onnx import export_onnx
+
+    frontend, notes = config.frontend, list(config.notes)
+    shape = _needed_shape(config, path)
+    network = models.load(path, output_stride=frontend.output_stride)
+    row = zoo.WEIGHTS.get(frontend.type)
+    wanted = row.network if row else frontend.type
+    if wanted in zoo.VARIANTS and wanted != network.variant.name:
+        raise ConfigError(
+            f"frontend.type: {frontend.type}, but {path} holds {network.variant.name}; make them "
+            "agree, or set it to pytorch"
+        )
+    metadata = _metadata(config, path, None, shape, network.num_classes, notes).model_copy(
+        update={"variant": network.variant.name, "output_stride": network.output_stride}
+    )
+    with TemporaryDirectory(prefix="atrous-") as folder:
+        file = Path(folder) / f"{path.stem}.onnx"
+        difference = export_onnx(
+            network,
+            file,
+            metadata=metadata,
+            pixels=photograph(),
+            dynamic=("batch",) if shape[0] > 1 else (),
+        )
+        model = opset.fixed(artifact.load(file), path, shape)
+    return Source(model, metadata, (*notes, f"{path}: exported to ONNX: {difference}"))
+
+
+def _from_torchscript(config: CompileConfig, path: Path) -> Source:
+    from atrous.export.scripted import script_to_onnx
+
+    if config.frontend.output_stride is not None:
+        raise ConfigError(f"frontend.output_stride: is for checkpoints, but {path} is a graph")
+    shape = _needed_shape(config, path)
+    preprocess = config.preprocess() or Preprocess(size=shape[2:])
+    model, text, difference = script_to_onnx(path, shape[0], preprocess, photograph())
+    carried = None
+    if text:
+        entry = onnx.StringStringEntryProto(key=artifact.KEY, value=text)
+        carried = artifact.metadata_of(onnx.ModelProto(metadata_props=[entry]), path)
+    notes = [*config.notes, f"{path}: exported to ONNX: {difference}"]
+    return _source(config, path, opset.fixed(model, path, shape), carried, notes)
+
+
+def _only_image_input(model: onnx.ModelProto, path: Path) -> None:
+    """Drop weights from the inputs, where old files list them too, and see that one is left."""
+    graph = model.graph
+    weights = {tensor.name for tensor in graph.initializer}
+    weights |= {tensor.values.name for tensor in graph.sparse_initializer}
+    inputs = [value for value in graph.input if value.name not in weights]
+    if len(inputs) < len(graph.input):
+        del graph.input[:]
+        graph.input.extend(inputs)
+        # Before version 4 every initializer had to be an input.
+        model.ir_version = max(model.ir_version, 4)
+    for role, values in (("input", inputs), ("output", list(graph.output))):
+        if len(values) != 1:
+            names = ", ".join(value.name for value in values) or "none"
+            raise ArtifactError(f"{path}: expected one {role}, found {len(values)} ({names})")
+    kind = inputs[0].type.tensor_type
+    if kind.elem_type != TensorProto.FLOAT or len(kind.shape.dim) not in (0, 4):
+        raise ArtifactError(
+            f"{path}: expected a float32 input of images (N, 3, H, W), found "
+            f"{_described(inputs[0])}; compile the model from before its conversion"
+        )
+
+
+def _described(value: onnx.ValueInfoProto) -> str:
+    kind = value.type.tensor_type
+    name = TensorProto.DataType.Name(kind.elem_type).lower()
+    dims = (str(dim.dim_value or dim.dim_param or "?") for dim in kind.shape.dim)
+    return f"{name} ({', '.join(dims)})"
+
+
+def _agreed_shape(wanted: Shape | None, model: onnx.ModelProto, path: Path) -> Shape:
+    value = model.graph.input[0]
+    dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim] or [0] * 4
+    found = [size if size > 0 else None for size in dims]
+    if wanted is None:
+        if None in found:
+            raise ConfigError(
+                f"frontend.shape: missing, and {path} leaves it open: {_described(value)}; "
+                f"add it, as {{{value.name}: [1, 3, 513, 513]}}"
+            )
+        wanted = (found[0] or 1, found[1] or 3, found[2] or 1, found[3] or 1)
+    if any(size is not None and size != want for size, want in zip(found, wanted, strict=True)):
+        raise ConfigError(
+            f"frontend.shape: {_times(wanted)}, but the input of {path} is fixed at "
+            f"{_times(dims)}; make them agree, or export the model at that size"
+        )
+    if wanted[1] != 3:
+        raise ArtifactError(f"{path}: expected images of 3 channels, found {_described(value)}")
+    return wanted
+
+
+def _times(shape: Shape | list[int]) -> str:
+    return "×".join(str(size) if size > 0 else "?" for size in shape)
+
+
+def _source(
+    config: CompileConfig,
+    path: Path,
+    model: onnx.ModelProto,
+    carried: Metadata | None,
+    notes: list[str],
+) -> Source:
+    sizes = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim]
+    shape: Shape = (sizes[0], sizes[1], sizes[2], sizes[3])
+    output = model.graph.output[0]
+    kind = output.type.tensor_type
+    if kind.elem_type != TensorProto.FLOAT or len(kind.shape.dim) != 4:
+        raise ArtifactError(
+            f"{path}: expected float32 logits (N, classes, h, w) as output, found "
+            f"{_described(output)}; export the model without its argmax"
+        )
+    classes = kind.shape.dim[1].dim_value
+    metadata = _metadata(config, path, carried, shape, classes, notes)
+    return Source(model, metadata, tuple(notes))
+
+
+def _metadata(
+    config: CompileConfig,
+    path: Path,
+    carried: Metadata | None,
+    shape: Shape,
+    classes: int,
+    notes: list[str],
+) -> Metadata:
+    """What the network means; adds to `notes` what is assumed."""
+    labels = _labels(config, path, carried, classes, notes)
+    preprocess = _preprocess(config, path, carried, (shape[2], shape[3]), notes)
+    if carried is None:
+        return Metadata(
+            name=config.name, labels=labels, preprocess=preprocess, weights_sha256=_hash(path)
+        )
+    return carried.model_copy(
+        update={
+            "name": config.name,
+            "labels": labels,
+            "preprocess": preprocess,
+            "weights_sha256": carried.weights_sha256 or _hash(path),
+        }
+    )
+
+
+def _hash(path: Path) -> str:
+    """SHA-256 of a file; of an ONNX file with its weights beside it, of the hashes of all."""
+    if path.suffix.lower() != ".onnx":
+        return sha256(path)
+    graph = onnx.load(path, load_external_data=False).graph
+    beside = {
+        entry.value
+        for tensor in graph.initializer
+        if tensor.data_location == TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    if not beside:
+        return sha256(path)
+    hashes = [sha256(file) for file in (path, *(path.parent / name for name in sorted(beside)))]
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def _labels(
+    config: CompileConfig, path: Path, carried: Metadata | None, classes: int, notes: list[str]
+) -> LabelSet:
+    if config.frontend.labels is not None:
+        labels, origin = LABEL_SETS[config.frontend.labels], "frontend.labels"
+    elif carried is not None:
+        labels, origin = carried.labels, "its metadata"
+    else:
+        if not 1 <= classes <= 256:
+            raise ArtifactError(f"{path}: expected 1 to 256 classes, found {classes}")
+        sizes = {known.num_classes: known for known in LABEL_SETS.values()}
+        labels, origin = sizes.get(classes) or generic(classes), "their number"
+        notes.append(
+            f"{path} does not name its {classes} classes: taken as label set {labels.name}; "
+            "frontend.labels names them"
+        )
+    if labels.num_classes != classes:
+        raise ConfigError(
+            f"{path}: {classes} classes, but {labels.num_classes} in the label set {labels.name} "
+            f"of {origin}; make them agree"
+        )
+    return labels
+
+
+def _preprocess(
+    config: CompileConfig,
+    path: Path,
+    carried: Metadata | None,
+    size: tuple[int, int],
+    notes: list[str],
+) -> Preprocess:
+    stated = config.preprocess()
+    if carried is None:
+        if stated is None:
+            notes.append(
+                f"{path} does not say how its images were prepared: assumed is RGB squashed to "
+                f"{size[0]}×{size[1]}, normalised by ImageNet's statistics; dataset.process_ops "
+                "says otherwise"
+            )
+        return stated or Preprocess(size=size)
+    own = Preprocess.from_dict(carried.preprocess.with_size(*size).to_dict())
+    if stated is None or stated == own:
+        return own
+    fields = [key for key, value in own.to_dict().items() if stated.to_dict()[key] != value]
+    notes.append(
+        f"dataset.process_ops differs from what {path} carries in {', '.join(fields)}; "
+        "dataset.process_ops holds"
+    )
+    return stated

@@ -1,0 +1,217 @@
+"""YAML with dotted keys: read it strictly, set single keys, and say in one line what is wrong."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from atrous.errors import ConfigError
+
+# A key of another type than text is unknown, too.
+_UNKNOWN = ("extra_forbidden", "invalid_key")
+# YAML's types as their users call them.
+_TYPES = {
+    "a valid tuple": "a list",
+    "a valid string": "text",
+    "a valid boolean": "true or false",
+    "a valid integer": "a whole number",
+}
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping, of which YAML would keep the last."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Hashable] = set()
+        for key_node, _ in getattr(node, "value", ()):
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable) and key in seen:
+                problem = f"the key {key!r} occurs twice; keep one"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key_node.start_mark)
+            if isinstance(key, Hashable):
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def parse(text: str) -> Any:
+    """Read YAML.
+
+    Raises:
+        ValueError: it is none, or a key occurs twice; one line that names the place.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise ValueError(f"{place}not valid YAML: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def override(content: dict[str, Any], text: str) -> None:
+    """Set one key in place.
+
+    Args:
+        content: what `parse` returned.
+        text: `key=value`, the key dotted, the value YAML; sections are made where they are missing.
+
+    Raises:
+        ConfigError: `text` is of another form, or a part of the key holds a value.
+    """
+    dotted, equals, value = text.partition("=")
+    *sections, last = (part.strip() for part in dotted.split("."))
+    if not equals or not all((*sections, last)):
+        raise ConfigError(f"{text!r}: expected key=value, as backend.dtype=fp16")
+    for depth, section in enumerate(sections):
+        if content.get(section) is None:
+            content[section] = {}
+        content = content[section]
+        if not isinstance(content, dict):
+            where = ".".join(sections[: depth + 1])
+            raise ConfigError(f"{text!r}: {where} is {kind(content)}; set it as a whole")
+    try:
+        content[last] = parse(value)
+    except ValueError as error:
+        raise ConfigError(f"{text!r}: {error}") from None
+
+
+def at(content: Any, dotted: str) -> Any:
+    """What lies under a dotted key; `None` if there is nothing."""
+    for part in dotted.split(".") if dotted else ():
+        content = content.get(part) if isinstance(content, dict) else None
+    return content
+
+
+def take(content: dict[str, Any], table: Mapping[str, Iterable[str]]) -> dict[str, Any]:
+    """Move keys out of `content`.
+
+    Args:
+        content: changed in place.
+        table: dotted section → keys that are moved.
+
+    Returns:
+        The keys that were there, nested as in `content`.
+    """
+    taken: dict[str, Any] = {}
+    for dotted, keys in table.items():
+        section = at(content, dotted)
+        if not isinstance(section, dict):
+            continue
+        found = {key: section.pop(key) for key in keys if key in section}
+        target = taken
+        for part in dotted.split(".") if found else ():
+            target = target.setdefault(part, {})
+        target.update(found)
+    return taken
+
+
+def merged(content: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """`content` with the keys of `other` added, section by section."""
+    result = dict(content)
+    for key, value in other.items():
+        inner = result.get(key)
+        both = isinstance(inner, dict) and isinstance(value, dict)
+        result[key] = merged(inner, value) if both else value  # type: ignore[arg-type]
+    return result
+
+
+def complaint(
+    error: ValidationError,
+    sections: Mapping[str, type[BaseModel]],
+    tagged: Mapping[str, type[BaseModel]],
+    accepted: Mapping[str, Iterable[str]],
+) -> str:
+    """One line about what is wrong first of all.
+
+    Args:
+        error: pydantic's.
+        sections: dotted name of a section → its keys; lists are named without their index.
+        tagged: `type` of an entry of a list → its keys.
+        accepted: section → further keys that are known.
+    """
+    # A misspelt key explains a missing one.
+    found = error.errors(include_url=False)
+    worst = next((e for e in found if e["type"] in _UNKNOWN), found[0])
+    loc, kind_of, value = worst["loc"], worst["type"], worst["input"]
+    context = worst.get("ctx", {})
+    where = _dotted(loc, tagged)
+    match kind_of:
+        case "extra_forbidden" | "invalid_key":
+            tag = next((str(part) for part in loc[:-1] if part in tagged), None)
+            section = ".".join(str(part) for part in loc[:-1])
+            fields = tagged[tag] if tag else sections[section]
+            known = [*fields.model_fields, *accepted.get(section, ())]
+            where = _dotted((*loc[:-1], str(loc[-1])), tagged)
+            return f"{where}: unknown key{nearest(str(loc[-1]), known)}"
+        case "missing":
+            return f"{where}: missing; add it"
+        case "literal_error":
+            hint = f"; did you mean {near}?" if (near := _close(value, context["expected"])) else ""
+            return f"{where}: expected {context['expected']}, found {short(value)}{hint}"
+        case "union_tag_invalid":
+            return f"{where}.type: unknown type {context['tag']!r}{nearest(context['tag'], tagged)}"
+        case "union_tag_not_found":
+            return f"{where}: expected a mapping with a type, found {short(value)}"
+        case "value_error":
+            return f"{where}: {context['error']}" if where else str(context["error"])
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return f"{where}: expected a section with keys, found {kind(value)} {short(value)}"
+    message = worst["msg"].removeprefix("Input should be ")
+    for pydantics, ours in _TYPES.items():
+        message = message.replace(pydantics, ours)
+    return f"{where}: expected {message}, found {short(value)}"
+
+
+def _dotted(loc: tuple[int | str, ...], tagged: Mapping[str, Any]) -> str:
+    text, previous = "", None
+    for part in loc:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif not (isinstance(previous, int) and part in tagged):
+            text += f".{part}" if text else str(part)
+        previous = part
+    return text
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`; did you mean X?`, or a list of what there is."""
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=1)
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; known: {', '.join(known)}" if known else "; there are none here"
+
+
+def _close(value: object, expected: str) -> str:
+    words = expected.replace(" or ", ", ").replace("'", "").split(", ")
+    return next(iter(difflib.get_close_matches(str(value), words, n=1)), "")
+
+
+def kind(value: object) -> str:
+    """What YAML calls the type of `value`."""
+    match value:
+        case None:
+            return "nothing"
+        case dict():
+            return "a mapping"
+        case list():
+            return "a list"
+        case str():
+            return "text"
+        case _:
+            return "a value"
+
+
+def short(value: object, longest: int = 60) -> str:
+    """`value` in one line, cut."""
+    words = {"None": "null", "True": "true", "False": "false"}
+    written = value if isinstance(value, str) else words.get(repr(value), repr(value))
+    text = " ".join(written.split())
+    return text if len(text) <= longest else f"{text[:longest]}…"
