@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from atrous.cli.compile import compile_model
 from atrous.cli.data import data
 from atrous.cli.doctor import doctor
 from atrous.cli.eval import evaluate
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 for verb in (predict, models, export, doctor):
     app.command()(verb)
+app.command(name="compile")(compile_model)
 app.command(name="eval")(evaluate)
 app.add_typer(npz, name="npz")
 app.add_typer(data, name="data")

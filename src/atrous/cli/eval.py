@@ -203,19 +203,13 @@ def _compare(paths: list[Path]) -> None:
 
 def _record(path: Path, found: Result) -> None:
     from atrous import artifact
+    from atrous.evaluation import result as results
 
     model = artifact.load(path) if path.suffix == ".onnx" else None
     known = artifact.metadata_of(model, path) if model else None
     if model is None or known is None:
         raise ConfigError(f"{path}: --record needs an artefact of atrous export or compile")
-    measured = artifact.Accuracy(
-        metric="mIoU",
-        value=round(found.mean_iou, 3),
-        protocol=found.stamp.protocol,
-        data=found.stamp.data,
-        images=found.stamp.images,
-        note=f"{found.stamp.engine}; absent classes {found.stamp.absent}; ids {found.stamp.ids}",
-    )
+    measured = results.accuracy(found)
     kept = [old for old in known.accuracies if _key(old) != _key(measured)]
     updated = known.model_copy(update={"accuracies": (*kept, measured)})
     artifact.save(model, updated, path)

@@ -48,11 +48,11 @@ class OnnxRuntimeEngine(Engine):
         opened = network.read(path)
         self.metadata, self.identity = opened.metadata, opened.identity
         self.coordinates = opened.coordinates
-        session = _session(opened, path, options)
+        session = make_session(opened, path, options)
         self.input, self.output = network.one_image_to_logits(
             path,
-            [_spec(argument) for argument in session.get_inputs()],
-            [_spec(argument) for argument in session.get_outputs()],
+            [spec_of(argument) for argument in session.get_inputs()],
+            [spec_of(argument) for argument in session.get_outputs()],
         )
         self._session: ort.InferenceSession | None = session
 
@@ -76,7 +76,8 @@ def available_devices() -> tuple[Device, ...]:
     return tuple(device for device, providers in _PROVIDERS.items() if providers[0] in built)
 
 
-def _session(opened: network.Network, path: Path, options: Options) -> ort.InferenceSession:
+def make_session(opened: network.Network, path: Path, options: Options) -> ort.InferenceSession:
+    """A session on the device asked for; raises `EngineError`."""
     if options.device not in available_devices():
         raise EngineError(
             f"ONNX Runtime here runs on {', '.join(available_devices())}, not on "
@@ -111,7 +112,8 @@ def _provider_options(provider: str, opened: network.Network, options: Options) 
     return {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(folder)}
 
 
-def _spec(argument: ort.NodeArg) -> TensorSpec:
+def spec_of(argument: ort.NodeArg) -> TensorSpec:
+    """What an input or output of a session looks like."""
     shape = tuple(size if isinstance(size, int) else None for size in argument.shape)
     return TensorSpec(argument.name, shape, _DTYPES.get(argument.type, argument.type))
 

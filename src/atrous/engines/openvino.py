@@ -47,15 +47,17 @@ class OpenVinoEngine(Engine):
         self.metadata, self.identity = opened.metadata, opened.identity
         self.coordinates = opened.coordinates
         core = ov.Core()
-        model = _read(core, opened.model, path)
+        model = read_model(core, opened.model, path)
         self.input, self.output = network.one_image_to_logits(
-            path, [_spec(port) for port in model.inputs], [_spec(port) for port in model.outputs]
+            path,
+            [spec_of(port) for port in model.inputs],
+            [spec_of(port) for port in model.outputs],
         )
-        settings = _settings(options, self.identity)
+        settings = settings_for(options, self.identity)
         try:
             self._compiled: ov.CompiledModel | None = core.compile_model(model, "CPU", settings)
         except RuntimeError as error:
-            raise EngineError(f"{path}: OpenVINO refuses it: {_reason(error)}") from error
+            raise EngineError(f"{path}: OpenVINO refuses it: {reason_of(error)}") from error
         self._own = threading.local()
 
     def _run(self, batch: Tensor) -> NDArray[np.float32]:
@@ -66,7 +68,7 @@ class OpenVinoEngine(Engine):
                 self._own.request = self._compiled.create_infer_request()
             outputs = self._own.request.infer({0: batch}, share_inputs=True, share_outputs=True)
         except RuntimeError as error:
-            raise EngineError(f"OpenVINO failed: {_reason(error)}") from error
+            raise EngineError(f"OpenVINO failed: {reason_of(error)}") from error
         return np.asarray(outputs[0])
 
     def close(self) -> None:
@@ -75,16 +77,18 @@ class OpenVinoEngine(Engine):
         self._own = threading.local()
 
 
-def _read(core: ov.Core, model: onnx.ModelProto, path: Path) -> ov.Model:
+def read_model(core: ov.Core, model: onnx.ModelProto, path: Path) -> ov.Model:
+    """Hand a graph to OpenVINO; raises `EngineError`."""
     try:
         return core.read_model(model.SerializeToString())
     except RuntimeError as error:
         raise EngineError(
-            f"{path}: OpenVINO refuses it: {_reason(error)}; engine onnxruntime may run it"
+            f"{path}: OpenVINO refuses it: {reason_of(error)}; engine onnxruntime may run it"
         ) from error
 
 
-def _settings(options: Options, identity: str) -> dict[str, str]:
+def settings_for(options: Options, identity: str) -> dict[str, str]:
+    """What a compiled model is asked for, in OpenVINO's words."""
     settings = {
         # Without this OpenVINO computes in bf16 or f16, unasked, on CPUs that have instructions
         # for it (AVX-512 BF16, AMX, newer ARM): other logits, other classes where two are close.
@@ -99,14 +103,15 @@ def _settings(options: Options, identity: str) -> dict[str, str]:
     return settings
 
 
-def _spec(port: ov.Output) -> TensorSpec:
+def spec_of(port: ov.Output) -> TensorSpec:
+    """What an input or output of a model looks like."""
     dims = port.partial_shape
     shape = tuple(None if dim.is_dynamic else dim.get_length() for dim in dims)
     dtype = port.element_type.get_type_name()
     return TensorSpec(port.any_name, shape, _DTYPES.get(dtype, dtype))
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """The one line of OpenVINO's many that says what is wrong."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     listed = [line.removeprefix("-- ") for line in lines if line.startswith("-- ")]

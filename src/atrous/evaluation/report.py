@@ -23,7 +23,7 @@ from atrous.labels import LabelSet
 SHOWN = 6
 _WIDTH = 320
 
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark; --line: #8884; --bar: #3b7dd8; --soft: #8882; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
@@ -64,7 +64,7 @@ def write_report(evaluation: Evaluation, result: Result, folder: Path) -> Path:
     page = [
         "<!doctype html><html lang=en><meta charset=utf-8>",
         "<meta name=viewport content='width=device-width'>",
-        f"<title>{escape(title)}</title><style>{_STYLE}</style><h1>{escape(title)}</h1>",
+        f"<title>{escape(title)}</title><style>{STYLE}</style><h1>{escape(title)}</h1>",
         _numbers(result),
         _health(result),
         _stamp(result),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from atrous import artifact
 from atrous.errors import ConfigError
 from atrous.files import write_atomic
 
@@ -79,6 +80,19 @@ class Result(BaseModel):
     confusion: list[list[int]]
     health: list[str] = []
     failed: list[str] = []
+
+
+def accuracy(result: Result) -> artifact.Accuracy:
+    """What an artefact remembers of a result: its mean IoU and how it was measured."""
+    stamp = result.stamp
+    return artifact.Accuracy(
+        metric="mIoU",
+        value=round(result.mean_iou, 3),
+        protocol=stamp.protocol,
+        data=stamp.data,
+        images=stamp.images,
+        note=f"{stamp.engine}; absent classes {stamp.absent}; ids {stamp.ids}",
+    )
 
 
 def save(result: Result, path: Path) -> None:

@@ -1,0 +1,335 @@
+"""Where the time of an ONNX file goes on an engine: whole runs, and every layer of them."""
+
+from __future__ import annotations
+
+import json
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from atrous import artifact, engines
+from atrous.engines import network
+from atrous.engines.base import Options, TensorSpec
+from atrous.engines.layer_names import LayerNames
+from atrous.engines.network import Network
+from atrous.errors import ConfigError, EngineError, InputError
+from atrous.preprocess import Tensor
+
+WARMUP = 2
+"""Runs before the ones that count."""
+
+REST = 0.05
+"""Seconds between runs in turn: threads of ONNX Runtime spin for some 35 ms after a run."""
+
+FREE = (1, 3, 513, 513)
+"""Sizes of the input where the model leaves them free."""
+
+
+class Layer(BaseModel):
+    """A layer as the engine runs it, with what it fused into it.
+
+    Attributes:
+        name: the module, where weights carry its name; else the node or tensor of the ONNX file,
+            or the engine's own name. `a → b` is a change of layout between the two.
+        operator: as the engine calls it.
+        kernel: the engine's code for it, empty where it does not tell.
+        milliseconds: median over the runs.
+        share: of the sum over all layers, 0–1.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    operator: str
+    kernel: str = ""
+    milliseconds: float
+    share: float
+
+
+class Profile(BaseModel):
+    """How long a model takes, and where.
+
+    Attributes:
+        engine: what ran it.
+        version: of the engine.
+        threads: asked for, 0 for one per core.
+        runs: that were measured, after a warm-up.
+        head: whether the last resize was run too, or left to `atrous.upsample`.
+        milliseconds: median of a whole run; nothing watches the layers meanwhile.
+        spread: 10th and 90th percentile of the same.
+        layers: slowest first, from other runs; empty on devices other than the CPU, where engines
+            time the launch of a layer and not its work.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    engine: str
+    version: str
+    threads: int
+    runs: int
+    head: bool = False
+    milliseconds: float
+    spread: tuple[float, float]
+    layers: tuple[Layer, ...] = ()
+
+    def by_operator(self) -> dict[str, float]:
+        """Milliseconds of all layers of an operator, slowest first."""
+        sums: dict[str, float] = {}
+        for layer in self.layers:
+            sums[layer.operator] = sums.get(layer.operator, 0.0) + layer.milliseconds
+        return dict(sorted(sums.items(), key=lambda item: -item[1]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Kernel:
+    """A layer as the engine calls it; `place` tells layers of one name apart."""
+
+    name: str
+    operator: str
+    kernel: str
+    place: int
+
+
+_Times = dict[_Kernel, list[float]]
+"""Milliseconds of each layer, run by run."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Measure:
+    """A model on an engine: run it once, or watch its layers over some runs."""
+
+    run: Callable[[], object]
+    watch: Callable[[int], _Times]
+
+
+def profile(
+    path: Path,
+    *,
+    engine: str,
+    options: Options | None = None,
+    runs: int = 10,
+    head: bool = False,
+) -> Profile:
+    """Time an ONNX file, set up as the engine of that name sets it up.
+
+    The input is standard-normal noise, or mid-grey where it is uint8, of the model's size, and of
+    `FREE` where that is open.
+
+    Args:
+        path: the `.onnx` file.
+        engine: `onnxruntime` or `openvino`.
+        options: how the engine uses the machine; nothing is kept in `cache`.
+        runs: how often to run it, once with the layers watched and once without.
+        head: run the last resize too, as any other tool would, and not only up to the logits
+            where the engine stops.
+
+    Raises:
+        ArtifactError: the file is damaged, or is not a segmentation network.
+        ConfigError: there is no such engine.
+        EngineError: the engine is not installed, refuses the model, or reads no ONNX files.
+        InputError: `runs` is under 1.
+    """
+    [one] = _profiles([(path, head)], engine, options or Options(), runs)
+    return one
+
+
+def profile_both(
+    before: Path, after: Path, *, engine: str, options: Options | None = None, runs: int = 10
+) -> tuple[Profile, Profile]:
+    """Time two ONNX files in turn, so that what else the machine does slows both the same.
+
+    Args:
+        before: run with its last resize, as any other tool would run it.
+        after: run up to the logits where the engine stops.
+        engine: see `profile`, as for what follows and for what is raised.
+        options: how the engine uses the machine.
+        runs: of each.
+    """
+    one, other = _profiles([(before, True), (after, False)], engine, options or Options(), runs)
+    return one, other
+
+
+def _profiles(
+    files: Sequence[tuple[Path, bool]], engine: str, options: Options, runs: int
+) -> list[Profile]:
+    path = files[0][0]
+    if runs < 1:
+        raise InputError(f"runs: expected 1 or more, got {runs}")
+    if engine == "torch":
+        raise EngineError(
+            f"{path}: profile profiles ONNX files, and engine torch runs checkpoints; export it "
+            f"and use engine {' or '.join(_MEASURES)}"
+        )
+    if engine not in _MEASURES:
+        raise ConfigError(f"no engine is called {engine!r}; known: {', '.join(_MEASURES)}")
+    if reason := engines.missing(engine):
+        raise EngineError(f"{path}: {reason}")
+    names, measures = [], []
+    for path, head in files:
+        opened = network.read(path)
+        if head:
+            opened = replace(opened, model=artifact.load(path))
+        names.append(LayerNames(opened.model))
+        opened = replace(opened, model=names[-1].model)
+        measures.append(_MEASURES[engine](opened, path, replace(options, cache=None)))
+    totals = _timed([measure.run for measure in measures], runs)
+    return [
+        Profile(
+            engine=engine,
+            version=engines.version(engine),
+            threads=options.threads,
+            runs=runs,
+            head=head,
+            milliseconds=round(float(np.median(times)), 4),
+            spread=(_percentile(times, 10), _percentile(times, 90)),
+            layers=_layers(measure.watch(runs), name),
+        )
+        for (_, head), name, measure, times in zip(files, names, measures, totals, strict=True)
+    ]
+
+
+def _layers(times: _Times, names: LayerNames) -> tuple[Layer, ...]:
+    medians = {kernel: float(np.median(each)) for kernel, each in times.items()}
+    total = sum(medians.values()) or 1.0
+    layers = [
+        Layer(
+            name=names.of(kernel.name, kernel.operator),
+            operator=kernel.operator,
+            kernel=kernel.kernel,
+            milliseconds=round(median, 4),
+            share=round(median / total, 5),
+        )
+        for kernel, median in medians.items()
+    ]
+    return tuple(sorted(layers, key=lambda layer: -layer.milliseconds))
+
+
+def _on_onnxruntime(opened: Network, path: Path, options: Options) -> _Measure:
+    import onnxruntime as ort
+
+    from atrous.engines import onnxruntime as ours
+
+    options.one_stream("onnxruntime")
+    session = ours.make_session(opened, path, options)
+    image, _ = network.one_image_to_logits(
+        path,
+        [ours.spec_of(a) for a in session.get_inputs()],
+        [ours.spec_of(a) for a in session.get_outputs()],
+    )
+    feed = {image.name: _batch(image)}
+
+    def watch(runs: int) -> _Times:
+        if options.device != "cpu":
+            return {}
+        settings, providers = session.get_session_options(), session.get_provider_options()
+        with TemporaryDirectory(prefix="atrous-profile-") as folder:
+            settings.enable_profiling = True
+            settings.profile_file_prefix = str(Path(folder) / "run")
+            watched = ort.InferenceSession(
+                opened.model.SerializeToString(),
+                sess_options=settings,
+                providers=list(providers),
+                provider_options=list(providers.values()),
+            )
+            _timed([partial(watched.run, None, feed)], runs)
+            return _read_trace(Path(watched.end_profiling()))
+
+    return _Measure(partial(session.run, None, feed), watch)
+
+
+def _read_trace(path: Path) -> _Times:
+    """Times of the layers in a file that ONNX Runtime wrote."""
+    events = json.loads(path.read_text(encoding="utf-8"))
+    starts = sorted(event["ts"] for event in events if event["name"] == "model_run")
+    times: _Times = {}
+    for event in events:
+        name = event["name"].removesuffix("_kernel_time")
+        if event["cat"] != "Node" or name == event["name"]:
+            continue
+        detail = event["args"]
+        kernel = _Kernel(name, detail["op_name"], "", int(detail["node_index"]))
+        each = times.setdefault(kernel, [0.0] * len(starts))
+        each[bisect_right(starts, event["ts"]) - 1] += event["dur"] / 1e3
+    return {kernel: each[WARMUP:] for kernel, each in times.items()}
+
+
+def _on_openvino(opened: Network, path: Path, options: Options) -> _Measure:
+    import openvino as ov
+
+    from atrous.engines import openvino as ours
+
+    if options.device != "cpu":
+        raise EngineError(f"engine openvino runs on cpu, not on {options.device}")
+    core = ov.Core()
+    model = ours.read_model(core, opened.model, path)
+    image, _ = network.one_image_to_logits(
+        path,
+        [ours.spec_of(port) for port in model.inputs],
+        [ours.spec_of(port) for port in model.outputs],
+    )
+    settings, batch = ours.settings_for(options, opened.identity), _batch(image)
+
+    def infer(**more: str) -> tuple[ov.InferRequest, Callable[[], object]]:
+        try:
+            compiled = core.compile_model(model, "CPU", {**settings, **more})
+        except RuntimeError as error:
+            raise EngineError(f"{path}: OpenVINO refuses it: {ours.reason_of(error)}") from error
+        request = compiled.create_infer_request()
+        return request, partial(request.infer, {0: batch}, share_inputs=True, share_outputs=True)
+
+    def watch(runs: int) -> _Times:
+        request, run = infer(PERF_COUNT="YES")
+        seen: list[dict[_Kernel, float]] = []
+        for _ in range(WARMUP + runs):
+            run()
+            seen.append(
+                {
+                    _Kernel(info.node_name, info.node_type, info.exec_type, place): (
+                        info.real_time.total_seconds() * 1e3
+                    )
+                    for place, info in enumerate(request.profiling_info)
+                    if info.status == ov.ProfilingInfo.Status.EXECUTED
+                }
+            )
+        # Under a microsecond a layer counts as not executed, in some runs and not in others.
+        kernels = dict.fromkeys(kernel for one in seen for kernel in one)
+        return {kernel: [one.get(kernel, 0.0) for one in seen[WARMUP:]] for kernel in kernels}
+
+    return _Measure(infer()[1], watch)
+
+
+_MEASURES: dict[str, Callable[[Network, Path, Options], _Measure]] = {
+    "onnxruntime": _on_onnxruntime,
+    "openvino": _on_openvino,
+}
+
+
+def _timed(calls: Sequence[Callable[[], object]], runs: int) -> list[list[float]]:
+    """Milliseconds of every run of each, taken in turn."""
+    times: list[list[float]] = [[] for _ in calls]
+    for _ in range(WARMUP + runs):
+        for call, each in zip(calls, times, strict=True):
+            start = time.perf_counter()
+            call()
+            each.append((time.perf_counter() - start) * 1e3)
+            if len(calls) > 1:
+                time.sleep(REST)
+    return [each[WARMUP:] for each in times]
+
+
+def _percentile(times: list[float], percent: int) -> float:
+    return round(float(np.percentile(times, percent)), 4)
+
+
+def _batch(image: TensorSpec) -> Tensor:
+    shape = tuple(have or free for have, free in zip(image.shape, FREE, strict=True))
+    if image.dtype == "uint8":
+        return np.full(shape, 128, np.uint8)
+    return np.random.default_rng(0).standard_normal(shape, np.float32)
