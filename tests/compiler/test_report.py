@@ -16,7 +16,7 @@ from atrous.errors import ConfigError
 from atrous.evaluation.result import Result, Stamp
 
 REWRITES = (
-    Change("fold", "Fold it.", Outcome(("112 nodes fewer",)), 17 * 10**9, 17 * 10**9),
+    Change("fold", "Fold it.", Outcome(("nodes removed: 112",)), 17 * 10**9, 17 * 10**9),
     Change("norm", "Norms.", Outcome((), ("n1: two readers",)), 17 * 10**9, 17 * 10**9),
     Change("pool", "Pools.", Outcome(), 17 * 10**9, 17 * 10**9),
     Change("decoder", "Convolve.", Outcome(("x", "y")), 17 * 10**9, 8_500_000_000),
@@ -201,7 +201,7 @@ def test_the_page(tmp_path: Path) -> None:
         "99.9999 %",
         "63.99 %",
         "mIoU, -0.01 points",
-        "112 nodes fewer",
+        "nodes removed: 112",
         "left alone: n1: two readers",
         "its pattern is not in this network",
         "switched off",
@@ -229,7 +229,7 @@ def test_the_input_model_may_not_run_there(tmp_path: Path) -> None:
 def test_the_terminal() -> None:
     assert whole().lines() == [
         "small: fp16, input 1×3×513×513 float32, from weights/<small>.pth",
-        "fold: 112 nodes fewer",
+        "fold: nodes removed: 112",
         "norm: not applied; left alone: n1: two readers",
         "pool: its pattern is not in this network",
         "decoder: x; y, 8.500 GMAC saved",

@@ -22,7 +22,7 @@ def folded(model: onnx.ModelProto) -> onnx.ModelProto:
     outcome = fold.rewrite(graph)
     after = graph.to_model()
     fewer = len(model.graph.node) - len(after.graph.node)
-    assert outcome.places == ((f"{fewer} nodes fewer",) if fewer else ())
+    assert outcome.places == ((f"nodes removed: {fewer}",) if fewer else ())
     assert_same(model, after)
     assert fold.rewrite(Graph(after)).places == ()
     return after

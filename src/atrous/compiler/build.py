@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from atrous import artifact, engines, upsample
 from atrous.artifact import Metadata
-from atrous.compiler import frontend, macs, rewrites
+from atrous.compiler import frontend, rewrites
 from atrous.compiler.config import CompileConfig, Evaluate
-from atrous.compiler.graph import Graph
 from atrous.compiler.report import AccuracyChange, Agreement, Report, Rewrite
 from atrous.compiler.rewrites import Change
 from atrous.data import Dataset, open_dataset
@@ -31,6 +30,9 @@ from atrous.export.half import store_half
 from atrous.geometry import Axis
 from atrous.image import photograph
 from atrous.runtime.predictor import Predictor
+
+RUNS = 5
+"""Timed runs of either model: for a reader of the report; `benchmarks/compile.py` compares."""
 
 Say = Callable[[str], None]
 
@@ -92,7 +94,7 @@ def build(
             engine=engine,
             engine_version=engines.version(engine),
             rewrites=tuple(Rewrite.of(change) for change in changes),
-            gmacs_before=macs.count(Graph(source.model)) / 1e9,
+            gmacs_before=changes[0].macs_before / 1e9,
             gmacs_after=changes[-1].macs_after / 1e9,
             bytes_before=before.stat().st_size,
             bytes_after=after.stat().st_size,
@@ -101,7 +103,9 @@ def build(
         measured: dict[str, object] = {}
         if profiled:
             say("timing")
-            measured["before"], measured["after"] = profile_both(before, after, engine=engine)
+            measured["before"], measured["after"] = profile_both(
+                before, after, engine=engine, runs=RUNS
+            )
         if dataset is not None and config.evaluate is not None:
             protocol = config.evaluate.protocol
             old = _evaluate(before, engine, dataset, protocol, say)

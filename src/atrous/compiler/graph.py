@@ -35,7 +35,7 @@ class Graph:
         inputs = [value for value in graph.input if value.name not in constants]
         del graph.input[:]
         graph.input.extend(inputs)
-        self._shapes: dict[str, tuple[int | None, ...]] = {}
+        self._shapes: dict[str, tuple[int | None, ...]] | None = None
         self._makers: dict[str, NodeProto] = {}
         self._readers: dict[str, list[NodeProto]] = {}
         self._taken: set[str] = set()
@@ -52,7 +52,7 @@ class Graph:
         sparse = self._model.graph.sparse_initializer
         self._taken = {*self._constants, *self.inputs, *(t.values.name for t in sparse)}
         self._taken.update(name for node in self.nodes for name in _names(node))
-        self._shapes = self._inferred()
+        self._shapes = None
 
     @property
     def inputs(self) -> list[str]:
@@ -85,6 +85,8 @@ class Graph:
 
     def shape(self, name: str) -> tuple[int, ...] | None:
         """The shape of a tensor if all of it is known."""
+        if self._shapes is None:  # inference is the slow part, and few rewrites ask
+            self._shapes = self._inferred()
         shape = self._shapes.get(name)
         if shape is None or any(size is None for size in shape):
             return None

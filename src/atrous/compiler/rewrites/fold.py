@@ -37,7 +37,7 @@ def rewrite(graph: Graph, layout: Layout = "planar") -> Outcome:
     while _pass(graph):
         graph.refresh()
     removed = before - len(graph.nodes)
-    return Outcome((f"{removed} nodes fewer",) if removed else ())
+    return Outcome((f"nodes removed: {removed}",) if removed else ())
 
 
 def _pass(graph: Graph) -> bool:

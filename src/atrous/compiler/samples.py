@@ -1,0 +1,233 @@
+"""Which images calibrate, and how they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atrous import image
+from atrous.data import open_dataset
+from atrous.data.dataset import Decode
+from atrous.data.masks import read_ids
+from atrous.errors import ConfigError, InputError
+from atrous.evaluation import npz
+
+COUNT = 50
+"""Images that are taken where the compile file does not say how many."""
+
+MOST_MASKS = 2000
+"""Masks that are looked at for their classes; of more, evenly spread ones (2 s on one core)."""
+
+WHERE = "dataset.path"
+_NPZ = ".npz"
+_DATASETS = ("voc:", "cityscapes:", "folder:")
+_MASKS = ("SegmentationClassAug", "SegmentationClass")
+_IGNORED = 255
+_STEP = 8  # masks are looked at on every eighth pixel of either side
+_SHARE = 0.005  # of the pixels, which a class covers at least to count as present
+
+Say = Callable[[str], None]
+
+
+def _silent(step: str) -> None:
+    """Say nothing."""
+
+
+def choose(
+    path: Path | str,
+    suffix: str | None = None,
+    count: int | None = COUNT,
+    *,
+    exclude: Collection[str] = (),
+    say: Say = _silent,
+) -> list[Path]:
+    """Choose the images to calibrate on, the same ones every time.
+
+    Where masks are known, the classes get equal shares as far as they can: `path` is a data set,
+    or the folder JPEGImages of VOC with SegmentationClass beside it. Otherwise the images are
+    taken evenly from the sorted list.
+
+    Args:
+        path: a folder, searched recursively, or a data set as `voc:ROOT:train`.
+        suffix: ending of the files, in any case and without the dot, as `jpg` or `npz`; `None` for
+            any image that the package reads, and npz.
+        count: how many; `None` for all. Where there are fewer, all are taken.
+        exclude: ids, as `image_id` has them, that are left out: images one will be evaluated on.
+        say: called with what was decided.
+
+    Returns:
+        Sorted paths, at least one.
+
+    Raises:
+        ConfigError: there is no such folder or data set, or no such file in it.
+    """
+    files, masks, decode = _described(str(path), suffix)
+    kept = [file for file in files if image_id(file) not in exclude]
+    if not kept:
+        raise ConfigError(
+            f"{WHERE}: all {len(files)} images of {path} are also evaluated on; calibrate on "
+            "others, as voc:VOCdevkit:train"
+        )
+    if len(kept) < len(files):
+        say(f"left out: {len(files) - len(kept)} images that are evaluated on")
+    if count is None or count >= len(kept):
+        if count is not None and count > len(kept):
+            say(f"{path}: holds {len(kept)} images, fewer than the {count} wanted: all are taken")
+        return kept
+    labelled = [file for file in kept if file in masks]
+    if len(labelled) < count:
+        return spread(kept, count)
+    looked = spread(labelled, min(len(labelled), MOST_MASKS))
+    if len(looked) < len(labelled):
+        say(f"{path}: classes looked up in {len(looked)} of {len(labelled)} masks")
+    present = {file: _classes(masks[file], decode) for file in looked}
+    return sorted(balance(present, count))
+
+
+def spread(files: Sequence[Path], count: int) -> list[Path]:
+    """`count` of the files, at even distances; all if there are fewer."""
+    if count >= len(files):
+        return list(files)
+    return [files[(2 * i + 1) * len(files) // (2 * count)] for i in range(count)]
+
+
+def balance(present: dict[Path, frozenset[int]], count: int) -> list[Path]:
+    """Choose images so that each class is in as many as can be, the rarest first.
+
+    Greedy: whichever class is in the fewest of the chosen images is served next, and among equal
+    ones the rarest; of the images that have it, that whose other classes have been chosen least.
+
+    Args:
+        present: image → its classes, in the order that decides between equals.
+        count: how many images.
+    """
+    # Neighbours in a sorted list come from one scene or film: equals are taken far apart.
+    order = sorted(range(len(present)), key=_reversed_bits)
+    names = list(present)
+    left = [names[index] for index in order]
+    frequency: dict[int, int] = {}
+    for classes in present.values():
+        for one in classes:
+            frequency[one] = frequency.get(one, 0) + 1
+    taken = dict.fromkeys(frequency, 0)
+    chosen: list[Path] = []
+    while left and len(chosen) < count:
+        open_ones = frozenset[int]().union(*(present[file] for file in left))
+        if open_ones:
+            wanted = min(open_ones, key=lambda one: (taken[one], frequency[one], one))
+            fit = [file for file in left if wanted in present[file]]
+        else:
+            fit = left
+        best = min(fit, key=lambda file: sum(taken[one] for one in present[file]))
+        left.remove(best)
+        chosen.append(best)
+        for one in present[best]:
+            taken[one] += 1
+    return chosen
+
+
+def read(path: Path) -> NDArray[np.uint8]:
+    """Read an image, or the npz file of one.
+
+    Args:
+        path: an image file, or an npz with `input_0`: uint8, RGB, `(3, H, W)`, `(1, 3, H, W)` or
+            `(H, W, 3)`.
+
+    Returns:
+        `(H, W, 3)` uint8, RGB.
+
+    Raises:
+        InputError: the file cannot be read, or holds something else.
+    """
+    if path.suffix.lower() != _NPZ:
+        return image.read(path)
+    array = npz.read(path, npz.INPUT)
+    whole = array[0] if array.ndim == 4 and len(array) == 1 else array
+    if whole.dtype == np.uint8 and whole.ndim == 3 and whole.size:
+        if whole.shape[0] == 3:
+            return np.ascontiguousarray(whole.transpose(1, 2, 0))
+        if whole.shape[2] == 3 and array.ndim == 3:
+            return np.ascontiguousarray(whole)
+    raise InputError(
+        f"{path}: {npz.INPUT} is {array.dtype} {array.shape}, expected uint8 (3, H, W) or "
+        "(H, W, 3) in RGB; make it by atrous npz"
+    )
+
+
+def image_id(path: Path) -> str:
+    """What data sets and artefacts call an image: its name without ending."""
+    return path.stem.removesuffix("_leftImg8bit")
+
+
+def _described(path: str, suffix: str | None) -> tuple[list[Path], dict[Path, Path], Decode]:
+    """The images, sorted, the masks of those that have one, and what reads a mask."""
+    ending = _ending(suffix)
+    if path.startswith(_DATASETS):
+        dataset = open_dataset(path)
+        # A split may name images that were not downloaded.
+        samples = [sample for sample in dataset.samples if sample.image.is_file()]
+        masks = {s.image: s.label for s in samples if s.label is not None}
+        return _of_ending((s.image for s in samples), ending, path), masks, dataset.decode
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        what = "a file" if folder.exists() else "nothing"
+        raise ConfigError(
+            f"{WHERE}: expected a folder of images, or a data set as voc:VOCdevkit:train, found "
+            f"{what} at {path} (seen from {Path.cwd()})"
+        )
+    files = _of_ending(folder.rglob("*"), ending, path, folder)
+    masks = {}
+    if folder.name == "JPEGImages":
+        beside = [folder.parent / name for name in _MASKS]
+        there = {mask.stem: mask for one in beside if one.is_dir() for mask in one.iterdir()}
+        masks = {file: there[file.stem] for file in files if file.stem in there}
+    return files, masks, read_ids
+
+
+def _ending(suffix: str | None) -> str | None:
+    if suffix is None:
+        return None
+    ending = f".{suffix.lower().lstrip('.')}"
+    if ending not in image.SUFFIXES | {_NPZ}:
+        known = ", ".join(sorted(name[1:] for name in image.SUFFIXES | {_NPZ}))
+        raise ConfigError(f"dataset.sampler.suffix: expected one of {known}, found {suffix!r}")
+    return ending
+
+
+def _of_ending(
+    files: Iterable[Path], ending: str | None, path: str, folder: Path | None = None
+) -> list[Path]:
+    everything = [file for file in files if file.suffix and not _hidden(file, folder)]
+    wanted = {ending} if ending else image.SUFFIXES | {_NPZ}
+    found = sorted(file for file in everything if file.suffix.lower() in wanted and file.is_file())
+    if not found:
+        there = sorted({file.suffix[1:] for file in everything})
+        listed = ", ".join(there[:8]) + (", …" if len(there) > 8 else "")
+        raise ConfigError(
+            f"{WHERE}: no {ending[1:] + ' file' if ending else 'image'} in {path}; there are: "
+            f"{listed or 'no files'}; dataset.sampler.suffix names the ending"
+        )
+    return found
+
+
+def _hidden(file: Path, folder: Path | None) -> bool:
+    parts = file.relative_to(folder).parts if folder else (file.name,)
+    return any(part.startswith(".") for part in parts)
+
+
+def _classes(mask: Path, decode: Decode) -> frozenset[int]:
+    """The classes that a mask shows to an amount worth a look; none if it cannot be read."""
+    try:
+        label = decode(mask)[::_STEP, ::_STEP]
+    except InputError:
+        return frozenset()
+    counts = np.bincount(label.reshape(-1), minlength=256)
+    counts[_IGNORED] = 0
+    return frozenset(np.flatnonzero(counts > _SHARE * label.size).tolist())
+
+
+def _reversed_bits(number: int) -> int:
+    return int(f"{number:032b}"[::-1], 2)
