@@ -263,6 +263,15 @@ class _Writer:
         stored = self._graph.add_constant(matrix.astype(np.float32), f"{self._target}_{name}")
         self.node("MatMul", [stored, self._last] if left else [self._last, stored])
 
+    def each(self, matrices: list[NDArray[np.float32]], name: str, *, axis: int) -> None:
+        """Multiply by each constant from the right, and join the products along `axis`."""
+        source, products = self._last, []
+        for matrix in matrices:
+            self._last = source
+            self.times(matrix, name)
+            products.append(self._last)
+        self.node("Concat", products).attribute.append(helper.make_attribute("axis", axis))
+
     def finish(self) -> list[NodeProto]:
         self.nodes[-1].output[0] = self._target
         return self.nodes
@@ -297,7 +306,8 @@ def _channels_last(
     write.transpose(0, 2, 3, 1)
     write.shape(-1, 1, h * w, channels)
     taps = kernel.transpose(2, 1, 3, 0).reshape(3, channels, 3 * outputs)
-    write.times(taps, "taps")  # (N, row, h·w, column·o)
+    # Three products, because weights of two axes can be quantised column by column.
+    write.each(list(taps), "taps", axis=1)  # (N, row, h·w, column·o)
     write.shape(-1, 3 * w, outputs)  # (N·row·h, w·column, o)
     write.times(columns.transpose(0, 2, 1).reshape(wide, -1), "columns", left=True)
     write.shape(-1, 3 * h, wide * outputs)  # (N, row·h, W·o)
