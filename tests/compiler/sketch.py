@@ -1,6 +1,6 @@
 """Small ONNX graphs written by hand, run and compared."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,11 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from atrous.compiler import quantize
+from atrous.compiler.graph import Graph
+
 Array = NDArray[Any]
+Span = tuple[float, float]
 
 CLOSE = 1e-5
 """Largest difference that counts as equal, as a share of the values' range."""
@@ -120,6 +124,31 @@ def feeds(model: onnx.ModelProto, seed: int = 1) -> dict[str, Array]:
             dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type)
             values[value.name] = random.normal(size=shape).astype(dtype)
     return values
+
+
+def spans(model: onnx.ModelProto, seeds: Iterable[int] = range(3)) -> dict[str, Span]:
+    """The lowest and highest value, 0 included, of each tensor that quantising may ask for."""
+    graph = Graph(model)
+    made = [name for name in quantize.tensors(graph) if name not in graph.inputs]
+    shown = onnx.ModelProto()
+    shown.CopyFrom(model)
+    del shown.graph.output[:]
+    shown.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in made)
+    found: dict[str, Span] = {}
+    for seed in seeds:
+        values = feeds(model, seed)
+        values |= dict(zip(made, run(shown, values), strict=True))
+        for name, array in values.items():
+            low, high = found.get(name, (0.0, 0.0))
+            found[name] = min(low, float(array.min())), max(high, float(array.max()))
+    return found
+
+
+def decibels(expected: Array, actual: Array) -> float:
+    """Signal-to-noise ratio."""
+    assert expected.shape == actual.shape
+    noise = float(np.square(expected - actual).mean())
+    return 10 * float(np.log10(expected.var() / noise)) if noise else np.inf
 
 
 def run(model: onnx.ModelProto, values: dict[str, Array] | None = None) -> list[Array]:

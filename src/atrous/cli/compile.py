@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from atrous.errors import ConfigError
+
+_COUNTED = re.compile(r"(.+?): \d+ of \d+")
+
 
 def compile_model(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="What to compile.")],
+    config: Annotated[
+        Path | None,
+        typer.Argument(metavar="CONFIG.yaml", help="What to compile.", show_default=False),
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="[KEY=VALUE]...", help="As backend.dtype=fp16; the later wins."),
@@ -23,15 +33,53 @@ def compile_model(
         bool, typer.Option(help="Print the file with every default, and compile nothing.")
     ] = False,
     force: Annotated[bool, typer.Option(help="Replace what an earlier run made.")] = False,
+    explain: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            metavar="BEFORE AFTER",
+            help="Compile nothing; compare two models of one network, layer by layer, and write "
+            "explain.html and explain.json. The only KEY=VALUE is backend.engine=NAME.",
+        ),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="What --explain compares on. Default: the photograph in the package.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="DIR", help="Where --explain writes. Default: beside AFTER."
+        ),
+    ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Compile a network to its fastest exact form, and report what that changed.
+    """Compile a network to its fastest exact form, or to int8, and report what that changed.
 
     Example: atrous compile deeplab.yaml backend.dtype=fp16
 
     Writes WORKSPACE/NAME/ with mod.onnx, resolved.yaml, report.json and report.html; other verbs
     take it as -m WORKSPACE/NAME/mod. Files of VastModelZOO work unchanged.
+
+    Example: atrous compile --explain float.onnx out/int8/mod --images photographs/
     """
+    if explain is not None:
+        if no_rewrite or dry_run or force:
+            raise ConfigError(
+                "--explain compiles nothing: it takes no --no-rewrite, --dry-run, --force"
+            )
+        words = [*([str(config)] if config is not None else []), *(overrides or [])]
+        _explain(explain, _engine(words), images, output, json_output)
+        return
+    if config is None:
+        raise ConfigError("expected CONFIG.yaml, or --explain BEFORE AFTER; see --help")
+    if images is not None or output is not None:
+        raise ConfigError(
+            "--images and --output belong to --explain; workspace.path=DIR says where"
+        )
+
     from atrous.compiler import config as configs
 
     extra = [f"backend.no_rewrite=[{', '.join(no_rewrite)}]"] if no_rewrite else []
@@ -42,13 +90,10 @@ def compile_model(
             print(f"note: {key}: no effect here", file=sys.stderr)
         return
 
-    from rich.console import Console
-
     from atrous.compiler.build import build
 
-    console = Console(stderr=True, markup=False)
-    with console.status("reading") as status:
-        report = build(loaded, force=force, say=status.update)
+    with _progress() as say:
+        report = build(loaded, force=force, say=say)
     if json_output:
         print(report.model_dump_json(indent=2, exclude_none=True))
         return
@@ -56,3 +101,64 @@ def compile_model(
         print(f"note: {note}", file=sys.stderr)
     print("\n".join(report.lines()))
     print(f"written: {loaded.folder}/mod.onnx, report.html")
+
+
+def _engine(words: Sequence[str]) -> str:
+    """The engine that the words after `--explain BEFORE AFTER` ask for."""
+    engine = "auto"
+    for word in words:
+        key, _, value = word.partition("=")
+        if key != "backend.engine" or not value:
+            raise ConfigError(f"--explain takes backend.engine=NAME and no file, found {word!r}")
+        engine = value
+    return engine
+
+
+def _explain(
+    pair: tuple[str, str], engine: str, images: Path | None, output: Path | None, as_json: bool
+) -> None:
+    from atrous import artifact, engines
+    from atrous.compiler.explain import explain
+    from atrous.runtime.sources import find
+
+    before, after = (engines.find_model(name) for name in pair)
+    sources = find([images]) if images is not None else []
+    # What is not a path is in the package or in the cache, which are not for reports.
+    folder = output or (after.parent if artifact.locate(pair[1]) is not None else Path())
+    with _progress() as say:
+        found = explain(before, after, [source.path for source in sources], engine=engine, say=say)
+        found.save(folder)
+    if as_json:
+        print(found.model_dump_json(indent=2))
+        return
+    for note in found.notes:
+        print(f"note: {note}", file=sys.stderr)
+    print("\n".join(found.lines()))
+    print(f"written: {folder / 'explain.html'}")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """What tells of progress: one line that changes on a terminal, else a line for each step."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True, markup=False)
+    if console.is_terminal:
+        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False))
+        with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
+            task = progress.add_task("reading")
+            yield lambda step: progress.update(task, description=step)
+        return
+
+    last = ""
+
+    def line(step: str) -> None:
+        nonlocal last
+        counted = _COUNTED.match(step)
+        step = counted[1] if counted else step
+        if step != last:
+            print(step, file=sys.stderr, flush=True)
+        last = step
+
+    yield line

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,25 +13,28 @@ from numpy.typing import NDArray
 
 from atrous import artifact, engines, upsample
 from atrous.artifact import Metadata
-from atrous.compiler import frontend, rewrites
-from atrous.compiler.config import CompileConfig, Evaluate
-from atrous.compiler.report import AccuracyChange, Agreement, Report, Rewrite
+from atrous.compiler import budget, frontend, rewrites
+from atrous.compiler import int8 as int8s
+from atrous.compiler import scores as scores_of
+from atrous.compiler.config import CompileConfig
+from atrous.compiler.int8_report import Int8
+from atrous.compiler.report import Agreement, Report, Rewrite
 from atrous.compiler.rewrites import Change
-from atrous.data import Dataset, open_dataset
+from atrous.compiler.scores import Scores
+from atrous.engines import processor
 from atrous.engines.base import Engine
 from atrous.engines.profile import profile_both
 from atrous.errors import ArtifactError, ConfigError
-from atrous.evaluation.protocols import Protocol
-from atrous.evaluation.result import Result, accuracy
-from atrous.evaluation.run import Evaluation
 from atrous.export.compare import TOLERANCE
 from atrous.export.half import store_half
 from atrous.geometry import Axis
 from atrous.image import photograph
-from atrous.runtime.predictor import Predictor
 
 RUNS = 5
 """Timed runs of either model: for a reader of the report; `benchmarks/compile.py` compares."""
+
+AGREEMENT = 0.9
+"""Share of the pixels of a photograph on which int8 has to agree with the input model."""
 
 Say = Callable[[str], None]
 
@@ -57,31 +59,37 @@ def build(
         ArtifactError: the model is damaged, or what was compiled disagrees with it.
         EngineError: the engine is not installed or refuses the model.
     """
-    if config.backend.dtype == "int8":
-        raise ConfigError("backend.dtype: int8 is not supported yet; expected fp32 or fp16")
     if config.folder.exists() and not force:
         raise ConfigError(f"{config.folder} exists; --force replaces it")
-    dataset = _dataset(config.evaluate) if config.evaluate else None
+    dataset = scores_of.dataset(config.evaluate) if config.evaluate else None
+    if config.backend.quantize.max_drop is not None and dataset is None:
+        raise ConfigError("backend.quantize.max_drop: needs evaluate, to measure the drop on")
     say("reading")
     source = frontend.read(config)
     with _whole_or_nothing(config.folder) as work, tempfile.TemporaryDirectory() as scratch:
         before, after = Path(scratch) / "input.onnx", work / "mod.onnx"
         artifact.save(source.model, source.metadata, before)
-        with engines.open_engine(before, engine=config.backend.engine) as opened:
+        wanted = config.backend.engine
+        with _opened(before, "onnxruntime" if wanted == "tensorrt" else wanted) as opened:
             engine, input_shape = opened.name, opened.input.shape
         say("rewriting")
         model, metadata, changes = _rewritten(config, source, engine)
-        artifact.save(model, metadata, after)
+        scores = Scores(config, dataset, engine, Path(scratch), say)
+        scores.add("input", source.model, source.metadata)
+        scores.add("rewritten", model, metadata)
+        int8 = None
+        if config.backend.dtype != "fp32":
+            half = store_half(model)
+            scores.add("fp16", half, metadata)
+            if config.backend.dtype == "fp16":
+                model = half
+            else:
+                model, metadata, int8 = _quantised(config, source, model, metadata, scores, say)
+                scores.add("int8", model, metadata)
+        artifact.save(model, metadata.model_copy(update={"accuracies": scores.recorded()}), after)
         say("comparing")
         agreement = _compare(before, after, engine)
-        tolerance = TOLERANCE[metadata.precision]
-        if not agreement.largest_difference <= tolerance * agreement.logit_range:
-            raise ArtifactError(
-                f"{config.name}: the compiled model differs from the input model by "
-                f"{agreement.largest_difference:.2g}, over {tolerance:.0e} of the logits' range "
-                f"{agreement.logit_range:.3g}; nothing was written; backend.no_rewrite finds out "
-                "which rewrite is at fault"
-            )
+        _check(config.name, agreement, metadata.precision)
         report = Report(
             name=config.name,
             source=config.frontend.checkpoint or config.frontend.type,
@@ -99,31 +107,24 @@ def build(
             bytes_before=before.stat().st_size,
             bytes_after=after.stat().st_size,
             agreement=agreement,
+            int8=int8,
+            stages=scores.stages(),
+            accuracies=scores.changes(),
         )
-        measured: dict[str, object] = {}
         if profiled:
             say("timing")
-            measured["before"], measured["after"] = profile_both(
-                before, after, engine=engine, runs=RUNS
-            )
-        if dataset is not None and config.evaluate is not None:
-            protocol = config.evaluate.protocol
-            old = _evaluate(before, engine, dataset, protocol, say)
-            new = _evaluate(after, engine, dataset, protocol, say)
-            measured["accuracies"] = (AccuracyChange.between(old, new),)
-            if not new.failed and not new.health:
-                known = metadata.model_copy(update={"accuracies": (accuracy(new),)})
-                artifact.save(model, known, after)
-        report = report.model_copy(update=measured)
+            old, new = profile_both(before, after, engine=engine, runs=RUNS)
+            report = report.model_copy(update={"before": old, "after": new})
         report.save(work)
-        (work / "resolved.yaml").write_text(config.to_yaml(), encoding="utf-8")
+        resolved = config if int8 is None else config.with_floats(int8.returned)
+        (work / "resolved.yaml").write_text(resolved.to_yaml(), encoding="utf-8")
     return report
 
 
 def _rewritten(
     config: CompileConfig, source: frontend.Source, engine: str
 ) -> tuple[onnx.ModelProto, Metadata, list[Change]]:
-    """The compiled model, what it says of itself, and what was done."""
+    """The rewritten float model, what it says of itself, and what was done."""
     backend, metadata = config.backend, source.metadata
     # OpenVINO keeps activations channels-last on CPUs, ONNX Runtime in planes of channels.
     model, changes = rewrites.apply(
@@ -135,12 +136,62 @@ def _rewritten(
     if backend.uint8_input:
         model, preprocess, change = rewrites.take_uint8(model, preprocess)
         changes.append(change)
-    if backend.dtype == "fp16":
-        model = store_half(model)
-    metadata = metadata.model_copy(
-        update={"preprocess": preprocess, "precision": backend.dtype, "accuracies": ()}
+    update = {"preprocess": preprocess, "precision": backend.dtype, "accuracies": ()}
+    return model, metadata.model_copy(update=update), changes
+
+
+def _quantised(
+    config: CompileConfig,
+    source: frontend.Source,
+    model: onnx.ModelProto,
+    metadata: Metadata,
+    scores: Scores,
+    say: Say,
+) -> tuple[onnx.ModelProto, Metadata, Int8]:
+    """The int8 model, what it says of itself, and how it came about."""
+    settings, wanted = config.backend.quantize, config.backend.engine
+    prepared = int8s.prepare(
+        model,
+        source.model,
+        metadata.preprocess,
+        config.dataset,
+        settings,
+        engine="tensorrt" if wanted == "tensorrt" else scores.engine,
+        bits=settings.weight_bits or (7 if processor.saturates() else 8),
+        say=say,
     )
-    return model, metadata, changes
+    steps: list[budget.Step] = []
+    if settings.max_drop is not None:
+        steps = budget.hold(
+            prepared,
+            max_drop=settings.max_drop,
+            reference=scores.of("input"),
+            score=lambda tried: scores.measure("trying int8", tried, metadata).mean_iou,
+            say=say,
+        )
+    returned = steps[-1].floats if steps else ()
+    say("writing int8")
+    quantised = prepared.write(returned)
+    described = Int8.of(prepared, steps, processor.instructions())
+    return quantised, metadata.model_copy(update={"calibration": prepared.calibration}), described
+
+
+def _check(name: str, agreement: Agreement, precision: str) -> None:
+    """Raise `ArtifactError` if a compiled model is not the network that was compiled."""
+    if precision == "int8":
+        if not agreement.agreement >= AGREEMENT:
+            raise ArtifactError(
+                f"{name}: int8 agrees with the input model on {agreement.agreement:.1%} of the "
+                f"pixels, under {AGREEMENT:.0%}; nothing was written; calibrate on other images, "
+                "or set backend.quantize.max_drop and evaluate"
+            )
+    elif not agreement.largest_difference <= TOLERANCE[precision] * agreement.logit_range:
+        raise ArtifactError(
+            f"{name}: the compiled model differs from the input model by "
+            f"{agreement.largest_difference:.2g}, over {TOLERANCE[precision]:.0e} of the logits' "
+            f"range {agreement.logit_range:.3g}; nothing was written; backend.no_rewrite finds "
+            "out which rewrite is at fault"
+        )
 
 
 def _compare(before: Path, after: Path, engine: str) -> Agreement:
@@ -180,36 +231,6 @@ def _class_map(engine: Engine, grid: NDArray[np.float32]) -> NDArray[np.uint8]:
     assert engine.metadata is not None
     tall, wide = size = engine.metadata.preprocess.size
     return upsample.argmax(grid, *engine.on_grid(grid, size, Axis(tall), Axis(wide)))
-
-
-def _dataset(wanted: Evaluate) -> Dataset:
-    """The images to evaluate on; those of `wanted.ids` alone if it is given."""
-    dataset = open_dataset(wanted.data)
-    if wanted.ids is None:
-        return dataset
-    path = Path(wanted.ids)
-    try:
-        ids = dict.fromkeys(path.read_text(encoding="utf-8").split())
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"evaluate.ids: {path}: expected a file of ids: {error}") from None
-    found = {sample.id: sample for sample in dataset.samples}
-    if unknown := [name for name in ids if name not in found]:
-        raise ConfigError(
-            f"evaluate.ids: {path}: {len(unknown)} of {len(ids)} ids are not in {wanted.data}, "
-            f"first {unknown[0]}"
-        )
-    if not ids:
-        raise ConfigError(f"evaluate.ids: {path}: holds no id")
-    return dataclasses.replace(dataset, samples=tuple(found[name] for name in ids))
-
-
-def _evaluate(path: Path, engine: str, dataset: Dataset, protocol: str, say: Say) -> Result:
-    with Predictor.open(path, engine=engine) as predictor:
-        evaluation = Evaluation(predictor, dataset, Protocol.parse(protocol), name=path.stem)
-        total = len(dataset.samples)
-        return evaluation.run(
-            lambda done, iou: say(f"evaluating {path.stem}: {done} of {total}, mIoU {iou:.1%}")
-        )
 
 
 @contextmanager

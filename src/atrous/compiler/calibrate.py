@@ -161,7 +161,7 @@ class _Network:
         shown.graph.output.extend(extra or graph.output)
         settings = ort.SessionOptions()
         settings.log_severity_level = 3
-        # Higher levels exchange layouts and fuse activations: the tensors would not be there.
+        # Higher levels compute in other layouts and merge nodes, and would have to undo it.
         settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
         # An arena keeps the most that was ever needed, beside the outputs that it makes anew.
         settings.enable_cpu_mem_arena = False

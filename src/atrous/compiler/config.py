@@ -27,11 +27,9 @@ import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PrivateAttr,
     StrictBool,
-    StrictInt,
     ValidationError,
     field_validator,
     model_validator,
@@ -40,6 +38,7 @@ from pydantic import (
 from atrous import zoo
 from atrous.compiler import keys, process_ops
 from atrous.compiler.process_ops import STEPS, Step
+from atrous.compiler.sections import Quantize, Section
 from atrous.errors import ConfigError
 from atrous.evaluation.protocols import Protocol
 from atrous.labels import LABEL_SETS
@@ -57,8 +56,8 @@ NO_EFFECT: dict[str, tuple[str, ...]] = {
         "stream_mode", "switch_lhs_rhs",
     ),
     "backend.quantize": (
-        "output_ddr", "overflow_adaptive", "quantize_dsp_ops", "quantize_operators",
-        "requant_suppress",
+        "calibrate_chunk_by", "output_ddr", "overflow_adaptive", "quantize_dsp_ops",
+        "quantize_mode", "quantize_operators", "requant_suppress",
     ),
     "dataset": ("type", "name", "nsamples", "seqlen"),
     "workspace": ("work_dir", "enable_ir", "save_log", "workers", "env_recheck", "pyenv"),
@@ -69,7 +68,6 @@ OTHER_FRONTENDS = ("keras", "tensorflow", "darknet", "huggingface", "tvm")
 SHAPE = "{input: [1, 3, height, width]}"
 
 Shape = tuple[int, int, int, int]
-Indices = tuple[StrictInt, ...]
 
 
 def _one_shape(value: object) -> object:
@@ -98,15 +96,11 @@ def _nested(value: object) -> bool:
     return isinstance(value, list | dict)
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Closed(_Section):
+class Closed(Section):
     """A section with no key that means something here."""
 
 
-class Frontend(_Section):
+class Frontend(Section):
     """What is compiled.
 
     Attributes:
@@ -155,7 +149,7 @@ class Frontend(_Section):
         return self
 
 
-class Graph(_Section):
+class Graph(Section):
     """What vamc adds to the graph: nothing, here."""
 
     extra_ops: Any = None
@@ -174,34 +168,20 @@ class Graph(_Section):
         return value
 
 
-class Quantize(_Section):
-    """How int8 is made; layers are numbered as nodes of their kind in the input ONNX."""
-
-    calibrate_mode: Literal["percentile", "kl_divergence", "max", "mse"] = "percentile"
-    calibrate_range: Any = None
-    calibrate_chunk_by: StrictInt | None = None
-    quantize_per_channel: StrictBool = True
-    quantize_mode: Literal["manual", "force_auto"] | None = None
-    weight_scale: Literal["max", "power2"] = "max"
-    skip_conv_layers: Indices = ()
-    skip_matmul_layers: Indices = ()
-    exclude_layers: Indices = ()
-    ops_usingfp: tuple[str, ...] = ()
-
-
-class Backend(_Section):
+class Backend(Section):
     """What is made of it.
 
     Attributes:
         dtype: how weights are stored, and for `int8` computed with.
-        engine: what the report is measured on; `auto` takes the fastest that is installed.
+        engine: what the file is laid out for and measured on; `auto` takes the fastest that is
+            installed. `tensorrt` writes int8 as its parser wants it, and measures on ONNX Runtime.
         uint8_input: whether the model takes RGB as bytes and normalises them itself.
         no_rewrite: names of rewrites that are left out.
         quantize: for `int8`.
     """
 
     dtype: Literal["fp32", "fp16", "int8"] = "fp32"
-    engine: Literal["auto", "onnxruntime", "openvino"] = "auto"
+    engine: Literal["auto", "onnxruntime", "openvino", "tensorrt"] = "auto"
     uint8_input: StrictBool = False
     no_rewrite: tuple[str, ...] = ()
     compile: Closed = Closed()
@@ -209,14 +189,14 @@ class Backend(_Section):
     quantize: Quantize = Quantize()
 
 
-class Sampler(_Section):
+class Sampler(Section):
     """Which images are taken: ending, `None` for any, and how many."""
 
     suffix: str | None = None
     get_data_num: Annotated[int, Field(strict=True, ge=1)] | None = None
 
 
-class Dataset(_Section):
+class Dataset(Section):
     """Images for calibration, and the steps that prepare images."""
 
     path: str | None = None
@@ -224,7 +204,7 @@ class Dataset(_Section):
     process_ops: tuple[Step, ...] = ()
 
 
-class Evaluate(_Section):
+class Evaluate(Section):
     """Where accuracy is measured before and after: as the options of `atrous eval`.
 
     Attributes:
@@ -247,13 +227,13 @@ class Evaluate(_Section):
         return value
 
 
-class Workspace(_Section):
+class Workspace(Section):
     """Where the result goes: into `path/name`."""
 
     path: str = "./deploy_weights"
 
 
-class CompileConfig(_Section):
+class CompileConfig(Section):
     """A compile file, checked. Made by `load`."""
 
     name: str
@@ -322,6 +302,14 @@ class CompileConfig(_Section):
             for key in step.model_fields_set & set(step.unused):
                 names.append(f"{process_ops.WHERE}[{index}].{key}")
         return tuple(names)
+
+    def with_floats(self, names: Sequence[str]) -> CompileConfig:
+        """The same with more layers in `backend.quantize.exclude_layers`."""
+        quantize = self.backend.quantize
+        excluded = (*quantize.exclude_layers, *names)
+        changed = quantize.model_copy(update={"exclude_layers": excluded})
+        backend = self.backend.model_copy(update={"quantize": changed})
+        return self.model_copy(update={"backend": backend})
 
     def to_yaml(self) -> str:
         """The file with every default written out; reads as the same configuration."""

@@ -134,6 +134,11 @@ class Graph:
         self._readers.setdefault(source, []).extend(readers)
         return bool(readers)
 
+    def dtype(self, name: str) -> str:
+        """The type of an input's values, as NumPy calls it."""
+        value = next(v for v in self._model.graph.input if v.name == name)
+        return str(helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
+
     def set_input(self, name: str, dtype: int, shape: Sequence[int]) -> None:
         """Declare an input's type and shape anew."""
         value = next(v for v in self._model.graph.input if v.name == name)

@@ -7,8 +7,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from atrous.compiler.int8_report import Int8
 from atrous.compiler.report_page import (
     as_change,
     as_ms,
@@ -19,17 +20,14 @@ from atrous.compiler.report_page import (
     shortened,
 )
 from atrous.compiler.rewrites import Change
+from atrous.compiler.sections import Section
 from atrous.engines.profile import Profile
 from atrous.errors import ConfigError
 from atrous.evaluation.result import Result, check_comparable
 from atrous.files import write_atomic
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Rewrite(_Part):
+class Rewrite(Section):
     """What one rewrite did.
 
     Attributes:
@@ -78,7 +76,7 @@ class Rewrite(_Part):
         return self.places or ("not applied",)
 
 
-class Agreement(_Part):
+class Agreement(Section):
     """How close the compiled model is to the input model.
 
     Attributes:
@@ -102,7 +100,7 @@ class Agreement(_Part):
         )
 
 
-class Scores(_Part):
+class Scores(Section):
     """Accuracy of one model.
 
     Attributes:
@@ -114,7 +112,26 @@ class Scores(_Part):
     pixel_accuracy: float
 
 
-class AccuracyChange(_Part):
+class Stage(Section):
+    """Accuracy at one stage of a compile.
+
+    Attributes:
+        name: `input`, `rewritten`, `fp16` or `int8`.
+        mean_iou: percent.
+        pixel_accuracy: percent.
+    """
+
+    name: str
+    mean_iou: float
+    pixel_accuracy: float
+
+    @classmethod
+    def of(cls, name: str, result: Result) -> Self:
+        """From an evaluation."""
+        return cls(name=name, mean_iou=result.mean_iou, pixel_accuracy=result.pixel_accuracy)
+
+
+class AccuracyChange(Section):
     """Accuracy before and after, measured the same way.
 
     Attributes:
@@ -171,7 +188,7 @@ class AccuracyChange(_Part):
         )
 
 
-class Report(_Part):
+class Report(Section):
     """What a compile did. What was not measured is absent, in the file and on the page.
 
     Attributes:
@@ -196,6 +213,8 @@ class Report(_Part):
         before: time of the input model, milliseconds.
         after: time of the compiled model.
         accuracies: before and after, percent; one for each way to measure.
+        stages: accuracy on the way from the one to the other.
+        int8: how it was quantised.
     """
 
     name: str
@@ -219,6 +238,8 @@ class Report(_Part):
     before: Profile | None = None
     after: Profile | None = None
     accuracies: tuple[AccuracyChange, ...] = ()
+    stages: tuple[Stage, ...] = ()
+    int8: Int8 | None = None
 
     @property
     def faster(self) -> float:
@@ -242,7 +263,7 @@ class Report(_Part):
 
     def save(self, folder: Path) -> None:
         """Write `report.json` and `report.html`, each whole or not at all."""
-        absent: set[str] = set() if self.accuracies else {"accuracies"}
+        absent = {name for name in ("accuracies", "stages") if not getattr(self, name)}
         text = self.model_dump_json(indent=2, exclude_none=True, exclude=absent)
         html = page(self)
         write_atomic(folder / "report.json", lambda file: file.write(text.encode()))
@@ -284,6 +305,7 @@ class Report(_Part):
             lines.append(f"time on {self.engine_text}: {times}")
         if self.agreement is not None:
             lines.append(f"agreement: {self.agreement}")
+        lines += self.int8.lines() if self.int8 is not None else []
         for one in self.accuracies:
             lines.append(
                 f"{one.protocol} on {one.data}, {one.images} images: mIoU "
@@ -291,6 +313,9 @@ class Report(_Part):
                 f"({as_points(one.mean_iou_points)} points)"
             )
             lines += [f"  warning: {shortened(one.warnings, 1)}"] if one.warnings else []
+        if len(self.stages) > 2:
+            way = " → ".join(f"{one.name} {one.mean_iou:.2f}" for one in self.stages)
+            lines.append(f"mIoU on the way: {way} %")
         if self.without_effect:
             lines.append(f"no effect here: {shortened(self.without_effect, 4, ', ')}")
         return lines

@@ -11,13 +11,14 @@ from atrous.engines.profile import Layer, Profile
 from atrous.evaluation.report import STYLE
 
 if TYPE_CHECKING:
-    from atrous.compiler.report import AccuracyChange, Report, Rewrite
+    from atrous.compiler.int8_report import Int8
+    from atrous.compiler.report import AccuracyChange, Report, Rewrite, Stage
 
 SHOWN = 25
-"""Layers on the page, the slowest."""
+"""Layers in a list on the page: the slowest, the noisiest."""
 
-_OWN_STYLE = """
-.numbers small, td small, .soft { opacity: .7; font-size: 13px; } p { max-width: 60rem; }
+TABLES = """
+.numbers small, td small, th small, .soft { opacity: .7; font-size: 13px; } p { max-width: 60rem; }
 .numbers small { display: block; }
 td, th { vertical-align: top; } thead th { border-bottom: 1px solid var(--line); }
 td.n, th.n { text-align: right; white-space: nowrap; } td.best { font-weight: 600; }
@@ -26,6 +27,11 @@ td.n, th.n { text-align: right; white-space: nowrap; } td.best { font-weight: 60
 .rewrites td small { display: block; } .off { opacity: .7; }
 .bars td.bar { width: 18rem; max-width: 30vw; vertical-align: middle; }
 .bars tbody th { font-weight: 400; min-width: 9rem; } .layers tbody th { min-width: 20rem; }
+.steps td.bar { width: 24rem; max-width: 40vw; vertical-align: middle; position: relative; }
+.steps td.bar i { position: absolute; top: .25rem; bottom: .25rem; border-radius: 2px; }
+.steps td.bar i { min-width: 3px; background: var(--bar); }
+.steps td.bar i.lost { background: #d43b3b; } .steps td.bar i.won { background: #2f9e58; }
+.facts + .scroll { margin-top: .8rem; } .steps tbody tr { border-top: 1px solid var(--soft); }
 .facts td { overflow-wrap: anywhere; }
 .bars i.was { background: #8888; margin-bottom: 2px; } .pair i { height: .45rem; }
 th.group { text-align: center; }
@@ -48,12 +54,16 @@ def page(report: Report) -> str:
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8>",
         "<meta name=viewport content='width=device-width'>",
-        f"<title>{escape(title)}</title><style>{STYLE}{_OWN_STYLE}</style>",
+        f"<title>{escape(title)}</title><style>{STYLE}{TABLES}</style>",
         f"<h1>{escape(title)}</h1>",
         _numbers(report),
         *(f"<p class=health>{escape(w)}</p>" for one in report.accuracies for w in one.warnings),
         _rewrites(report.rewrites),
+        _int8(report.int8),
         _accuracies(report.accuracies),
+        _stages(report.stages),
+        _explained(report),
+        _noise(report.int8),
         _times(report),
         _layers(report.after),
         _operators(report),
@@ -122,7 +132,7 @@ def _rewrites(rewrites: Sequence[Rewrite]) -> str:
             f"<td class=n>{saved}<td class=n>{one.gmacs_after:.3f}"
         )
     head = "<thead><tr><th>rewrite<th>where<th class=n>GMAC saved<th class=n>GMAC left</thead>"
-    return _section("What was rewritten", f"<table class=rewrites>{head}{''.join(rows)}", rows)
+    return section("What was rewritten", f"<table class=rewrites>{head}{''.join(rows)}", rows)
 
 
 def _accuracies(accuracies: Sequence[AccuracyChange]) -> str:
@@ -139,7 +149,109 @@ def _accuracies(accuracies: Sequence[AccuracyChange]) -> str:
         "<thead><tr><th><th><th><th class=group colspan=3>mIoU, %<th class=group colspan=3>"
         f"pixel accuracy, %<tr><th>protocol<th>data<th class=n>images{head}{head}</thead>"
     )
-    return _section("Accuracy", f"<div class=scroll><table>{head}{''.join(rows)}", rows)
+    return section("Accuracy", f"<div class=scroll><table>{head}{''.join(rows)}", rows)
+
+
+def _int8(int8: Int8 | None) -> str:
+    """How it was quantised, and what was not."""
+    if int8 is None:
+        return ""
+    whole = int8.layers + len(int8.kept) + len(int8.returned)
+    facts = {
+        "layers": f"{int8.layers} of {whole} in int8",
+        "calibrated": f"by {int8.method} on {int8.images} images",
+        "weights": f"{int8.weight_bits} bits, on a processor with {int8.processor}",
+    }
+    rows = "".join(f"<tr><th>{name}<td>{escape(text)}" for name, text in facts.items())
+    parts = [f"<h2>int8</h2><table class=facts>{rows}</table>"]
+    floats = dict.fromkeys(int8.returned, "returned to float, to hold max_drop") | int8.kept
+    items = "".join(
+        f"<tr><th>{escape(name)}<td>{escape(reason)}" for name, reason in floats.items()
+    )
+    if items:
+        head = "<thead><tr><th>in float<th>why</thead><tbody>"
+        parts.append(f"<div class=scroll><table class=rewrites>{head}{items}</table></div>")
+    tried = "".join(
+        f"<tr><td class=n>{len(one.floats)}<td class=n>{as_points(-one.drop)}"
+        for one in int8.attempts
+    )
+    if tried:
+        head = "<thead><tr><th class=n>layers returned to float<th class=n>mIoU, points</thead>"
+        parts.append(
+            "<p>Attempts to hold <code>backend.quantize.max_drop</code>, each with more of the "
+            f"worst layers in float:<table>{head}{tried}</table>"
+        )
+    if int8.unreadable:
+        left = "".join(f"<li>{escape(text)}" for text in int8.unreadable)
+        parts.append(f"<p>Images that were not calibrated on:<ul>{left}</ul>")
+    return "".join(parts)
+
+
+def _stages(stages: Sequence[Stage]) -> str:
+    """Accuracy on the way from the input to the compiled model, each step on its own."""
+    if len(stages) < 2:
+        return ""
+    scores = [one.mean_iou for one in stages]
+    # From 0 no step would be seen; a model that fell apart takes the whole width all the same.
+    edge = max(0.1, 0.15 * (max(scores) - min(scores)))
+    low, high = max(0.0, min(scores) - edge), min(100.0, max(scores) + edge)
+    rows = []
+    for index, one in enumerate(stages):
+        before = scores[index - 1] if index else low
+        left, right = sorted((before, one.mean_iou))
+        change = one.mean_iou - before
+        kind = ("" if change == 0 else " class=lost" if change < 0 else " class=won") * (index > 0)
+        rows.append(
+            f"<tr><th>{escape(one.name)}<td class=n>{one.mean_iou:.2f}"
+            f"<td class='n best'>{as_points(change) if index else ''}"
+            f"<td class=n>{one.pixel_accuracy:.2f}"
+            f"<td class=bar><i{kind} style='left:{100 * (left - low) / (high - low):.2f}%;"
+            f"width:{100 * (right - left) / (high - low):.2f}%'></i>"
+        )
+    head = (
+        "<thead><tr><th>stage<th class=n>mIoU, %<th class=n>points<th class=n>pixel accuracy, %"
+        f"<th><small>from {low:.2f} to {high:.2f} % mIoU</small></thead><tbody>"
+    )
+    table = f"<div class=scroll><table class=steps>{head}{''.join(rows)}"
+    return section("Where accuracy went", table, rows) + (
+        "<p class=soft>Every stage was evaluated the same way; a bar is what it took from or added "
+        "to the stage before."
+    )
+
+
+def _explained(report: Report) -> str:
+    """How to see more of an int8 model whose accuracy was measured."""
+    if report.int8 is None or not report.accuracies:
+        return ""
+    before = report.source if report.source.endswith(".onnx") else "FLOAT.onnx"
+    return (
+        "<p>Layer by layer, and the images that differ most, with pictures: "
+        f"<code>atrous compile --explain {escape(before)} {escape(report.name)}/mod --images "
+        "FOLDER</code>."
+    )
+
+
+def _noise(int8: Int8 | None) -> str:
+    """The layers by what each would add if it alone were int8."""
+    noise = sorted(int8.noise.items(), key=lambda item: item[1]) if int8 is not None else []
+    if int8 is None or not noise:
+        return ""
+    floats = {*int8.kept, *int8.returned}
+    rows = [
+        f"<tr{' class=off' if name in floats else ''}><th>{escape(name)}"
+        f"{' <small>in float</small>' if name in floats else ''}<td class=n>{ratio:.1f}"
+        f"<td class=bar>{bar(10 ** ((noise[0][1] - ratio) / 20))}"
+        for name, ratio in noise[:SHOWN]
+    ]
+    if rest := noise[SHOWN:]:
+        rows.append(f"<tr class=off><th>{len(rest)} cleaner ones<td class=n>≥ {rest[0][1]:.1f}<td>")
+    head = "<thead><tr><th>layer<th class=n>dB<th></thead><tbody>"
+    heading = "Signal to noise of each layer if it alone is int8, worst first"
+    table = f"<div class=scroll><table class='bars layers'>{head}{''.join(rows)}"
+    return section(heading, table, rows) + (
+        "<p class=soft>40 dB is noise of 1 % of the signal, 20 dB of 10 %. Noise adds up on the "
+        "way through the network."
+    )
 
 
 def _times(report: Report) -> str:
@@ -155,7 +267,7 @@ def _times(report: Report) -> str:
         "<th>what was run</thead>"
     )
     heading = f"Time of a run on {report.engine_text}"
-    table = _section(heading, f"<div class=scroll><table>{head}{''.join(rows)}", rows)
+    table = section(heading, f"<div class=scroll><table>{head}{''.join(rows)}", rows)
     if report.before is None or report.after is None or report.before.head == report.after.head:
         return table
     return (
@@ -171,7 +283,7 @@ def _layers(profile: Profile | None) -> str:
     rows = [
         f"<tr><th>{escape(layer.name)}<td>{_operator(layer)}"
         f"<td class=n>{layer.milliseconds:.2f}<td class=n>{100 * layer.share:.1f}"
-        f"<td class=bar>{_bar(layer.milliseconds / longest)}"
+        f"<td class=bar>{bar(layer.milliseconds / longest)}"
         for layer in layers[:SHOWN]
     ]
     rest = layers[SHOWN:]
@@ -183,7 +295,7 @@ def _layers(profile: Profile | None) -> str:
         )
     head = "<thead><tr><th>layer<th>operator<th class=n>ms<th class=n>%<th></thead><tbody>"
     heading = "Slowest layers of the compiled model"
-    return _section(
+    return section(
         heading, f"<div class=scroll><table class='bars layers'>{head}{''.join(rows)}", rows
     )
 
@@ -195,7 +307,7 @@ def _operators(report: Report) -> str:
     rows = []
     for name in sorted({*after, *before}, key=lambda name: -after.get(name, 0)):
         old, new = before.get(name), after.get(name)
-        bars = (_bar(old / longest, "was") if old else "") + (_bar(new / longest) if new else "")
+        bars = (bar(old / longest, "was") if old else "") + (bar(new / longest) if new else "")
         was = f"<td class=n>{_plain(old)}" if before else ""
         rows.append(
             f"<tr><th>{escape(name)}{was}<td class=n>{_plain(new)}"
@@ -205,7 +317,7 @@ def _operators(report: Report) -> str:
     head = (
         f"<thead><tr><th>operator{was}<th class=n>ms{' after' if before else ''}<th></thead><tbody>"
     )
-    return _section("Time by operator", f"<table class=bars>{head}{''.join(rows)}", rows)
+    return section("Time by operator", f"<table class=bars>{head}{''.join(rows)}", rows)
 
 
 def _list(heading: str, texts: Sequence[str]) -> str:
@@ -223,7 +335,7 @@ def _keys(names: Sequence[str]) -> str:
     )
 
 
-def _section(heading: str, table: str, rows: Sequence[str]) -> str:
+def section(heading: str, table: str, rows: Sequence[str]) -> str:
     """A table below its heading; nothing without rows."""
     close = "</table></div>" if table.startswith("<div") else "</table>"
     return f"<h2>{escape(heading)}</h2>{table}{close}" if rows else ""
@@ -234,7 +346,13 @@ def _operator(layer: Layer) -> str:
     return escape(layer.operator) + kernel
 
 
-def _bar(share: float, kind: str = "") -> str:
+def bar(share: float, kind: str = "") -> str:
+    """A bar in a table.
+
+    Args:
+        share: of the width of its cell.
+        kind: its class in the style sheet.
+    """
     return f"<i{f' class={kind}' if kind else ''} style='width:{100 * share:.1f}%'></i>"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,6 @@ WHERE = "dataset.path"
 _NPZ = ".npz"
 _DATASETS = ("voc:", "cityscapes:", "folder:")
 _MASKS = ("SegmentationClassAug", "SegmentationClass")
-_IGNORED = 255
 _STEP = 8  # masks are looked at on every eighth pixel of either side
 _SHARE = 0.005  # of the pixels, which a class covers at least to count as present
 
@@ -64,27 +64,26 @@ def choose(
     Raises:
         ConfigError: there is no such folder or data set, or no such file in it.
     """
-    files, masks, decode = _described(str(path), suffix)
-    kept = [file for file in files if image_id(file) not in exclude]
+    found = _found(str(path), suffix)
+    kept = [file for file in found.files if image_id(file) not in exclude]
     if not kept:
         raise ConfigError(
-            f"{WHERE}: all {len(files)} images of {path} are also evaluated on; calibrate on "
+            f"{WHERE}: all {len(found.files)} images of {path} are also evaluated on; calibrate on "
             "others, as voc:VOCdevkit:train"
         )
-    if len(kept) < len(files):
-        say(f"left out: {len(files) - len(kept)} images that are evaluated on")
+    if len(kept) < len(found.files):
+        say(f"left out: {len(found.files) - len(kept)} images that are evaluated on")
     if count is None or count >= len(kept):
         if count is not None and count > len(kept):
             say(f"{path}: holds {len(kept)} images, fewer than the {count} wanted: all are taken")
         return kept
-    labelled = [file for file in kept if file in masks]
+    labelled = [file for file in kept if file in found.masks]
     if len(labelled) < count:
         return spread(kept, count)
-    looked = spread(labelled, min(len(labelled), MOST_MASKS))
+    looked = spread(labelled, max(count, MOST_MASKS))
     if len(looked) < len(labelled):
         say(f"{path}: classes looked up in {len(looked)} of {len(labelled)} masks")
-    present = {file: _classes(masks[file], decode) for file in looked}
-    return sorted(balance(present, count))
+    return sorted(balance({file: found.classes(file) for file in looked}, count))
 
 
 def spread(files: Sequence[Path], count: int) -> list[Path]:
@@ -162,15 +161,35 @@ def image_id(path: Path) -> str:
     return path.stem.removesuffix("_leftImg8bit")
 
 
-def _described(path: str, suffix: str | None) -> tuple[list[Path], dict[Path, Path], Decode]:
-    """The images, sorted, the masks of those that have one, and what reads a mask."""
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The images, sorted; the masks of those that have one; how a mask is read."""
+
+    files: list[Path]
+    masks: dict[Path, Path]
+    decode: Decode = read_ids
+    ignored: int = 255
+
+    def classes(self, file: Path) -> frozenset[int]:
+        """The classes that a mask shows to an amount worth a look; none if it cannot be read."""
+        try:
+            label = self.decode(self.masks[file])[::_STEP, ::_STEP]
+        except InputError:
+            return frozenset()
+        counts = np.bincount(label.reshape(-1), minlength=256)
+        counts[self.ignored] = 0
+        return frozenset(np.flatnonzero(counts > _SHARE * label.size).tolist())
+
+
+def _found(path: str, suffix: str | None) -> _Found:
     ending = _ending(suffix)
     if path.startswith(_DATASETS):
         dataset = open_dataset(path)
         # A split may name images that were not downloaded.
-        samples = [sample for sample in dataset.samples if sample.image.is_file()]
-        masks = {s.image: s.label for s in samples if s.label is not None}
-        return _of_ending((s.image for s in samples), ending, path), masks, dataset.decode
+        there = [sample for sample in dataset.samples if sample.image.is_file()]
+        masks = {sample.image: sample.label for sample in there if sample.label is not None}
+        files = _of_ending((sample.image for sample in there), ending, path)
+        return _Found(files, masks, dataset.decode, dataset.labels.ignore_index)
     folder = Path(path).expanduser()
     if not folder.is_dir():
         what = "a file" if folder.exists() else "nothing"
@@ -179,12 +198,11 @@ def _described(path: str, suffix: str | None) -> tuple[list[Path], dict[Path, Pa
             f"{what} at {path} (seen from {Path.cwd()})"
         )
     files = _of_ending(folder.rglob("*"), ending, path, folder)
-    masks = {}
-    if folder.name == "JPEGImages":
-        beside = [folder.parent / name for name in _MASKS]
-        there = {mask.stem: mask for one in beside if one.is_dir() for mask in one.iterdir()}
-        masks = {file: there[file.stem] for file in files if file.stem in there}
-    return files, masks, read_ids
+    if folder.name != "JPEGImages":
+        return _Found(files, {})
+    beside = [folder.parent / name for name in _MASKS]
+    by_name = {mask.stem: mask for one in beside if one.is_dir() for mask in one.iterdir()}
+    return _Found(files, {file: by_name[file.stem] for file in files if file.stem in by_name})
 
 
 def _ending(suffix: str | None) -> str | None:
@@ -216,17 +234,6 @@ def _of_ending(
 def _hidden(file: Path, folder: Path | None) -> bool:
     parts = file.relative_to(folder).parts if folder else (file.name,)
     return any(part.startswith(".") for part in parts)
-
-
-def _classes(mask: Path, decode: Decode) -> frozenset[int]:
-    """The classes that a mask shows to an amount worth a look; none if it cannot be read."""
-    try:
-        label = decode(mask)[::_STEP, ::_STEP]
-    except InputError:
-        return frozenset()
-    counts = np.bincount(label.reshape(-1), minlength=256)
-    counts[_IGNORED] = 0
-    return frozenset(np.flatnonzero(counts > _SHARE * label.size).tolist())
 
 
 def _reversed_bits(number: int) -> int:

@@ -26,6 +26,9 @@ from atrous.compiler.rewrites.base import Layout, Outcome
 
 Matrix = NDArray[np.float64]
 
+INTERPOLATION = ("_rows", "_columns")
+"""How the names of the interpolation matrices in a rewritten graph end."""
+
 _RULES = ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric")
 
 

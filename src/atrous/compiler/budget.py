@@ -1,0 +1,97 @@
+"""Return the worst layers to float until int8 loses no more than it may."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import onnx
+
+from atrous.compiler import noise
+from atrous.compiler.graph import Graph
+from atrous.compiler.int8 import Prepared
+from atrous.compiler.quantize import Layer
+from atrous.errors import ConfigError
+
+RANKED = 24
+"""Layers, the noisiest in themselves, whose effect on the logits is measured."""
+
+Score = Callable[[onnx.ModelProto], float]
+"""Measures a model: mIoU in percent."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One attempt to hold the budget.
+
+    Attributes:
+        floats: layers in float besides those that `prepare` kept, worst first.
+        drop: points of mIoU lost against the float model.
+    """
+
+    floats: tuple[str, ...]
+    drop: float
+
+
+def hold(
+    prepared: Prepared,
+    *,
+    max_drop: float,
+    reference: float,
+    score: Score,
+    say: Say,
+) -> list[Step]:
+    """Find how many of the worst layers have to be in float, by doubling their number.
+
+    Args:
+        prepared: the model.
+        max_drop: points of mIoU that may be lost.
+        reference: mIoU of the float model, percent.
+        score: measures a model the same way.
+        say: called with progress.
+
+    Returns:
+        The attempts; the last one holds.
+
+    Raises:
+        ConfigError: it does not hold even with every ranked layer in float.
+    """
+    steps = [Step((), reference - score(prepared.write()))]
+    if steps[0].drop <= max_drop:
+        return steps
+    ranked = [layer.name for layer in rank(prepared, say)]
+    count = 1
+    while True:
+        floats = tuple(ranked[:count])
+        say(f"{len(floats)} layers back to float")
+        steps.append(Step(floats, reference - score(prepared.write(floats))))
+        if steps[-1].drop <= max_drop:
+            return steps
+        if count >= len(ranked):
+            raise ConfigError(
+                f"backend.quantize.max_drop: {max_drop} points cannot be held: with the "
+                f"{len(ranked)} worst layers in float int8 still loses {steps[-1].drop:.2f}; "
+                "allow more, or compile to fp16"
+            )
+        count = min(2 * count, len(ranked))
+
+
+def rank(prepared: Prepared, say: Say) -> list[Layer]:
+    """The quantised layers by what each alone does to the logits, worst first."""
+    graph = Graph(prepared.model)
+    layers = [layer for layer in prepared.layers if layer.name not in prepared.kept]
+    layers = sorted(layers, key=lambda layer: prepared.noise[layer.name])[:RANKED]
+    effect = {}
+    for done, layer in enumerate(layers, 1):
+        say(f"ranking layers: {done} of {len(layers)}")
+        effect[layer.name] = noise.on_output(
+            graph,
+            [layer],
+            prepared.spans,
+            prepared.inputs,
+            per_channel=prepared.settings.quantize_per_channel,
+            bits=prepared.bits,
+        )
+    return sorted(layers, key=lambda layer: effect[layer.name])

@@ -1,0 +1,108 @@
+"""Accuracy of a model at every stage of its compilation, measured the same way."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+
+from atrous import artifact
+from atrous.artifact import Accuracy, Metadata
+from atrous.compiler.config import CompileConfig, Evaluate
+from atrous.compiler.report import AccuracyChange, Stage
+from atrous.data import Dataset, open_dataset
+from atrous.errors import ConfigError
+from atrous.evaluation.protocols import Protocol
+from atrous.evaluation.result import Result, accuracy
+from atrous.evaluation.run import Evaluation
+from atrous.runtime.predictor import Predictor
+
+Say = Callable[[str], None]
+
+
+def dataset(wanted: Evaluate) -> Dataset:
+    """The images to evaluate on; those of `wanted.ids` alone if it is given.
+
+    Raises:
+        ConfigError: the data set or the file of ids is missing, or holds something else.
+    """
+    opened = open_dataset(wanted.data)
+    if wanted.ids is None:
+        return opened
+    path = Path(wanted.ids)
+    try:
+        ids = dict.fromkeys(path.read_text(encoding="utf-8").split())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"evaluate.ids: {path}: expected a file of ids: {error}") from None
+    found = {sample.id: sample for sample in opened.samples}
+    if unknown := [name for name in ids if name not in found]:
+        raise ConfigError(
+            f"evaluate.ids: {path}: {len(unknown)} of {len(ids)} ids are not in {wanted.data}, "
+            f"first {unknown[0]}"
+        )
+    if not ids:
+        raise ConfigError(f"evaluate.ids: {path}: holds no id")
+    return dataclasses.replace(opened, samples=tuple(found[name] for name in ids))
+
+
+class Scores:
+    """Evaluates the stages of one compile, or nothing if the compile file does not ask for it.
+
+    Args:
+        config: says whether, and under which protocol.
+        images: to evaluate on, `None` without.
+        engine: runs the models.
+        folder: for the files of the stages.
+        say: called with progress.
+    """
+
+    def __init__(
+        self, config: CompileConfig, images: Dataset | None, engine: str, folder: Path, say: Say
+    ) -> None:
+        self.engine = engine
+        self._protocol = config.evaluate.protocol if config.evaluate else ""
+        self._images = images
+        self._folder = folder
+        self._say = say
+        self._results: dict[str, Result] = {}
+
+    def add(self, stage: str, model: onnx.ModelProto, metadata: Metadata) -> None:
+        """Measure a stage, if measuring is asked for."""
+        if self._images is not None:
+            self._results[stage] = self.measure(stage, model, metadata)
+
+    def measure(self, stage: str, model: onnx.ModelProto, metadata: Metadata) -> Result:
+        """Measure a model and forget it."""
+        if self._images is None:
+            raise ConfigError("evaluate: missing; it says what to measure accuracy on")
+        path = self._folder / "stage.onnx"
+        artifact.save(model, metadata, path)
+        total = len(self._images.samples)
+
+        def progress(done: int, iou: float) -> None:
+            self._say(f"evaluating {stage}: {done} of {total}, mIoU {iou:.1%}")
+
+        with Predictor.open(path, engine=self.engine) as predictor:
+            protocol = Protocol.parse(self._protocol)
+            evaluation = Evaluation(predictor, self._images, protocol, name=metadata.name)
+            return evaluation.run(progress)
+
+    def of(self, stage: str) -> float:
+        """Mean IoU of a stage that was measured, percent."""
+        return self._results[stage].mean_iou
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Every stage in order: where accuracy went."""
+        return tuple(Stage.of(name, result) for name, result in self._results.items())
+
+    def changes(self) -> tuple[AccuracyChange, ...]:
+        """The last stage against the first."""
+        results = list(self._results.values())
+        return (AccuracyChange.between(results[0], results[-1]),) if results else ()
+
+    def recorded(self) -> tuple[Accuracy, ...]:
+        """What the compiled model remembers: the last stage, if nothing was wrong with it."""
+        last = list(self._results.values())[-1:]
+        return tuple(accuracy(one) for one in last if not one.failed and not one.health)

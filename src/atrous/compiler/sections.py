@@ -1,0 +1,43 @@
+"""The parts of a compile file that other modules than `config` read."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
+
+Indices = tuple[StrictInt, ...]
+
+
+class Section(BaseModel):
+    """A mapping in which every key is known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Quantize(Section):
+    """How int8 is made; layers are numbered as nodes of their kind in the input ONNX.
+
+    Attributes:
+        calibrate_mode: how a range of values becomes one of 256 steps.
+        calibrate_range: for `percentile`, as 99.99 or 0.9999.
+        quantize_per_channel: one scale for each output channel of the weights, not one for all.
+        weight_bits: 8, or 7 for processors whose int8 products saturate; `None` looks at this one.
+        max_drop: points of mIoU that int8 may lose under `evaluate`; layers return to float until
+            it holds.
+        skip_conv_layers: convolutions that stay in float.
+        skip_matmul_layers: matrix products that stay in float.
+        exclude_layers: nodes of any kind that stay in float, by index or by name.
+        ops_usingfp: operators that stay in float.
+    """
+
+    calibrate_mode: Literal["percentile", "kl_divergence", "max", "mse"] = "percentile"
+    calibrate_range: Any = None
+    quantize_per_channel: StrictBool = True
+    weight_scale: Literal["max", "power2"] = "max"
+    weight_bits: Literal[7, 8] | None = None
+    max_drop: Annotated[float, Field(ge=0)] | None = None
+    skip_conv_layers: Indices = ()
+    skip_matmul_layers: Indices = ()
+    exclude_layers: tuple[StrictInt | str, ...] = ()
+    ops_usingfp: tuple[str, ...] = ()
