@@ -88,11 +88,44 @@ def test_the_default_model_describes_itself() -> None:
     assert artifact.DEFAULT.stat().st_size < 12e6
 
 
-def test_the_default_model_carries_what_the_zoo_says_of_it() -> None:
-    found = artifact.metadata_of(artifact.load(artifact.DEFAULT), artifact.DEFAULT)
+@pytest.mark.parametrize("path", [artifact.DEFAULT, artifact.DEFAULT_INT8], ids=["fp16", "int8"])
+def test_the_default_models_carry_what_the_zoo_says_of_them(path: Path) -> None:
+    found = artifact.metadata_of(artifact.load(path), path)
     assert found is not None
-    recorded = {one.protocol: one.value for one in found.accuracies}
-    listed = {one.protocol.rsplit(", ", 1)[1]: one.value for one in zoo.weights("default").accuracy}
+    engines = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+    recorded = {(one.protocol, engines[one.note.split()[0]], one.value) for one in found.accuracies}
+    listed = {
+        (one.protocol.rsplit(", ", 1)[1], one.source.rsplit(", ", 1)[1], one.value)
+        for one in zoo.weights(path.stem).accuracy
+    }
     assert recorded == listed
     assert {one.images for one in found.accuracies} == {725}
-    assert found.name == "default"
+    assert found.name == path.stem
+
+
+def test_the_int8_default_loses_no_more_than_a_tenth_of_a_point() -> None:
+    def measured(path: Path) -> dict[str, list[float]]:
+        found = artifact.metadata_of(artifact.load(path), path)
+        assert found is not None
+        protocols = {one.protocol for one in found.accuracies}
+        return {p: [o.value for o in found.accuracies if o.protocol == p] for p in protocols}
+
+    before, after = measured(artifact.DEFAULT), measured(artifact.DEFAULT_INT8)
+    assert {protocol: len(values) for protocol, values in after.items()} == {
+        "squash-513": 2,
+        "center-crop-513": 2,
+    }
+    for protocol, values in after.items():
+        assert min(values) > before[protocol][0] - 0.1
+
+
+def test_the_int8_default_is_calibrated_on_training_images() -> None:
+    found = artifact.metadata_of(artifact.load(artifact.DEFAULT_INT8), artifact.DEFAULT_INT8)
+    assert found is not None
+    assert found.precision == "int8"
+    assert found.calibration is not None
+    assert found.calibration.method == "kl_divergence"
+    assert len(found.calibration.images) == 50
+    evaluated = (Path(__file__).parents[1] / "benchmarks" / "voc2012-val-725.txt").read_text()
+    assert not set(found.calibration.images) & set(evaluated.split())
+    assert artifact.DEFAULT_INT8.stat().st_size < 7e6

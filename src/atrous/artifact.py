@@ -21,7 +21,10 @@ from atrous.preprocess import Preprocess
 KEY = "atrous"
 
 DEFAULT = Path(__file__).parent / "assets" / "default.onnx"
-"""The model that ships inside the package."""
+"""The model that ships inside the package, with fp16 weights."""
+
+DEFAULT_INT8 = DEFAULT.with_name("default-int8.onnx")
+"""The same in int8, for CPUs that multiply bytes well."""
 
 Precision = Literal["fp32", "fp16", "int8"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 from atrous.errors import ConfigError
@@ -245,9 +245,9 @@ def _imagenet(network: str, model: str, digits: str, top1: float) -> Weights:
     )
 
 
-def _on_725(protocol: str, value: float) -> Accuracy:
+def _on_725(protocol: str, value: float, engine: str = "ONNX Runtime") -> Accuracy:
     subset = f"725 images (every second) of VOC 2012 val, {protocol}"
-    return Accuracy("mIoU", value, subset, "measured by this project with atrous eval")
+    return Accuracy("mIoU", value, subset, f"measured by this project with atrous eval, {engine}")
 
 
 _DEFAULT = Weights(
@@ -276,10 +276,24 @@ _DEFAULT = Weights(
     "Meant to be replaced by the project's own training.",
 )
 
+_DEFAULT_INT8 = replace(
+    _DEFAULT,
+    name="default-int8",
+    file_name="default-int8.onnx",
+    recipe=f"{_DEFAULT.recipe}; int8 by examples/default-int8.yaml, calibrated on 50 of them",
+    accuracy=(
+        _on_725("squash-513", 61.485, "ONNX Runtime"),
+        _on_725("center-crop-513", 62.817, "ONNX Runtime"),
+        _on_725("squash-513", 61.470, "OpenVINO"),
+        _on_725("center-crop-513", 62.795, "OpenVINO"),
+    ),
+)
+
 WEIGHTS: dict[str, Weights] = {
     row.name: row
     for row in (
         _DEFAULT,
+        _DEFAULT_INT8,
         _reference("deeplabv3_mobilenet", 70.1),
         _reference("deeplabv3_resnet50", 76.9),
         _reference("deeplabv3_resnet101", 77.3),

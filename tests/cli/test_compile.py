@@ -110,7 +110,101 @@ def test_a_wrong_file_is_one_error_and_nothing_is_written(
     file.write_text(file.read_text().replace(*change))
     done = atrous("compile", file, *[] if "int4" in change[1] else ["backend.dtype=fp32"])
     assert done.code == 2
-    [line] = [line for line in done.err.splitlines() if line.strip()]
+    [line] = [line for line in done.err.splitlines() if line.strip() and line != "reading"]
     assert line.startswith("error: ")
     assert message in line
     assert not list((tmp_path / "out").rglob("*"))
+
+
+def test_steps_are_told_once_each(atrous: Run, file: Path) -> None:
+    done = atrous("compile", file, "backend.dtype=fp16", "backend.engine=onnxruntime")
+    steps = ["reading", "rewriting", "comparing", "timing"]
+    lines = [line for line in done.err.splitlines() if not line.startswith("note: ")]
+    assert lines == steps
+
+
+def test_a_terminal_shows_one_line_that_changes(
+    atrous: Run, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    done = atrous("compile", file, "backend.dtype=fp16")
+    assert done.code == 0
+    assert "\x1b[" in done.err
+    assert "reading" not in done.err.splitlines()
+
+
+@pytest.fixture
+def pair(atrous: Run, file: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """A model compiled to fp32 and to fp16."""
+    for dtype in ("fp32", "fp16"):
+        assert atrous("compile", file, f"backend.dtype={dtype}", f"name={dtype}").code == 0
+    return tmp_path / "out/fp32/mod", tmp_path / "out/fp16/mod"
+
+
+def test_explains_a_pair(atrous: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "photographs" / "below"
+    folder.mkdir(parents=True)
+    for name in ("a.png", "b.png"):
+        Image.fromarray(photograph()).save(folder / name)
+    done = atrous("compile", "--explain", *pair, "--images", folder.parent, "-o", tmp_path / "why")
+    assert done.code == 0
+    assert "of the pixels of 2 images" in done.out
+    assert "no layer falls below 40 dB" in done.out
+    assert done.out.endswith(f"written: {tmp_path}/why/explain.html\n")
+    assert done.err.splitlines() == ["reading", "comparing class maps", "measuring layers"]
+    assert sorted(p.name for p in (tmp_path / "why").iterdir()) == ["explain.html", "explain.json"]
+
+
+def test_explains_beside_the_second_on_the_engine_asked_for(
+    atrous: Run, pair: tuple[Path, Path]
+) -> None:
+    done = atrous("compile", "backend.engine=onnxruntime", "--explain", *pair, "--json")
+    assert done.code == 0
+    content = json.loads(done.out)
+    assert content == json.loads((pair[1].parent / "explain.json").read_text())
+    assert content["engine"] == "onnxruntime"
+    assert [one["image"] for one in content["images"]] == ["photograph.jpg"]
+
+
+def test_what_no_path_names_is_explained_in_the_current_folder(
+    atrous: Run, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Models of the zoo lie in a cache or in the package, which are no places for reports."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("atrous.engines.find_model", lambda *_: Path(f"{pair[0]}.onnx"))
+    done = atrous("compile", "--explain", pair[0], "name-of-the-zoo", "backend.engine=onnxruntime")
+    assert done.code == 0
+    assert done.out.endswith("written: explain.html\n")
+    assert (tmp_path / "explain.html").is_file()
+    assert not (pair[0].parent / "explain.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "expected CONFIG.yaml, or --explain BEFORE AFTER"),
+        (("FILE", "--images", "x"), "--images and --output belong to --explain"),
+        (("FILE", "-o", "x"), "--images and --output belong to --explain"),
+        (("FILE", "--explain", "a", "b"), "--explain takes backend.engine=NAME and no file"),
+        (("name=x", "--explain", "a", "b"), "no file, found 'name=x'"),
+        (("--explain", "a", "b", "--force"), "--explain compiles nothing"),
+        (("--explain", "BEFORE", "AFTER", "backend.engine=tvm"), "no engine is called 'tvm'"),
+    ],
+)
+def test_wrong_command_lines(
+    atrous: Run, file: Path, pair: tuple[Path, Path], words: tuple[str, ...], message: str
+) -> None:
+    meant = {"FILE": file, "BEFORE": pair[0], "AFTER": pair[1]}
+    done = atrous("compile", *(meant.get(word, word) for word in words))
+    assert done.code == 2
+    assert message in done.err
+    assert not (pair[1].parent / "explain.html").exists()
+
+
+def test_a_pair_that_is_not_there(atrous: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    done = atrous("compile", "--explain", pair[0], tmp_path / "none")
+    assert done.code == 1
+    assert f"error: {tmp_path}/none: not a file" in done.err
+    done = atrous("compile", "--explain", *pair, "--images", tmp_path / "none")
+    assert done.code == 1
+    assert "none: no such file or folder" in done.err

@@ -11,13 +11,18 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
 from atrous import artifact
+from atrous.artifact import Calibration
 from atrous.compiler import build as builder
 from atrous.compiler import config as configs
+from atrous.compiler import noise
 from atrous.compiler.build import build
 from atrous.compiler.report import Report
 from atrous.compiler.rewrites import Outcome
+from atrous.data.synthetic import draw
+from atrous.engines import processor
 from atrous.errors import ArtifactError, AtrousError, ConfigError, EngineError
 from atrous.image import photograph
 from atrous.runtime.predictor import Predictor
@@ -95,6 +100,93 @@ def test_compiles_to_a_folder_addressed_by_its_prefix(
     assert report.agreement.agreement > (0.9999 if dtype == "fp32" else 0.98)
     same = (maps(folder) == maps(tmp_path / "decoder.onnx")).mean()
     assert same > (0.9999 if dtype == "fp32" else 0.98)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Six pictures; their ids are those of the synthetic data set."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(6):
+        Image.fromarray(draw(0, number)[0]).save(folder / f"{number:05}.png")
+    return folder
+
+
+@pytest.mark.parametrize("uint8", [False, True])
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino", "tensorrt"])
+def test_int8(
+    config: Callable[..., configs.CompileConfig],
+    tmp_path: Path,
+    images: Path,
+    engine: str,
+    uint8: bool,
+) -> None:
+    pytest.importorskip("openvino" if engine == "openvino" else "onnxruntime")
+    done = config(
+        "backend.dtype=int8",
+        f"backend.engine={engine}",
+        f"backend.uint8_input={str(uint8).lower()}",
+        f"dataset={{path: '{images}', sampler: {{get_data_num: 3}}}}",
+    )
+    said: list[str] = []
+    report = build(done, profiled=False, say=said.append)
+    folder = tmp_path / "out" / "net"
+    assert configs.load(folder / "resolved.yaml") == done
+    assert Report.load(folder) == report
+    known = artifact.metadata_of(artifact.load(folder / "mod.onnx"), folder)
+    assert known is not None
+    assert known.precision == report.precision == "int8"
+    assert known.calibration == Calibration(method="percentile", images=("00001", "00003", "00005"))
+    assert report.engine == ("onnxruntime" if engine == "tensorrt" else engine)
+    assert report.int8 is not None
+    assert report.int8.images == 3
+    assert report.int8.processor == processor.instructions()
+    assert report.int8.weight_bits == (7 if processor.saturates() else 8)
+    assert report.int8.layers >= 4
+    assert list(report.int8.kept.values()) == ["sees the pixels"]
+    assert "writing int8" in said
+    assert any(line.startswith("int8: ") for line in report.lines())
+    assert report.agreement is not None
+    assert report.agreement.agreement > 0.9
+    assert (maps(folder) == maps(tmp_path / "decoder.onnx")).mean() > 0.9
+
+
+def test_int8_that_disagrees_is_refused(
+    config: Callable[..., configs.CompileConfig],
+    tmp_path: Path,
+    images: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(noise, "FLOAT_BELOW", -np.inf)  # layers would return to float
+    narrow = "{calibrate_mode: percentile, calibrate_range: 0.51}"
+    done = config(
+        "backend.dtype=int8", f"backend.quantize={narrow}", f"dataset={{path: '{images}'}}"
+    )
+    message = r"net: int8 agrees with the input model on [\d.]+% of the pixels, under 90%; nothing"
+    with pytest.raises(ArtifactError, match=message):
+        build(done, profiled=False)
+    assert files(tmp_path / "out") == []
+
+
+def test_an_accuracy_on_calibrated_images_is_marked(
+    config: Callable[..., configs.CompileConfig],
+    tmp_path: Path,
+    images: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ATROUS_CACHE", str(tmp_path / "cache"))
+    done = config(
+        "backend.dtype=int8",
+        f"dataset={{path: '{images}', sampler: {{get_data_num: 3}}}}",
+        f"evaluate={{data: 'synthetic:0:4', protocol: squash-{SIDE}}}",
+        "frontend.checkpoint=" + str(classes_of_synthetic(tmp_path)),
+    )
+    report = build(done, profiled=False)
+    assert [stage.name for stage in report.stages] == ["input", "rewritten", "fp16", "int8"]
+    # Two of the three: the set has only 00000 to 00003.
+    assert any(
+        "2 " in warning and "calibrat" in warning for warning in report.accuracies[0].warnings
+    )
 
 
 def test_rewrites_can_be_left_out(config: Callable[..., configs.CompileConfig]) -> None:
@@ -183,7 +275,7 @@ def test_profiles_and_accuracies_are_measured_on_request(
     assert (accuracy.images, accuracy.protocol) == (2, f"squash-{SIDE}")
     assert abs(accuracy.mean_iou_points) < 0.01
     assert said[0] == "reading"
-    assert any("evaluating mod: 2 of 2" in step for step in said)
+    assert any("evaluating rewritten: 2 of 2" in step for step in said)
 
 
 def classes_of_synthetic(folder: Path) -> Path:
@@ -220,7 +312,14 @@ def custom_operator(path: Path) -> Path:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["backend.dtype=int8"], "backend.dtype: int8 is not supported yet; expected fp32 or fp16"),
+        (["backend.dtype=int8"], "dataset.path: missing; int8 needs images to calibrate on, as"),
+        (["backend.dtype=int8", "dataset.path=nowhere"], "dataset.path: expected a folder"),
+        (["backend.dtype=int8", "dataset.path=EMPTY"], "dataset.path: no image in"),
+        (["backend.dtype=int8", "dataset.path=DAMAGED"], "none of the 1 images can be read"),
+        (
+            ["backend.dtype=int8", "backend.quantize.max_drop=0.1"],
+            "backend.quantize.max_drop: needs evaluate, to measure the drop on",
+        ),
         (["frontend.checkpoint=nowhere.onnx"], "expected a file, found none at nowhere.onnx"),
         (["frontend.shape={input: [1, 3, 65, 65]}"], "fixed at 1×3×33×33; make them agree"),
         (["frontend.checkpoint=CUSTOM"], "FancyAttention"),
@@ -236,7 +335,12 @@ def test_errors_are_one_line_and_leave_nothing(
     message: str,
 ) -> None:
     (tmp_path / "strange.txt").write_text("strange\n")
+    for name in ("empty", "damaged"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "damaged/a.png").write_bytes(b"no image")
     named = {
+        "EMPTY": str(tmp_path / "empty"),
+        "DAMAGED": str(tmp_path / "damaged"),
         "CUSTOM": str(custom_operator(tmp_path / "custom.onnx")),
         "STRANGE": str(tmp_path / "strange.txt"),
     }

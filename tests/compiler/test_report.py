@@ -1,13 +1,15 @@
 """What a compile says it did, as JSON, on a page and in the terminal."""
 
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from atrous.compiler.report import AccuracyChange, Agreement, Report, Rewrite
+from atrous.compiler.int8_report import Attempt, Int8
+from atrous.compiler.report import AccuracyChange, Agreement, Report, Rewrite, Stage
 from atrous.compiler.report_page import as_change, as_ms, as_points, as_share, shortened
 from atrous.compiler.rewrites import Change
 from atrous.compiler.rewrites.base import Outcome
@@ -106,12 +108,41 @@ def whole() -> Report:
     )
 
 
+def quantised(**more: Any) -> Int8:
+    values: dict[str, Any] = {
+        "method": "mse",
+        "images": 49,
+        "unreadable": ("<b>.jpg: the file is empty",),
+        "weight_bits": 7,
+        "processor": "avx2",
+        "layers": 37,
+        "kept": {"first": "sees the <pixels>"},
+        "noise": {f"layer<{n}>": 20.0 + n for n in range(30)} | {"first": 12.5},
+        "returned": ("layer<0>", "layer<1>"),
+        "attempts": (
+            Attempt(floats=(), drop=0.61),
+            Attempt(floats=("layer<0>",), drop=0.12),
+            Attempt(floats=("layer<0>", "layer<1>"), drop=-0.02),
+        ),
+    }
+    return Int8(**(values | more))
+
+
+def staged(*scores: float) -> tuple[Stage, ...]:
+    names = ("input", "rewritten", "fp16", "int8")
+    return tuple(
+        Stage(name=name, mean_iou=score, pixel_accuracy=90.5)
+        for name, score in zip(names, scores, strict=False)
+    )
+
+
 class Reader(HTMLParser):
     """Headings and all text of a page."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
-        self.text, self.headings, self._in = "", [], ""
+        self.text, self._in = "", ""
+        self.headings: list[str] = []
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: object) -> None:
@@ -136,7 +167,11 @@ def read_page(saved: Report, folder: Path) -> Reader:
     return Reader((folder / "report.html").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("one", [report(), whole()], ids=["least", "whole"])
+@pytest.mark.parametrize(
+    "one",
+    [report(), whole(), report(int8=quantised(), stages=staged(64, 63.5))],
+    ids=["least", "whole", "int8"],
+)
 def test_round_trip(one: Report, tmp_path: Path) -> None:
     one.save(tmp_path / "new")
     assert Report.load(tmp_path / "new") == Report.load(tmp_path / "new/report.json") == one
@@ -215,6 +250,84 @@ def test_the_page(tmp_path: Path) -> None:
     ):
         assert text in page.text, text
     assert "layer<25>" not in page.text
+
+
+def test_int8_on_the_page(tmp_path: Path) -> None:
+    change = AccuracyChange.between(result(64.0), result(63.79, precision="int8"))
+    stages = staged(64.0, 64.0, 64.01, 63.79)
+    one = report(
+        int8=quantised(), stages=stages, accuracies=(change,), source="a/<float>.onnx", name="8"
+    )
+    page = read_page(one, tmp_path)
+    assert page.headings == [
+        "What was rewritten",
+        "int8",
+        "Accuracy",
+        "Where accuracy went",
+        "Signal to noise of each layer if it alone is int8, worst first",
+        "What was compiled",
+    ]
+    for text in (
+        "37 of 40 in int8",
+        "by mse on 49 images",
+        "7 bits, on a processor with avx2",
+        "sees the <pixels>",
+        "returned to float, to hold max_drop",
+        "-0.61",
+        "+0.02",
+        "<b>.jpg: the file is empty",
+        "from 63.69 to 64.11 % mIoU",
+        "-0.22",
+        "+0.01",
+        "12.5",
+        "layer<23>",
+        "6 cleaner ones",
+        "≥ 44.0",
+        "atrous compile --explain a/<float>.onnx 8/mod --images FOLDER",
+    ):
+        assert text in page.text, text
+    assert "layer<24>" not in page.text
+    assert page.text.count("in float") == 1 + 3 + 1  # heads, list and sentence
+
+
+def test_int8_that_was_not_evaluated(tmp_path: Path) -> None:
+    least = quantised(unreadable=(), kept={}, noise={}, returned=(), attempts=())
+    page = read_page(report(int8=least), tmp_path)
+    assert page.headings == ["What was rewritten", "int8", "What was compiled"]
+    assert "37 of 37 in int8" in page.text
+    for text in ("--explain", "max_drop", "in float", "not calibrated on"):
+        assert text not in page.text
+
+
+@pytest.mark.parametrize(
+    ("scores", "bars"),
+    [
+        # From 0.1 or 15 % of the span below the lowest stage to as much above the highest.
+        ((70, 70, 69), [("", 0, 1.15), ("", 1.15, 0), ("lost", 0.15, 1)]),
+        ((50, 50), [("", 0, 0.1), ("", 0.1, 0)]),
+        ((50, 50.5), [("", 0, 0.1), ("won", 0.1, 0.5)]),
+        ((10, 0), [("", 0, 10), ("lost", 0, 10)]),
+    ],
+)
+def test_steps_of_accuracy(
+    scores: tuple[float, ...], bars: list[tuple[str, float, float]], tmp_path: Path
+) -> None:
+    report(stages=staged(*scores)).save(tmp_path)
+    text = (tmp_path / "report.html").read_text()
+    pattern = r"<i(?: class=(\w+))? style='left:([\d.]+)%;width:([\d.]+)%'>"
+    found = re.findall(pattern, text.partition("<h2>Where accuracy went")[2])
+    edge = max(0.1, 0.15 * (max(scores) - min(scores)))
+    span = max(scores) + edge - max(0, min(scores) - edge)
+    expected = [(kind, 100 * left / span, 100 * width / span) for kind, left, width in bars]
+    assert [one[0] for one in found] == [one[0] for one in expected]
+    for one, wanted in zip(found, expected, strict=True):
+        assert [float(value) for value in one[1:]] == pytest.approx(wanted[1:], abs=0.01)
+
+
+def test_stages_in_the_terminal() -> None:
+    lines = report(stages=staged(64, 64, 63.9, 63.5), int8=quantised()).lines()
+    assert "mIoU on the way: input 64.00 → rewritten 64.00 → fp16 63.90 → int8 63.50 %" in lines
+    assert "int8: 37 of 40 layers, mse on 49 images, 7-bit weights (avx2)" in lines
 
 
 def test_the_input_model_may_not_run_there(tmp_path: Path) -> None:

@@ -62,7 +62,8 @@ def build(
     if config.folder.exists() and not force:
         raise ConfigError(f"{config.folder} exists; --force replaces it")
     dataset = scores_of.dataset(config.evaluate) if config.evaluate else None
-    if config.backend.quantize.max_drop is not None and dataset is None:
+    budgeted = config.backend.dtype == "int8" and config.backend.quantize.max_drop is not None
+    if budgeted and dataset is None:
         raise ConfigError("backend.quantize.max_drop: needs evaluate, to measure the drop on")
     say("reading")
     source = frontend.read(config)
@@ -157,7 +158,7 @@ def _quantised(
         config.dataset,
         settings,
         engine="tensorrt" if wanted == "tensorrt" else scores.engine,
-        bits=settings.weight_bits or (7 if processor.saturates() else 8),
+        bits=settings.weight_bits or (7 if wanted != "tensorrt" and processor.saturates() else 8),
         say=say,
     )
     steps: list[budget.Step] = []

@@ -31,6 +31,9 @@ MEASURED = 16
 PICTURES = 6
 """Images that are shown, those that differ most."""
 
+RELATED = 0.9
+"""Share of the pixels of the same class below which two files may hold two networks."""
+
 PHOTOGRAPH = artifact.DEFAULT.with_name("photograph.jpg")
 """What models are compared on without images."""
 
@@ -177,6 +180,7 @@ def explain(
         first, second = _opened((before, after), (old, new), engine, stack)
         _check_comparable((before, after), (first, second))
         tensors = explain_layers.common(old.model, new.model)
+        _check_related((before, after), tensors)
         maps = _class_maps(first, second, images or [PHOTOGRAPH], say)
         few = samples.spread(maps.read, MEASURED)
 
@@ -186,19 +190,16 @@ def explain(
 
         ratios = explain_layers.measure(old.model, new.model, tensors, inputs, len(few), say)
         layers = explain_layers.layers(old.model, ratios)
-        if not layers:
-            raise ConfigError(
-                f"{before} and {after} share no tensor, so they are not two forms of one network; "
-                "compare a model with what atrous compile made of it"
-            )
+        _check_related((before, after), layers)
         runner = second.engine.name
+    agreement = float(np.mean([one.agreement for one in maps.seen]))
     return Explanation(
         before=_side(before, old),
         after=_side(after, new),
         engine=runner,
         engine_version=engines.version(runner),
-        notes=_notes(old, new),
-        agreement=float(np.mean([one.agreement for one in maps.seen])),
+        notes=_notes(old, new, agreement),
+        agreement=agreement,
         images=tuple(maps.seen),
         unreadable=tuple(maps.unreadable),
         measured=len(few),
@@ -248,6 +249,15 @@ def _check_comparable(paths: tuple[Path, Path], pair: tuple[Predictor, Predictor
             raise ConfigError(
                 f"{paths[0]} and {paths[1]} cannot be compared: {what} {value} and {told[1][name]}"
             )
+
+
+def _check_related(paths: tuple[Path, Path], shared: Sequence[object]) -> None:
+    """Raise `ConfigError` if two models share nothing."""
+    if not shared:
+        raise ConfigError(
+            f"{paths[0]} and {paths[1]} share no tensor, so they are not two forms of one network; "
+            "compare a model with what atrous compile made of it"
+        )
 
 
 @dataclass(slots=True)
@@ -315,11 +325,12 @@ def _side(path: Path, one: Network) -> Side:
     )
 
 
-def _notes(old: Network, new: Network) -> tuple[str, ...]:
+def _notes(old: Network, new: Network, agreement: float) -> tuple[str, ...]:
     hashes = [one.metadata.weights_sha256 if one.metadata else "" for one in (old, new)]
-    if all(hashes) and hashes[0] != hashes[1]:
+    # A checkpoint and its export are two files of one network: only who disagrees is suspect.
+    if all(hashes) and hashes[0] != hashes[1] and agreement < RELATED:
         return (
-            f"made from other weights: {hashes[0][:12]} and {hashes[1][:12]}; what differs may be "
-            "the networks, not their precision",
+            f"made from two files, {hashes[0][:12]}… and {hashes[1][:12]}…: what differs may be "
+            "the network, not its precision",
         )
     return ()

@@ -15,7 +15,7 @@ from onnx import helper
 from atrous.compiler.graph import Graph
 from atrous.compiler.sections import Section
 from atrous.engines.layer_names import LayerNames
-from atrous.errors import InputError
+from atrous.errors import EngineError, InputError
 
 CLEAN = 40.0
 """Signal-to-noise ratio in dB above which nothing counts as lost."""
@@ -131,6 +131,7 @@ def measure(
 
     Raises:
         InputError: a tensor is not finite.
+        EngineError: ONNX Runtime refuses a model.
     """
     sums: dict[str, NDArray[np.float64]] = {}
     parts = list(_parts(Graph(before), tensors))
@@ -198,7 +199,11 @@ def _session(model: onnx.ModelProto, outputs: Sequence[str]) -> ort.InferenceSes
     # Otherwise quantisers would be fused into the layers, and tensors between them be gone.
     settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     providers = ["CPUExecutionProvider"]
-    return ort.InferenceSession(cut.SerializeToString(), settings, providers=providers)
+    try:
+        return ort.InferenceSession(cut.SerializeToString(), settings, providers=providers)
+    except Exception as error:  # ONNX Runtime has its own tree of errors
+        reason = str(error).strip().splitlines()[0]
+        raise EngineError(f"layers are measured on onnxruntime, which refuses: {reason}") from error
 
 
 def _run(session: ort.InferenceSession, tensor: NDArray[np.generic]) -> list[NDArray[np.float32]]:
@@ -222,7 +227,7 @@ def layers(model: onnx.ModelProto, ratios: Mapping[str, float]) -> tuple[Layer, 
         if name not in known:
             continue
         sources = [min(known[one], CLEAN) for one in _sources(graph, name, known)]
-        lost = min(sources, default=CLEAN) - min(known[name], CLEAN)
+        lost = min(sources, default=CLEAN) - known[name]
         behind = _behind(named, name)
         operators = [node.op_type]
         if behind is not None and behind.op_type != node.op_type:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,9 @@ MEASURED = 4
 _PARTS = re.compile(r"_(fine|wide|pooled|coarse\d+)(_\d+)*$")
 """How rewrites name the parts of a layer that they split."""
 
+_CHEAP = ("sees the pixels", "works on one pixel")
+"""Why layers stay in float that could read bytes without harm."""
+
 Say = Callable[[str], None]
 
 
@@ -39,8 +42,8 @@ class Prepared:
     Attributes:
         model: float, rewritten.
         layers: that can be quantised, in the order of the graph.
-        spans: range of every activation tensor.
-        means: per channel of the activations of four axes.
+        spans: range of every tensor that may be quantised.
+        means: per channel of those of four axes.
         noise: signal-to-noise ratio of every layer alone, dB.
         kept: layer → why it stays in float.
         calibration: how the ranges were found.
@@ -64,6 +67,20 @@ class Prepared:
     settings: Quantize
     engine: str
 
+    def chosen(self, floats: Collection[str] = ()) -> list[Layer]:
+        """The layers that are written as int8.
+
+        ONNX Runtime computes a layer whose result is not quantised in float, whatever its weights
+        are stored as; so there a layer stays in float if another one needs its result exactly.
+
+        Args:
+            floats: layers to leave in float besides `kept`.
+        """
+        left = {*self.kept, *floats}
+        if self.engine == "onnxruntime":
+            left |= self._exact(Graph(self.model), floats)
+        return [layer for layer in self.layers if layer.name not in left]
+
     def write(self, floats: Collection[str] = ()) -> onnx.ModelProto:
         """The int8 model.
 
@@ -71,10 +88,8 @@ class Prepared:
             floats: layers to leave in float besides `kept`.
         """
         graph = Graph(self.model)
-        left = {*self.kept, *floats}
-        chosen = [layer for layer in self.layers if layer.name not in left]
-        if not chosen:
-            return graph.to_model()
+        chosen = self.chosen(floats)
+        exact = self._exact(graph, floats)
         per_channel = self.settings.quantize_per_channel
         quantize.correct_biases(graph, chosen, self.means, per_channel=per_channel, bits=self.bits)
         return quantize.insert(
@@ -85,7 +100,12 @@ class Prepared:
             bits=self.bits,
             symmetric=self.engine == "tensorrt",
             float_outputs=self.engine == "openvino",
+            exact=exact,
         )
+
+    def _exact(self, graph: Graph, floats: Collection[str]) -> set[str]:
+        told = {name for name, why in self.kept.items() if why not in _CHEAP}
+        return quantize.exact_tensors(graph, told.union(floats))
 
 
 def prepare(
@@ -126,11 +146,16 @@ def prepare(
             "that are powers of 2 only help hardware without multipliers"
         )
     percentile = ranges.share(_percentile(settings))
-    count = dataset.sampler.get_data_num or IMAGES
-    images = samples.choose(dataset.path, dataset.sampler.suffix, count, say=say)
     graph = Graph(model)
     layers = tuple(quantize.layers(graph))
+    if not layers:
+        raise ConfigError(
+            "backend.dtype: int8 needs convolutions or matrix products with constant weights, and "
+            "the network has none; compile to fp16"
+        )
     skipped = named_layers(original, layers, settings)
+    count = dataset.sampler.get_data_num or IMAGES
+    images = samples.choose(dataset.path, dataset.sampler.suffix, count, say=say)
     found = calibrate.collect(model, quantize.tensors(graph), images, preprocess, say=say)
     symmetric = engine == "tensorrt"
     spans = {
@@ -191,8 +216,7 @@ def named_layers(
     nodes = list(original.graph.node)
     convolutions = [node for node in nodes if node.op_type in ("Conv", "ConvTranspose")]
     products = [node for node in nodes if node.op_type in ("MatMul", "Gemm")]
-    made = {name for node in nodes for name in node.output}
-    readers = {name: node for node in nodes for name in node.input}
+    origins = {layer.name: _origins(nodes, layer) for layer in layers}
     wanted: dict[str, str] = {}
     for key, counted in (
         ("skip_conv_layers", convolutions),
@@ -210,19 +234,29 @@ def named_layers(
                     f"backend.quantize.{key}: {entry!r} is not in the network; expected an index "
                     f"below {len(counted)}, or the name of a node"
                 )
-            outputs = {name for node in found for name in node.output} | {str(entry)}
-            for name in list(outputs):  # a batch norm gives its name to the convolution it joins
-                reader = readers.get(name)
-                if reader is not None and reader.op_type == "BatchNormalization":
-                    outputs.update(reader.output)
-            for layer in layers:
-                whole = layer.name if layer.name in made else _PARTS.sub("", layer.name)
-                if layer.name in outputs or whole in outputs:
-                    wanted[layer.name] = key
+            outputs = {name for node in found for name in node.output}
+            for name, makers in origins.items():
+                if name == entry or not outputs.isdisjoint(makers):
+                    wanted[name] = key
     for layer in layers:
-        if layer.operator in settings.ops_usingfp:
+        operators = origins[layer.name].values() or [layer.operator]
+        if not set(operators).isdisjoint(settings.ops_usingfp):
             wanted[layer.name] = "ops_usingfp"
     return wanted
+
+
+def _origins(nodes: Sequence[onnx.NodeProto], layer: Layer) -> dict[str, str]:
+    """The nodes that a layer was made of: output → operator."""
+    makers = {name: node for node in nodes for name in node.output}
+    name = layer.name if layer.name in makers else _PARTS.sub("", layer.name)
+    found = {}
+    if name in makers:
+        found[name] = makers[name].op_type
+        # A convolution takes over the name of the batch norm that it absorbs.
+        source = makers[name].input[0]
+        if found[name] == "BatchNormalization" and source in makers:
+            found[source] = makers[source].op_type
+    return found
 
 
 def _kept(graph: Graph, layers: Collection[Layer]) -> dict[str, str]:
@@ -232,9 +266,9 @@ def _kept(graph: Graph, layers: Collection[Layer]) -> dict[str, str]:
     for layer in layers:
         output = graph.shape(layer.name) or ()
         if np.asarray(graph.constant(layer.weight)).shape[1] == 3 and _near(graph, layer, image):
-            kept[layer.name] = "sees the pixels"
+            kept[layer.name] = _CHEAP[0]
         elif len(output) == 4 and output[2:] == (1, 1):
-            kept[layer.name] = "works on one pixel"
+            kept[layer.name] = _CHEAP[1]
     return kept
 
 

@@ -56,6 +56,12 @@ class Int8(Section):
     def of(cls, prepared: Prepared, steps: Sequence[Step], processor: str) -> Self:
         """From what was prepared, and the attempts to hold a budget."""
         returned = steps[-1].floats if steps else ()
+        chosen = {layer.name for layer in prepared.chosen(returned)}
+        feeding = {
+            layer.name: "a layer in float reads it"
+            for layer in prepared.layers
+            if layer.name not in chosen.union(prepared.kept, returned)
+        }
         noise = {n: round(db, 2) for n, db in prepared.noise.items() if math.isfinite(db)}
         return cls(
             method=prepared.calibration.method,
@@ -63,8 +69,8 @@ class Int8(Section):
             unreadable=prepared.unreadable,
             weight_bits=prepared.bits,
             processor=processor,
-            layers=len(prepared.layers) - len(prepared.kept) - len(returned),
-            kept=dict(prepared.kept),
+            layers=len(chosen),
+            kept={**prepared.kept, **feeding},
             noise=dict(sorted(noise.items(), key=lambda item: item[1])),
             returned=returned,
             attempts=tuple(Attempt(floats=one.floats, drop=one.drop) for one in steps),

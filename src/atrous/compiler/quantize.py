@@ -87,6 +87,23 @@ def tensors(graph: Graph) -> list[str]:
     return [name for name in made if name in names]
 
 
+def exact_tensors(graph: Graph, left: Collection[str]) -> set[str]:
+    """The tensors that layers in float have to read as they are.
+
+    What makes a layer noisy is often the range of its input, and the pair of quantisers that
+    another layer puts behind its result does the same harm.
+
+    Args:
+        graph: float.
+        left: names of the layers that stay in float for the sake of accuracy.
+    """
+    exact = {layer.source for layer in layers(graph) if layer.name in left}
+    for node in reversed(graph.nodes):
+        if node.op_type in _AROUND and node.op_type != "Add" and node.output[0] in exact:
+            exact.update(node.input if node.op_type == "Concat" else node.input[:1])
+    return exact
+
+
 def rounded(weight: NDArray[np.float32], axis: int | None, bits: int = 8) -> NDArray[np.float32]:
     """Weights as int8 holds them: symmetric, one scale for each index of `axis`.
 
@@ -168,6 +185,7 @@ def insert(
     bits: int = 8,
     symmetric: bool = False,
     float_outputs: bool = False,
+    exact: Collection[str] = (),
 ) -> onnx.ModelProto:
     """Write the model with quantised layers.
 
@@ -180,12 +198,13 @@ def insert(
         symmetric: activations as int8 with zero point 0 and biases in float, the form that
             TensorRT's parser wants; otherwise uint8, biases int32.
         float_outputs: leave the results of layers that only float nodes read in float.
+        exact: tensors that float nodes read unquantised, see `exact_tensors`.
     """
     if not chosen:
         return graph.to_model()  # to the quantiser, no name at all means every node
     names = {layer.name for layer in chosen}
     graph = _own_weights(graph, names)
-    quantised = _region(graph, names)
+    quantised = _region(graph, names) - (set(exact) - names - _sums(graph))
     model = graph.to_model()
     for node in model.graph.node:
         node.name = node.output[0]
@@ -215,8 +234,7 @@ def insert(
         quiet.setLevel(level)
     quantiser.model.topological_sort()
     written = Graph(quantiser.model.model)
-    if float_outputs:
-        _drop_last_pairs(written, quantised)
+    _read_unquantised(written, quantised, exact, float_outputs=float_outputs)
     written.refresh()
     return written.to_model()
 
@@ -255,22 +273,33 @@ def _region(graph: Graph, chosen: set[str]) -> set[str]:
     return quantised | (made & read) | follows
 
 
-def _drop_last_pairs(graph: Graph, quantised: Collection[str]) -> None:
-    """Remove the pair behind a layer whose result is only read in float.
+def _sums(graph: Graph) -> set[str]:
+    return {node.output[0] for node in graph.nodes if node.op_type == "Add"}
+
+
+def _read_unquantised(
+    graph: Graph, quantised: Collection[str], exact: Collection[str], *, float_outputs: bool
+) -> None:
+    """Lead float nodes around the pairs of the tensors that they read.
 
     Args:
         graph: changed in place.
         quantised: names of the nodes that work in int8.
+        exact: the tensors.
+        float_outputs: do so for every layer whose result is only read in float, too.
     """
     for node in list(graph.nodes):
         quantise = graph.maker(node.input[0]) if node.op_type == "DequantizeLinear" else None
         if quantise is None or quantise.op_type != "QuantizeLinear":
             continue
-        layer = graph.maker(quantise.input[0])
-        readers = graph.readers(node.output[0])
-        if layer is None or layer.op_type not in LAYERS or not readers:
-            continue
-        if quantise.input[0] != layer.name:
+        source, maker = quantise.input[0], graph.maker(quantise.input[0])
+        if maker is not None and source != maker.name:
             continue  # the pair stands for an activation that the quantiser took out
-        if not any(reader.name in quantised for reader in readers):
-            graph.redirect(node.output[0], quantise.input[0])
+        readers = graph.readers(node.output[0])
+        floats = [reader for reader in readers if reader.name not in quantised]
+        last = float_outputs and maker is not None and maker.op_type in LAYERS
+        if source in exact or (last and len(floats) == len(readers)):
+            for reader in floats:
+                for at, name in enumerate(reader.input):
+                    if name == node.output[0]:
+                        reader.input[at] = source

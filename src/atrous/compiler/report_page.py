@@ -199,8 +199,8 @@ def _stages(stages: Sequence[Stage]) -> str:
     for index, one in enumerate(stages):
         before = scores[index - 1] if index else low
         left, right = sorted((before, one.mean_iou))
-        change = one.mean_iou - before
-        kind = ("" if change == 0 else " class=lost" if change < 0 else " class=won") * (index > 0)
+        change = one.mean_iou - before if index else 0.0
+        kind = " class=lost" if change < 0 else " class=won" if change > 0 else ""
         rows.append(
             f"<tr><th>{escape(one.name)}<td class=n>{one.mean_iou:.2f}"
             f"<td class='n best'>{as_points(change) if index else ''}"

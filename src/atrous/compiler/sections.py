@@ -27,8 +27,8 @@ class Quantize(Section):
             it holds.
         skip_conv_layers: convolutions that stay in float.
         skip_matmul_layers: matrix products that stay in float.
-        exclude_layers: nodes of any kind that stay in float, by index or by name.
-        ops_usingfp: operators that stay in float.
+        exclude_layers: layers that stay in float, by the index of their node among all or by name.
+        ops_usingfp: operators with weights that stay in float.
     """
 
     calibrate_mode: Literal["percentile", "kl_divergence", "max", "mse"] = "percentile"

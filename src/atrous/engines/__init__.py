@@ -10,7 +10,8 @@ from pathlib import Path
 
 from atrous import artifact, zoo
 from atrous.cache import weights_file
-from atrous.engines.base import Engine, Options
+from atrous.engines import processor
+from atrous.engines.base import Device, Engine, Options
 from atrous.errors import ArtifactError, ConfigError, EngineError
 
 ENGINES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "torch": "torch"}
@@ -43,9 +44,9 @@ def open_engine(
         ConfigError: the engine is unknown or does not read this kind of file.
         EngineError: the engine is not installed or refuses the model.
     """
-    path = find_model(model)
-    checkpoint = path.suffix.lower() in _CHECKPOINTS
     options = options or Options()
+    path = find_model(model, options.device)
+    checkpoint = path.suffix.lower() in _CHECKPOINTS
     if engine == "auto":
         return _open("torch", path, options) if checkpoint else _open_fastest(path, options)
     if engine not in ENGINES:
@@ -98,14 +99,20 @@ def _open(engine: str, path: Path, options: Options) -> Engine:
         ) from error
 
 
-def find_model(model: str | Path | None) -> Path:
+def find_model(model: str | Path | None, device: Device = "cpu") -> Path:
     """The file behind the name of a model; see `open_engine`.
+
+    Args:
+        model: without one, the model in the package: in int8 on CPUs that multiply bytes without
+            saturating, in fp16 elsewhere.
+        device: where it will run.
 
     Raises:
         ArtifactError: there is none; says what was tried and where to get it.
     """
     if model is None:
-        return artifact.DEFAULT
+        bytes_pay = device == "cpu" and not processor.saturates()
+        return artifact.DEFAULT_INT8 if bytes_pay else artifact.DEFAULT
     path = artifact.locate(model)
     if path is not None:
         return path
@@ -117,9 +124,8 @@ def find_model(model: str | Path | None) -> Path:
             f"{name}: not a file, no folder with mod.onnx, no {name}.onnx, and not a name of the "
             f"zoo ({', '.join(row.name for row in rows)})"
         )
-    if row.file_name == artifact.DEFAULT.name:
-        return artifact.DEFAULT
-    return weights_file(row)
+    packaged = artifact.DEFAULT.with_name(row.file_name)
+    return packaged if packaged.is_file() else weights_file(row)
 
 
 def missing(engine: str) -> str:
