@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from atrous import engines
+from atrous import artifact, engines
 from atrous.engines.base import Options
 from atrous.errors import EngineError
 
@@ -67,8 +67,8 @@ def test_threads_run_side_by_side_in_streams(model: Path) -> None:
 def test_the_model_of_the_package_says_what_onnx_runtime_says() -> None:
     image = np.random.default_rng(0).normal(size=(1, 3, 513, 513)).astype(np.float32)
     with (
-        engines.open_engine(engine="openvino") as opened,
-        engines.open_engine(engine="onnxruntime") as other,
+        engines.open_engine(artifact.DEFAULT, engine="openvino") as opened,
+        engines.open_engine(artifact.DEFAULT, engine="onnxruntime") as other,
     ):
         assert (opened.identity, opened.metadata) == (other.identity, other.metadata)
         assert (opened.input, opened.output) == (other.input, other.output)
