@@ -57,7 +57,8 @@ bench: $(VENV)/dev
 default-model: $(VENV)/dev
 	$(BIN)/atrous export $(CHECKPOINT) -o src/atrous/assets/default.onnx --precision fp16 \
 		--labels voc --name default --licence Apache-2.0
-	@echo "its row in src/atrous/zoo.py says how it was trained and how good it is: update that too"
+	@echo "its row in src/atrous/zoo.py says how it was trained and how good it is: update that too,"
+	@echo "and its int8 form: atrous compile examples/default-int8.yaml; evaluate with --record; copy"
 
 clean:
 	rm -rf $(VENV) build demo src/*.egg-info src/atrous/*.so
