@@ -349,6 +349,7 @@ def test_errors_are_one_line_and_leave_nothing(
     with pytest.raises(AtrousError) as caught:
         build(config(*overrides), profiled=False)
     assert message in str(caught.value)
+    assert "input.onnx" not in str(caught.value)
     assert "\n" not in str(caught.value)
     assert files(tmp_path / "out") == []
 

@@ -24,7 +24,7 @@ from atrous.compiler.scores import Scores
 from atrous.engines import processor
 from atrous.engines.base import Engine
 from atrous.engines.profile import profile_both
-from atrous.errors import ArtifactError, ConfigError
+from atrous.errors import ArtifactError, ConfigError, EngineError
 from atrous.export.compare import TOLERANCE
 from atrous.export.half import store_half
 from atrous.geometry import Axis
@@ -71,8 +71,14 @@ def build(
         before, after = Path(scratch) / "input.onnx", work / "mod.onnx"
         artifact.save(source.model, source.metadata, before)
         wanted = config.backend.engine
-        with _opened(before, "onnxruntime" if wanted == "tensorrt" else wanted) as opened:
-            engine, input_shape = opened.name, opened.input.shape
+        given = config.frontend.checkpoint or config.frontend.type
+        try:
+            with _opened(before, "onnxruntime" if wanted == "tensorrt" else wanted) as opened:
+                engine, input_shape = opened.name, opened.input.shape
+        except EngineError as error:
+            # The engine names the file it was given, which is gone when the user reads this.
+            reason = str(error).replace(str(before), given)
+            raise EngineError(f"{reason}; export it with standard ONNX operators") from error
         say("rewriting")
         model, metadata, changes = _rewritten(config, source, engine)
         scores = Scores(config, dataset, engine, Path(scratch), say)
@@ -93,7 +99,7 @@ def build(
         _check(config.name, agreement, metadata.precision)
         report = Report(
             name=config.name,
-            source=config.frontend.checkpoint or config.frontend.type,
+            source=given,
             source_sha256=metadata.weights_sha256,
             notes=source.notes,
             without_effect=config.without_effect,
