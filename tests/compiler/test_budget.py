@@ -104,9 +104,17 @@ def test_a_budget_that_holds_costs_one_measurement(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("needed", "counts"), [(1, [0, 1]), (2, [0, 1, 2]), (3, [0, 1, 2, 4]), (6, [0, 1, 2, 4, 6])]
+    ("needed", "tried"),
+    [
+        (1, [0, 1]),
+        (2, [0, 1, 2]),
+        (3, [0, 1, 2, 4, 3]),
+        (4, [0, 1, 2, 4, 3]),
+        (5, [0, 1, 2, 4, 6, 5]),
+        (6, [0, 1, 2, 4, 6, 5]),
+    ],
 )
-def test_their_number_doubles(needed: int, counts: list[int]) -> None:
+def test_no_more_layers_than_needed(needed: int, tried: list[int]) -> None:
     seen: list[set[str]] = []
 
     def score(model: onnx.ModelProto) -> float:
@@ -115,11 +123,14 @@ def test_their_number_doubles(needed: int, counts: list[int]) -> None:
 
     said: list[str] = []
     steps = budget.hold(prepared(), max_drop=0, reference=70, score=score, say=said.append)
-    assert [len(step.floats) for step in steps] == counts
-    assert [set(step.floats) for step in steps] == seen
-    assert [step.drop for step in steps] == [max(0, needed - count) for count in counts]
-    assert steps[-1].floats[: counts[-2]] == steps[-2].floats
-    assert said[-1] == f"{counts[-1]} layers back to float"
+    assert [len(floats) for floats in seen] == tried
+    assert {frozenset(step.floats) for step in steps} == {frozenset(floats) for floats in seen}
+    assert all(step.drop == max(0, needed - len(step.floats)) for step in steps)
+    failed = [step for step in steps if step.drop > 0]
+    assert steps[: len(failed)] == failed
+    assert len(steps[-1].floats) == needed
+    assert set(steps[0].floats) < set(steps[-1].floats)
+    assert said[-1] == f"{tried[-1]} layer{'s' * (tried[-1] != 1)} back to float"
 
 
 @pytest.mark.parametrize("found", [60.0, float("nan")])
@@ -259,10 +270,22 @@ def test_the_automatic_rule_needs_no_budget(
     assert not report.int8.attempts
 
 
+def test_a_model_is_measured_once(config: Callable[..., CompileConfig]) -> None:
+    said: list[str] = []
+    report = build(config("backend.quantize.max_drop=100"), profiled=False, say=said.append)
+    assert report.stages[-1].mean_iou == report.stages[0].mean_iou - report.int8.attempts[-1].drop
+    assert any(step.startswith("evaluating trying int8") for step in said)
+    assert not any(step.startswith("evaluating int8") for step in said)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (["backend.quantize.max_drop=0", "evaluate.protocol=squash-33"], ""),
+        (
+            ["backend.quantize.skip_conv_layers=[0,1,2,3]"],
+            "backend.dtype: int8, but all 4 layers stay in float; compile to fp16",
+        ),
         (["backend.quantize.max_drop=0.05", "evaluate=null"], "backend.quantize.max_drop: needs e"),
     ],
 )

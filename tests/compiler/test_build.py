@@ -178,15 +178,38 @@ def test_an_accuracy_on_calibrated_images_is_marked(
     done = config(
         "backend.dtype=int8",
         f"dataset={{path: '{images}', sampler: {{get_data_num: 3}}}}",
-        f"evaluate={{data: 'synthetic:0:4', protocol: squash-{SIDE}}}",
+        f"evaluate={{data: 'synthetic:0:6', protocol: squash-{SIDE}}}",
         "frontend.checkpoint=" + str(classes_of_synthetic(tmp_path)),
     )
     report = build(done, profiled=False)
     assert [stage.name for stage in report.stages] == ["input", "rewritten", "fp16", "int8"]
-    # Two of the three: the set has only 00000 to 00003.
     assert any(
-        "2 " in warning and "calibrat" in warning for warning in report.accuracies[0].warnings
+        "3 " in warning and "calibrat" in warning for warning in report.accuracies[0].warnings
     )
+
+
+def test_what_is_evaluated_does_not_calibrate(
+    config: Callable[..., configs.CompileConfig],
+    tmp_path: Path,
+    images: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ATROUS_CACHE", str(tmp_path / "cache"))
+    done = config(
+        "backend.dtype=int8",
+        f"dataset={{path: '{images}', sampler: {{get_data_num: 3}}}}",
+        f"evaluate={{data: 'synthetic:0:4', protocol: squash-{SIDE}}}",
+        "frontend.checkpoint=" + str(classes_of_synthetic(tmp_path)),
+    )
+    said: list[str] = []
+    report = build(done, profiled=False, say=said.append)
+    assert "left out: 4 images that are evaluated on" in said
+    path = done.folder / "mod.onnx"
+    metadata = artifact.metadata_of(artifact.load(path), path)
+    assert metadata is not None
+    assert metadata.calibration is not None
+    assert metadata.calibration.images == ("00004", "00005")
+    assert not any("calibrat" in warning for warning in report.accuracies[0].warnings)
 
 
 def test_rewrites_can_be_left_out(config: Callable[..., configs.CompileConfig]) -> None:
@@ -285,7 +308,8 @@ def classes_of_synthetic(folder: Path) -> Path:
     classes = open_dataset("synthetic:0:4").labels.num_classes
     draft = Sketch()
     x = draft.input(1, 3, SIDE, SIDE, name="input")
-    grid = draft.conv(x, 3, classes, strides=[4, 4], pads=[0] * 4)
+    x = draft.node("Relu", draft.conv(x, 3, 8, strides=[4, 4], pads=[0] * 4))
+    grid = draft.conv(x, 8, classes)
     output = draft.resize(grid, 1, classes, SIDE, SIDE, name="output")
     path = folder / "synthetic.onnx"
     onnx.save(draft.model(output, rank=4), path)

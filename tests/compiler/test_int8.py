@@ -162,9 +162,16 @@ PARTS = {
     ids=str,
 )
 def test_layers_are_counted_in_the_file_as_it_was(
-    layout: str, settings: dict[str, Any], expected: Collection[str]
+    layout: str,
+    settings: dict[str, Any],
+    expected: Collection[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     found = excluded(layout, **settings)
+    [*warnings] = caplog.messages
+    assert [("has no effect" in warning) for warning in warnings] == [True] * (
+        bool(settings) and expected == ()
+    )
     if expected == "convolutions":
         expected = PARTS[layout] | {"coarse norm", "high norm", "head"}
     elif expected == "mixed":

@@ -43,7 +43,7 @@ def hold(
     score: Score,
     say: Say,
 ) -> list[Step]:
-    """Find how many of the worst layers have to be in float, by doubling their number.
+    """Find how many of the worst layers have to be in float: double their number, then bisect.
 
     Args:
         prepared: the model.
@@ -53,7 +53,8 @@ def hold(
         say: called with progress.
 
     Returns:
-        The attempts; the last one holds.
+        The attempts: those that do not hold, then those that do, the one with the fewest layers
+        last.
 
     Raises:
         ConfigError: it does not hold even with every ranked layer in float.
@@ -62,20 +63,28 @@ def hold(
     if steps[0].drop <= max_drop:
         return steps
     ranked = [layer.name for layer in rank(prepared, say)]
-    count = 1
-    while True:
+
+    def holds(count: int) -> bool:
         floats = tuple(ranked[:count])
-        say(f"{len(floats)} layers back to float")
+        say(f"{count} layer{'s' * (count != 1)} back to float")
         steps.append(Step(floats, reference - score(prepared.write(floats))))
-        if steps[-1].drop <= max_drop:
-            return steps
-        if count >= len(ranked):
+        return steps[-1].drop <= max_drop
+
+    enough, few = 1, 0
+    while not holds(enough):
+        if enough >= len(ranked):
             raise ConfigError(
                 f"backend.quantize.max_drop: {max_drop} points cannot be held: with the "
                 f"{len(ranked)} worst layers in float int8 still loses {steps[-1].drop:.2f}; "
                 "allow more, or compile to fp16"
             )
-        count = min(2 * count, len(ranked))
+        few, enough = enough, min(2 * enough, len(ranked))
+    while enough - few > 1:
+        middle = (few + enough) // 2
+        few, enough = (few, middle) if holds(middle) else (middle, enough)
+    failed = [step for step in steps if not step.drop <= max_drop]
+    held = [step for step in steps if step.drop <= max_drop]
+    return failed + sorted(held, key=lambda step: -len(step.floats))
 
 
 def rank(prepared: Prepared, say: Say) -> list[Layer]:

@@ -21,6 +21,7 @@ from atrous.compiler.int8_report import Int8
 from atrous.compiler.report import Agreement, Report, Rewrite
 from atrous.compiler.rewrites import Change
 from atrous.compiler.scores import Scores
+from atrous.data import Dataset
 from atrous.engines import processor
 from atrous.engines.base import Engine
 from atrous.engines.profile import profile_both
@@ -91,7 +92,9 @@ def build(
             if config.backend.dtype == "fp16":
                 model = half
             else:
-                model, metadata, int8 = _quantised(config, source, model, metadata, scores, say)
+                model, metadata, int8 = _quantised(
+                    config, source, model, metadata, dataset, scores, say
+                )
                 scores.add("int8", model, metadata)
         artifact.save(model, metadata.model_copy(update={"accuracies": scores.recorded()}), after)
         say("comparing")
@@ -152,6 +155,7 @@ def _quantised(
     source: frontend.Source,
     model: onnx.ModelProto,
     metadata: Metadata,
+    dataset: Dataset | None,
     scores: Scores,
     say: Say,
 ) -> tuple[onnx.ModelProto, Metadata, Int8]:
@@ -165,6 +169,7 @@ def _quantised(
         settings,
         engine="tensorrt" if wanted == "tensorrt" else scores.engine,
         bits=settings.weight_bits or (7 if wanted != "tensorrt" and processor.saturates() else 8),
+        evaluated=[sample.id for sample in dataset.samples] if dataset else (),
         say=say,
     )
     steps: list[budget.Step] = []
@@ -177,6 +182,11 @@ def _quantised(
             say=say,
         )
     returned = steps[-1].floats if steps else ()
+    if not prepared.chosen(returned):
+        raise ConfigError(
+            f"backend.dtype: int8, but all {len(prepared.layers)} layers stay in float; compile to "
+            "fp16, or leave fewer out (skip_conv_layers, exclude_layers, max_drop)"
+        )
     say("writing int8")
     quantised = prepared.write(returned)
     described = Int8.of(prepared, steps, processor.instructions())

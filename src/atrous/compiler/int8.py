@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ IMAGES = 50
 MEASURED = 4
 """Images on which the noise of each layer is measured."""
 
+_log = logging.getLogger("atrous")
 _PARTS = re.compile(r"_(fine|wide|pooled|coarse\d+)(_\d+)*$")
 """How rewrites name the parts of a layer that they split."""
 
@@ -117,6 +119,7 @@ def prepare(
     *,
     engine: str,
     bits: int,
+    evaluated: Collection[str] = (),
     say: Say,
 ) -> Prepared:
     """Calibrate, and choose the layers.
@@ -129,6 +132,8 @@ def prepare(
         settings: of the compile file.
         engine: what the file is written for.
         bits: of the weights: 8, or 7 where int8 products saturate.
+        evaluated: ids of images that one will be evaluated on: not calibrated on while there are
+            others.
         say: called with progress.
 
     Raises:
@@ -155,7 +160,7 @@ def prepare(
         )
     skipped = named_layers(original, layers, settings)
     count = dataset.sampler.get_data_num or IMAGES
-    images = samples.choose(dataset.path, dataset.sampler.suffix, count, say=say)
+    images = samples.choose(dataset.path, dataset.sampler.suffix, count, exclude=evaluated, say=say)
     found = calibrate.collect(model, quantize.tensors(graph), images, preprocess, say=say)
     symmetric = engine == "tensorrt"
     spans = {
@@ -235,9 +240,15 @@ def named_layers(
                     f"below {len(counted)}, or the name of a node"
                 )
             outputs = {name for node in found for name in node.output}
-            for name, makers in origins.items():
-                if name == entry or not outputs.isdisjoint(makers):
-                    wanted[name] = key
+            hit = [n for n, makers in origins.items() if n == entry or outputs & makers.keys()]
+            wanted |= dict.fromkeys(hit, key)
+            if not hit:
+                _log.warning(
+                    "backend.quantize.%s: %r has no effect: it is no convolution or product with "
+                    "constant weights; name the layer that makes its input",
+                    key,
+                    entry,
+                )
     for layer in layers:
         operators = origins[layer.name].values() or [layer.operator]
         if not set(operators).isdisjoint(settings.ops_usingfp):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from atrous.data.dataset import Decode
 from atrous.data.masks import read_ids
 from atrous.errors import ConfigError, InputError
 from atrous.evaluation import npz
+
+_log = logging.getLogger("atrous")
 
 COUNT = 50
 """Images that are taken where the compile file does not say how many."""
@@ -56,6 +59,7 @@ def choose(
             any image that the package reads, and npz.
         count: how many; `None` for all. Where there are fewer, all are taken.
         exclude: ids, as `image_id` has them, that are left out: images one will be evaluated on.
+            If there are no others they are taken all the same, with a warning.
         say: called with what was decided.
 
     Returns:
@@ -67,11 +71,15 @@ def choose(
     found = _found(str(path), suffix)
     kept = [file for file in found.files if image_id(file) not in exclude]
     if not kept:
-        raise ConfigError(
-            f"{WHERE}: all {len(found.files)} images of {path} are also evaluated on; calibrate on "
-            "others, as voc:VOCdevkit:train"
+        _log.warning(
+            "%s: all %d images of %s are also evaluated on, which flatters the accuracy; calibrate "
+            "on others, as voc:VOCdevkit:train",
+            WHERE,
+            len(found.files),
+            path,
         )
-    if len(kept) < len(found.files):
+        kept = found.files
+    elif len(kept) < len(found.files):
         say(f"left out: {len(found.files) - len(kept)} images that are evaluated on")
     if count is None or count >= len(kept):
         if count is not None and count > len(kept):

@@ -67,6 +67,7 @@ class Scores:
         self._folder = folder
         self._say = say
         self._results: dict[str, Result] = {}
+        self._measured: dict[str, Result] = {}
 
     def add(self, stage: str, model: onnx.ModelProto, metadata: Metadata) -> None:
         """Measure a stage, if measuring is asked for."""
@@ -74,9 +75,12 @@ class Scores:
             self._results[stage] = self.measure(stage, model, metadata)
 
     def measure(self, stage: str, model: onnx.ModelProto, metadata: Metadata) -> Result:
-        """Measure a model and forget it."""
+        """Measure a model; one that was measured before is not measured again."""
         if self._images is None:
             raise ConfigError("evaluate: missing; it says what to measure accuracy on")
+        identity = artifact.identity(model)
+        if identity in self._measured:
+            return self._measured[identity]
         path = self._folder / "stage.onnx"
         artifact.save(model, metadata, path)
         total = len(self._images.samples)
@@ -87,7 +91,8 @@ class Scores:
         with Predictor.open(path, engine=self.engine) as predictor:
             protocol = Protocol.parse(self._protocol)
             evaluation = Evaluation(predictor, self._images, protocol, name=metadata.name)
-            return evaluation.run(progress)
+            self._measured[identity] = evaluation.run(progress)
+        return self._measured[identity]
 
     def of(self, stage: str) -> float:
         """Mean IoU of a stage that was measured, percent."""
