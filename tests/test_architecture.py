@@ -13,6 +13,7 @@ MODULES = sorted(SRC.rglob("*.py"))
 # Top to bottom. A part may import only from its own folder and from the lines below.
 LAYERS = [
     {"cli"},
+    {"bench", "training"},
     {"compiler"},
     {"export"},
     {"evaluation"},
@@ -26,7 +27,7 @@ LAYERS = [
     {"errors"},
 ]
 DEPTH = {part: depth for depth, parts in enumerate(LAYERS) for part in parts}
-NEEDS_TORCH = {"models", "export"}
+NEEDS_TORCH = {"models", "export", "training"}
 NEEDS_AN_EXTRA = {Path("engines/torch.py"), Path("engines/openvino.py")}
 
 

@@ -1,6 +1,7 @@
 """What every engine promises, run on each that is installed."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,16 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 ONNX_ENGINES = ["onnxruntime", "openvino"]
+
+
+@pytest.fixture
+def threads_of_torch() -> Iterator[None]:
+    """An engine on torch sets the threads of the whole process."""
+    import torch
+
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
 
 
 def need(engine: str) -> None:
@@ -179,11 +190,45 @@ def test_a_damaged_file(engine_name: str, tmp_path: Path) -> None:
         engines.open_engine(tmp_path / "m.onnx", engine=engine_name)
 
 
-@pytest.mark.parametrize("engine_name", ["onnxruntime", "torch"])
-def test_an_engine_without_streams_says_which_has_them(engine_name: str, checkpoint: Path) -> None:
-    model = checkpoint if engine_name == "torch" else None
-    with pytest.raises(EngineError, match=r"expected streams 1, got 2; engine openvino has them"):
-        engines.open_engine(model, engine=engine_name, options=Options(streams=2))
+@pytest.mark.parametrize("engine_name", [*ONNX_ENGINES, "torch"])
+def test_threads_in_streams_get_what_one_after_the_other_gets(
+    engine_name: str,
+    tmp_path: Path,
+    checkpoint: Path,
+    small_model: Callable[..., onnx.ModelProto],
+    threads_of_torch: None,
+) -> None:
+    need(engine_name)
+    path = checkpoint
+    if engine_name != "torch":
+        path = tmp_path / "m.onnx"
+        onnx.save(small_model(), path)
+    options = Options(threads=2, streams=2)
+    with (
+        engines.open_engine(path, engine=engine_name, options=options) as opened,
+        ThreadPoolExecutor(3) as pool,
+    ):
+        assert opened.streams == 2
+        expected = [opened.run(batch(seed)).copy() for seed in range(30)]
+        found = list(pool.map(lambda seed: opened.run(batch(seed)).copy(), range(30)))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.ptp(expected))
+    assert len(np.unique(expected, axis=0)) == 30
+
+
+@pytest.mark.parametrize("engine_name", ONNX_ENGINES)
+def test_streams_of_a_whole_network(engine_name: str) -> None:
+    need(engine_name)
+
+    def photograph(seed: int) -> np.ndarray:
+        return np.random.default_rng(seed).normal(size=(1, 3, 513, 513)).astype(np.float32)
+
+    with (
+        engines.open_engine(engine=engine_name, options=Options(streams=2)) as opened,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        expected = [opened.run(photograph(seed)).copy() for seed in range(4)]
+        found = list(pool.map(lambda seed: opened.run(photograph(seed)).copy(), range(4)))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.ptp(expected))
 
 
 @pytest.mark.parametrize("engine_name", ["onnxruntime", "torch"])

@@ -1,11 +1,10 @@
-"""What is OpenVINO's own: streams, compiled models kept, operators it lacks, and being picked."""
+"""What is OpenVINO's own: compiled models kept, operators it lacks, and being picked."""
 
 import logging
 import os
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -50,18 +49,6 @@ def unsupported(tmp_path: Path, small_model: Model) -> Path:
 
 def batch(seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(1, 3, 32, 32)).astype(np.float32)
-
-
-def test_threads_run_side_by_side_in_streams(model: Path) -> None:
-    with engines.open_engine(model, engine="onnxruntime") as other:
-        expected = [other.run(batch(seed)).copy() for seed in range(40)]
-    options = Options(streams=2)
-    with (
-        engines.open_engine(model, engine="openvino", options=options) as opened,
-        ThreadPoolExecutor(4) as pool,
-    ):
-        found = list(pool.map(lambda seed: opened.run(batch(seed)).copy(), range(40)))
-    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_the_model_of_the_package_says_what_onnx_runtime_says() -> None:

@@ -1,4 +1,9 @@
+import errno
+import shutil
+import subprocess
+import threading
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -12,6 +17,7 @@ from atrous.preprocess import Preprocess
 from atrous.runtime.folder import Result, segment
 from atrous.runtime.predictor import Predictor
 from atrous.runtime.sources import find
+from atrous.runtime.stages import Frame
 
 
 @pytest.fixture
@@ -89,20 +95,80 @@ def test_an_engine_that_fails_once(folder: Path) -> None:
     predictor = Predictor(FakeEngine(sometimes, 3), Preprocess(size=(16, 16)), generic(3))
     results = run(predictor, folder)
     assert [result.status for result in results] == ["written", "failed", "written"]
-    assert results[1].error == "out of memory"
+    assert results[1].error == f"{folder / 'b.png'}: out of memory"
 
 
-def test_a_disk_that_fills(
+def test_a_disk_without_space_for_one_image(
     predictor: Predictor, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(self: Image.Image, *args: object, **options: object) -> None:
-        raise OSError(28, "No space left on device")
+    save, written = Image.Image.save, []
+
+    def full(self: Image.Image, file: IO[bytes], **options: object) -> None:
+        written.append(file)
+        if len(written) == 2:
+            file.write(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(self, file, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Image.Image, "save", full)
-    results = run(predictor, folder)
-    assert {result.status for result in results} == {"failed"}
-    assert "No space left on device" in results[0].error
-    assert files(folder.parent / "out") == []
+    results = run(predictor, folder, overlays=False)
+    [failed] = [result for result in results if result.status == "failed"]
+    assert failed.error == f"{failed.source}: No space left on device"
+    assert len(files(folder.parent / "out")) == 2
+
+
+def test_a_disk_that_fills(predictor: Predictor, folder: Path) -> None:
+    disk = folder.parent / "out"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8k,nr_inodes=20", "none", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    noise = np.random.default_rng(0).integers(0, 256, (90, 90, 3), np.uint8)
+    for name in "abcd":
+        Image.fromarray(noise).save(folder / f"{name}.png")
+    try:
+        results = run(predictor, folder, overlays=False)
+        left = files(disk)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+    statuses = {result.status for result in results}
+    assert statuses == {"written", "failed"}
+    assert {result.error.split(": ")[1] for result in results if result.error} == {
+        "No space left on device"
+    }
+    done = [result.mask.relative_to(disk) for result in results if result.mask]
+    assert left == sorted(path.as_posix() for path in done)
+
+
+def test_closed_in_the_middle(predictor: Predictor, folder: Path) -> None:
+    for number in range(40):
+        shutil.copy(folder / "a.png", folder / f"{number}.png")
+    results = segment(predictor, find([folder]), folder.parent / "out", overlays=False)
+    assert next(results).status == "written"
+    results.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("atrous")]
+    left = files(folder.parent / "out")
+    assert 1 <= len(left) < 43
+    for name in left:
+        with Image.open(folder.parent / "out" / name) as mask:
+            assert np.asarray(mask).shape == (40, 60)
+
+
+def test_a_function_scores_what_was_written(predictor: Predictor, folder: Path) -> None:
+    (folder / "broken.png").write_bytes(b"no image")
+
+    def score(frame: Frame) -> tuple[str, tuple[int, ...]]:
+        assert frame.class_map is not None
+        return frame.source.path.name, frame.outputs["infer"].grid.shape
+
+    results = run(predictor, folder, score=score)
+    assert [result.score for result in results] == [
+        ("a.png", (3, 16, 16)),
+        ("b.png", (3, 16, 16)),
+        None,
+        ("c.png", (3, 16, 16)),
+    ]
+    assert [result.score for result in run(predictor, folder, score=score)] == [None] * 4
 
 
 def test_an_output_that_is_a_file(predictor: Predictor, folder: Path) -> None:

@@ -1,5 +1,6 @@
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -166,3 +167,47 @@ def test_somebody_elses_uint8_network_gets_the_pixels_as_they_are(
         assert predictor.preprocess.normalisation == "none"
         assert predictor(image).class_map()[20, [10, 50]].tolist() == [0, 1]
     assert "assuming RGB squashed to 32×32, 0–255 as uint8" in caplog.text
+
+
+def test_scores_that_are_no_numbers(image: Pixels) -> None:
+    for wrong in (np.nan, np.inf):
+        engine = FakeEngine(lambda x, wrong=wrong: np.where(x > 0, x, wrong), 3)
+        predictor = Predictor(engine, Preprocess(size=(8, 8)), generic(3))
+        with pytest.raises(EngineError, match=r"not all numbers \(NaN or infinite\): its weights"):
+            predictor(image)
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (4, 4), (4, 4, 4), (0, 4, 3)])
+def test_prepare_names_what_is_no_image(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match="image: expected uint8"):
+        brightest_channel(Preprocess(size=(8, 8))).prepare(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize(("batch", "given"), [(None, 1), (None, 3), (1, 1), (4, 1), (4, 3), (4, 4)])
+def test_a_network_of_fixed_batch_sees_zeros_in_place_of_the_rest(
+    batch: int | None, given: int
+) -> None:
+    seen = []
+
+    def run(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        seen.append(images.copy())
+        return images
+
+    engine = FakeEngine(run, 3)
+    engine.input = replace(engine.input, shape=(batch, 3, None, None))
+    predictor = Predictor(engine, Preprocess(size=(8, 8)), generic(3))
+    tensors = [np.full((3, 8, 8), 1 + number, np.float32) for number in range(given)]
+    logits = predictor.infer(tensors)
+    [images] = seen
+    assert len(images) == (batch or given)
+    assert images.mean((1, 2, 3)).tolist() == [*range(1, given + 1), *[0] * (len(images) - given)]
+    np.testing.assert_array_equal(logits, tensors)
+    assert not any(np.shares_memory(one, two) for one in logits for two in tensors)
+
+
+def test_more_images_than_the_network_takes() -> None:
+    engine = FakeEngine(np.copy, 3)
+    engine.input = replace(engine.input, shape=(2, 3, None, None))
+    predictor = Predictor(engine, Preprocess(size=(8, 8)), generic(3))
+    with pytest.raises(InputError, match=r"input: expected float32 \(2, .*got float32 \(3, 3, 8"):
+        predictor.infer([np.zeros((3, 8, 8), np.float32)] * 3)

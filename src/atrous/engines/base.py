@@ -7,6 +7,7 @@ which rule the logit grid lies on the input, so that `atrous.upsample` goes stra
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +34,8 @@ class Options:
     Attributes:
         device: `cpu`, `cuda`, or `tensorrt` (ONNX Runtime only).
         threads: CPU threads of one engine, 0 for one per core.
-        streams: how many calls from different threads the engine runs at the same time (OpenVINO
-            only). They share `threads`.
+        streams: how many calls from different threads the engine runs at the same time. They share
+            `threads` and the weights.
         cache: folder where engines keep what they built from a model, so that it opens faster the
             next time (OpenVINO, TensorRT); `None` keeps nothing.
 
@@ -55,13 +56,10 @@ class Options:
         if self.cache is not None and self.cache.exists() and not self.cache.is_dir():
             raise InputError(f"cache: expected a folder, found a file: {self.cache}")
 
-    def one_stream(self, engine: str) -> None:
-        """Raise `EngineError` if several streams are wanted of an engine that has none."""
-        if self.streams != 1:
-            raise EngineError(
-                f"engine {engine} has no streams: expected streams 1, got {self.streams}; "
-                "engine openvino has them"
-            )
+    @property
+    def cores(self) -> int:
+        """CPU threads of all streams together, the machine's own number where 0 was asked for."""
+        return self.threads or os.cpu_count() or 1
 
     def cache_folder(self, builder: str, identity: str) -> Path | None:
         """The folder, made if need be, for what `builder` makes of one model.
@@ -111,11 +109,13 @@ class Engine(ABC):
         output: the logits, `(N, C, h, w)` float32.
         coordinates: how the logit grid `h × w` lies on the input `H × W`.
         metadata: what the artefact says of itself, `None` for somebody else's model.
+        streams: calls from different threads that it runs at the same time.
         identity: hash of graph and weights, or of the checkpoint; names the model in results.
     """
 
     name: str
     identity: str = ""
+    streams: int = 1
     input: TensorSpec
     output: TensorSpec
     coordinates: CoordinateRule = "half_pixel"

@@ -78,5 +78,5 @@ def _module(node: onnx.NodeProto) -> tuple[str, str] | None:
     """Module and part of it that the weights are named after: `a.weight_fine` → `a`, `_fine`."""
     if node.op_type not in _WEIGHTED:
         return None
-    found = re.fullmatch(r"(.+)\.weight((?:_\w+)?)", node.input[1])
+    found = re.fullmatch(r"(.+)\.weight((?:_\w+?)?)(?:_DequantizeLinear_Output)?", node.input[1])
     return (found[1], found[2].replace("_value", "")) if found else None

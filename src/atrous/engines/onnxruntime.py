@@ -36,18 +36,16 @@ class OnnxRuntimeEngine(Engine):
     Raises:
         ArtifactError: the file is damaged, or is not a segmentation network (one image input, one
             output of logits).
-        EngineError: the device is not available in this installation or refuses the model, or
-            several streams are wanted.
+        EngineError: the device is not available in this installation or refuses the model.
     """
 
     name = "onnxruntime"
 
     def __init__(self, path: Path, options: Options | None = None) -> None:
         options = options or Options()
-        options.one_stream(self.name)
         opened = network.read(path)
         self.metadata, self.identity = opened.metadata, opened.identity
-        self.coordinates = opened.coordinates
+        self.coordinates, self.streams = opened.coordinates, options.streams
         session = make_session(opened, path, options)
         self.input, self.output = network.one_image_to_logits(
             path,
@@ -57,10 +55,11 @@ class OnnxRuntimeEngine(Engine):
         self._session: ort.InferenceSession | None = session
 
     def _run(self, batch: Tensor) -> NDArray[np.float32]:
-        if self._session is None:
+        session = self._session  # another thread may close the engine
+        if session is None:
             raise EngineError("this engine is closed")
         try:
-            [logits] = self._session.run([self.output.name], {self.input.name: batch})
+            [logits] = session.run([self.output.name], {self.input.name: batch})
         except Exception as error:  # the binding raises one class per status code
             raise EngineError(f"ONNX Runtime failed: {_first_line(error)}") from error
         return np.asarray(logits)
@@ -85,6 +84,9 @@ def make_session(opened: network.Network, path: Path, options: Options) -> ort.I
         )
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = options.threads
+    if options.streams > 1:
+        # Every call brings its own thread, and all calls share those of the session.
+        settings.intra_op_num_threads = max(1, options.cores - options.streams + 1)
     settings.log_severity_level = 3
     providers = _PROVIDERS[options.device]
     chosen = [(provider, _provider_options(provider, opened, options)) for provider in providers]

@@ -45,7 +45,7 @@ class OpenVinoEngine(Engine):
             )
         opened = network.read(path)
         self.metadata, self.identity = opened.metadata, opened.identity
-        self.coordinates = opened.coordinates
+        self.coordinates, self.streams = opened.coordinates, options.streams
         core = ov.Core()
         model = read_model(core, opened.model, path)
         self.input, self.output = network.one_image_to_logits(
@@ -61,12 +61,13 @@ class OpenVinoEngine(Engine):
         self._own = threading.local()
 
     def _run(self, batch: Tensor) -> NDArray[np.float32]:
-        if self._compiled is None:
+        compiled, own = self._compiled, self._own  # another thread may close the engine
+        if compiled is None:
             raise EngineError("this engine is closed")
         try:
-            if not hasattr(self._own, "request"):
-                self._own.request = self._compiled.create_infer_request()
-            outputs = self._own.request.infer({0: batch}, share_inputs=True, share_outputs=True)
+            if not hasattr(own, "request"):
+                own.request = compiled.create_infer_request()
+            outputs = own.request.infer({0: batch}, share_inputs=True, share_outputs=True)
         except RuntimeError as error:
             raise EngineError(f"OpenVINO failed: {reason_of(error)}") from error
         return np.asarray(outputs[0])

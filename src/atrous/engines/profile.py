@@ -216,7 +216,6 @@ def _on_onnxruntime(opened: Network, path: Path, options: Options) -> _Measure:
 
     from atrous.engines import onnxruntime as ours
 
-    options.one_stream("onnxruntime")
     session = ours.make_session(opened, path, options)
     image, _ = network.one_image_to_logits(
         path,

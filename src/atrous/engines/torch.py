@@ -25,12 +25,12 @@ class TorchEngine(Engine):
 
     Args:
         path: `.safetensors` or `.pth`.
-        options: device and threads; the number of threads holds for the whole process.
+        options: device, streams and threads; the number of threads holds for the whole process.
         output_stride: 8 or 16, or `None` for what the file says, else 16.
 
     Raises:
         ArtifactError: the file is damaged or of an unknown architecture.
-        EngineError: the device is not available, or several streams are wanted.
+        EngineError: the device is not available.
     """
 
     name = "torch"
@@ -39,13 +39,13 @@ class TorchEngine(Engine):
         self, path: Path, options: Options | None = None, output_stride: int | None = None
     ) -> None:
         options = options or Options()
-        options.one_stream(self.name)
         if options.device == "tensorrt":
             raise EngineError("engine torch runs on cpu or cuda; tensorrt needs an ONNX file")
         if options.device == "cuda" and not torch.cuda.is_available():
             raise EngineError("this PyTorch sees no CUDA device; use --device cpu")
-        if options.threads:
-            torch.set_num_threads(options.threads)
+        if options.threads or options.streams > 1:
+            torch.set_num_threads(max(1, options.cores // options.streams))
+        self.streams = options.streams
         self._device = torch.device(options.device)
         network = models.load(path, output_stride=output_stride)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -56,12 +56,13 @@ class TorchEngine(Engine):
         self.identity = self.metadata.weights_sha256
 
     def _run(self, batch: Tensor) -> NDArray[np.float32]:
-        if self._network is None:
+        network = self._network  # another thread may close the engine
+        if network is None:
             raise EngineError("this engine is closed")
         with torch.inference_mode():
             images = torch.from_numpy(batch).to(self._device, memory_format=torch.channels_last)
             try:
-                logits = self._network.logits_grid(images)
+                logits = network.logits_grid(images)
             except RuntimeError as error:
                 raise EngineError(f"PyTorch failed: {error}") from error
             return np.asarray(logits.contiguous().cpu().numpy())

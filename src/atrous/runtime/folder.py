@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from atrous import image
 from atrous.errors import AtrousError, InputError
 from atrous.files import sha256
+from atrous.runtime.pipeline import Pipeline
 from atrous.runtime.predictor import Predictor
 from atrous.runtime.sources import Source
+from atrous.runtime.stages import Frame, Steps, stages
+from atrous.runtime.stream import TIMEOUT, room
+from atrous.runtime.worker import SKIP
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,7 @@ class Result:
         size: width and height in pixels, `None` unless it was segmented now.
         shares: share of the pixels of each class id that occurs, 0–1, the largest first.
         error: why it failed.
+        score: what the function returned that `segment` was given for it.
     """
 
     source: Path
@@ -37,6 +42,7 @@ class Result:
     size: tuple[int, int] | None = None
     shares: dict[int, float] | None = None
     error: str = ""
+    score: Any = None
 
 
 def segment(
@@ -48,10 +54,14 @@ def segment(
     opacity: float = 0.5,
     force: bool = False,
     max_pixels: int = image.MAX_PIXELS,
-) -> Iterator[Result]:
-    """Segment images one after the other; only one is in memory at a time.
+    batch: int | None = None,
+    score: Callable[[Frame], Any] | None = None,
+    timeout: float | None = TIMEOUT,
+) -> Generator[Result]:
+    """Segment images as a stream: a few are under way at a time, results come in order.
 
-    A file that fails becomes a result that says why, and the next one follows.
+    A file that fails becomes a result that says why, and the others go on. Closing the generator
+    ends the work; what was finished is kept.
 
     Args:
         predictor: the network.
@@ -61,38 +71,86 @@ def segment(
         opacity: of the overlays' paint, 0–1.
         force: make results again that are there already.
         max_pixels: refuse larger images before decoding them.
+        batch: images that the network sees at once; by default its own number, 1 if it is free.
+        score: called with every frame that was written; `outputs["infer"]` is its `Prediction`.
+        timeout: seconds after which a step counts as stuck.
 
     Raises:
+        ConfigError: the network takes another number of images at a time.
         InputError: `output` cannot be a folder.
+        StreamError: a step is stuck.
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{output}: cannot be made a folder: {error.strerror}") from None
-    for source in sources:
-        mask = output / "masks" / f"{source.stem}.png"
-        overlay = output / "overlays" / f"{source.stem}.jpg" if overlays else None
-        if not force and mask.exists() and (overlay is None or overlay.exists()):
-            same = image.mask_stamp(mask) == _stamp(source.path, predictor)
-            yield Result(source.path, "kept" if same else "stale", mask, overlay)
-            continue
-        try:
-            stamp = _stamp(source.path, predictor)
-            pixels = image.read(source.path, max_pixels)
-            class_map = predictor(pixels).class_map()
-            if overlay is not None:
-                image.write_overlay(overlay, pixels, class_map, predictor.labels, opacity)
-            # The mask last: where it is, the rest is too.
-            image.write_mask(mask, class_map, predictor.labels, stamp)
-        except AtrousError as error:
-            yield Result(source.path, "failed", error=str(error))
-        except (OSError, MemoryError) as error:
-            reason = getattr(error, "strerror", None) or type(error).__name__
-            yield Result(source.path, "failed", error=f"{source.path}: {reason}")
-        else:
-            size = (pixels.shape[1], pixels.shape[0])
-            shares = image.class_shares(class_map)
-            yield Result(source.path, "written", mask, overlay, size, shares)
+    job = _Job(predictor, output, overlays, opacity, force, score)
+    steps = Steps(
+        predictor,
+        read=lambda source: image.read(source.path, max_pixels),
+        taps=() if score is None else ("infer",),
+    )
+    work = stages(steps, before={"check": job.check}, after={"write": job.write}, batch=batch)
+    with Pipeline(work, capacity=room(work), timeout=timeout) as pipeline:
+        for item in pipeline.map(Frame(source) for source in sources):
+            frame: Frame = item.value
+            if item.error is None:
+                yield frame.note
+            elif isinstance(item.error, AtrousError):
+                yield Result(frame.source.path, "failed", error=_named(frame.source, item.error))
+            elif isinstance(item.error, (OSError, MemoryError)):
+                reason = getattr(item.error, "strerror", None) or type(item.error).__name__
+                yield Result(frame.source.path, "failed", error=f"{frame.source.path}: {reason}")
+            else:
+                raise item.error
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What is done to a frame before it is decoded, and at last."""
+
+    predictor: Predictor
+    output: Path
+    overlays: bool
+    opacity: float
+    force: bool
+    score: Callable[[Frame], Any] | None
+
+    def check(self, frame: Frame) -> object:
+        """Leave out what has been done already."""
+        source: Source = frame.source
+        mask, overlay = self._paths(source)
+        stamp = _stamp(source.path, self.predictor)
+        if not self.force and mask.exists() and (overlay is None or overlay.exists()):
+            same = image.mask_stamp(mask) == stamp
+            frame.note = Result(source.path, "kept" if same else "stale", mask, overlay)
+            return SKIP
+        frame.note = stamp
+        return None
+
+    def write(self, frame: Frame) -> None:
+        """Write the mask last: where it is, the rest is too."""
+        mask, overlay = self._paths(frame.source)
+        labels = self.predictor.labels
+        assert frame.pixels is not None
+        assert frame.class_map is not None
+        if overlay is not None:
+            image.write_overlay(overlay, frame.pixels, frame.class_map, labels, self.opacity)
+        image.write_mask(mask, frame.class_map, labels, frame.note)
+        size = (frame.pixels.shape[1], frame.pixels.shape[0])
+        shares = image.class_shares(frame.class_map)
+        score = None if self.score is None else self.score(frame)
+        frame.note = Result(frame.source.path, "written", mask, overlay, size, shares, score=score)
+
+    def _paths(self, source: Source) -> tuple[Path, Path | None]:
+        overlay = self.output / "overlays" / f"{source.stem}.jpg" if self.overlays else None
+        return self.output / "masks" / f"{source.stem}.png", overlay
+
+
+def _named(source: Source, error: AtrousError) -> str:
+    """An error that names its image."""
+    text = str(error)
+    return text if str(source.path) in text else f"{source.path}: {text}"
 
 
 def _stamp(path: Path, predictor: Predictor) -> str:

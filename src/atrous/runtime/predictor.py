@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -15,7 +16,7 @@ from atrous.engines.base import Engine, Options
 from atrous.errors import ConfigError, EngineError
 from atrous.geometry import Axis
 from atrous.labels import LabelSet, generic
-from atrous.preprocess import Placement, Preprocess
+from atrous.preprocess import Placement, Preprocess, Tensor
 
 _log = logging.getLogger("atrous")
 
@@ -144,11 +145,66 @@ class Predictor:
             InputError: `image` is of another kind.
             EngineError: the engine failed.
         """
-        placement = self.preprocess.place(*image.shape[:2])
+        tensor, placement = self.prepare(image)
+        [grid] = self.infer([tensor])
+        return self.prediction(grid, placement)
+
+    def prepare(self, image: NDArray[np.uint8]) -> tuple[Tensor, Placement]:
+        """Make the network input `(3, H, W)` of an image, and say where the image lies in it.
+
+        Args:
+            image: `(H, W, 3)` uint8, RGB, any size.
+
+        Raises:
+            InputError: `image` is of another kind.
+        """
         tensor = self.preprocess(image, self.preprocess.empty(self.engine.input.dtype))
-        logits = self.engine.run(tensor[None])
+        return tensor, self.preprocess.place(*image.shape[:2])
+
+    def infer(self, tensors: Sequence[Tensor]) -> list[NDArray[np.float32]]:
+        """Run the network once.
+
+        Args:
+            tensors: network inputs `(3, H, W)`. A network of fixed batch size takes up to that
+                many, and sees zeros in place of the rest.
+
+        Returns:
+            logits `(C, h, w)` for each.
+
+        Raises:
+            EngineError: the engine failed.
+        """
+        missing = (self.engine.input.shape[0] or 0) - len(tensors)
+        alone = len(tensors) == 1 and missing <= 0
+        padding = [np.zeros_like(tensors[0])] * missing
+        batch: Any = tensors[0][None] if alone else np.stack([*tensors, *padding])
+        logits = self.engine.run(batch)
         # A prediction outlives the next call, which may reuse the engine's memory.
-        return self._prediction(logits[0].copy(), placement)
+        return [grid.copy() for grid in logits[: len(tensors)]]
+
+    def prediction(self, grid: NDArray[Any], placement: Placement) -> Prediction:
+        """What logits say about an image.
+
+        Args:
+            grid: `(C, h, w)` as `infer` returned it.
+            placement: as `prepare` returned it.
+
+        Raises:
+            EngineError: the logits are of another number of classes, or are not numbers.
+        """
+        if grid.ndim != 3 or grid.shape[0] != self.labels.num_classes:
+            raise EngineError(
+                f"the network made scores {grid.shape}, expected {self.labels.num_classes} classes"
+            )
+        if not np.isfinite(grid).all():
+            raise EngineError(
+                "the network's scores are not all numbers (NaN or infinite): its weights are "
+                "damaged, or this engine computes it wrongly (--engine takes another)"
+            )
+        rows, columns = self.engine.on_grid(
+            grid, self.preprocess.size, placement.rows, placement.columns
+        )
+        return Prediction(grid, rows, columns, placement.seen, self.labels.ignore_index)
 
     def close(self) -> None:
         """Close the engine."""
@@ -159,16 +215,6 @@ class Predictor:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
-
-    def _prediction(self, grid: NDArray[Any], placement: Placement) -> Prediction:
-        if grid.ndim != 3 or grid.shape[0] != self.labels.num_classes:
-            raise EngineError(
-                f"the network made scores {grid.shape}, expected {self.labels.num_classes} classes"
-            )
-        rows, columns = self.engine.on_grid(
-            grid, self.preprocess.size, placement.rows, placement.columns
-        )
-        return Prediction(grid, rows, columns, placement.seen, self.labels.ignore_index)
 
 
 def _settings(

@@ -1,0 +1,165 @@
+"""The steps from a picture to its class map, as stages of a pipeline."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atrous import image
+from atrous.errors import ConfigError, InputError
+from atrous.preprocess import Placement, Tensor
+from atrous.runtime.predictor import Prediction, Predictor
+from atrous.runtime.worker import Stage
+
+Pixels = NDArray[np.uint8]
+
+STEPS = ("decode", "preprocess", "infer", "postprocess")
+"""The steps whose outputs can be tapped: RGB pixels, network input, `Prediction`, class map."""
+
+
+@dataclass(slots=True, eq=False)
+class Frame:
+    """One image on its way; a field is there from the step that makes it to the last that needs it.
+
+    Attributes:
+        source: a file, or pixels.
+        pixels: `(H, W, 3)` uint8, RGB.
+        placement: where the image lies in the network input.
+        tensor: the network input, `(3, H, W)`.
+        prediction: logits on their grid.
+        class_map: `(H, W)` uint8.
+        outputs: step → its output, of the steps that are tapped.
+        note: anything that a caller's own step leaves for the caller.
+    """
+
+    source: Any
+    pixels: Pixels | None = None
+    placement: Placement | None = None
+    tensor: Tensor | None = None
+    prediction: Prediction | None = None
+    class_map: Pixels | None = None
+    outputs: dict[str, Any] = field(default_factory=dict)
+    note: Any = None
+
+
+class Steps:
+    """What is done to a frame.
+
+    Args:
+        predictor: network, preprocessing and labels.
+        read: source → pixels.
+        taps: names of steps whose outputs are kept in `Frame.outputs`.
+
+    Raises:
+        InputError: a tap is no step.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        *,
+        read: Callable[[Any], Pixels] | None = None,
+        taps: Collection[str] = (),
+    ) -> None:
+        if unknown := [tap for tap in taps if tap not in STEPS]:
+            raise InputError(f"tap {unknown[0]!r}: no such step; there are {', '.join(STEPS)}")
+        self.predictor = predictor
+        self._read = read or pixels_of
+        self._taps = frozenset(taps)
+
+    def decode(self, frame: Frame) -> None:
+        """Read the source."""
+        frame.pixels = self._tap(frame, "decode", self._read(frame.source))
+
+    def preprocess(self, frame: Frame) -> None:
+        """Make the network input."""
+        assert frame.pixels is not None
+        tensor, frame.placement = self.predictor.prepare(frame.pixels)
+        frame.tensor = self._tap(frame, "preprocess", tensor)
+
+    def infer(self, frame: Frame) -> None:
+        """Run the network on one frame."""
+        self.infer_batch([frame])
+
+    def infer_batch(self, frames: list[Frame]) -> None:
+        """Run the network once for all frames; a network of fixed batch size sees zeros as well.
+
+        If it fails, no frame has changed.
+        """
+        tensors, placements = [], []
+        for frame in frames:
+            assert frame.tensor is not None
+            assert frame.placement is not None
+            tensors.append(frame.tensor)
+            placements.append(frame.placement)
+        grids = self.predictor.infer(tensors)
+        predictions = [*map(self.predictor.prediction, grids, placements)]
+        for frame, prediction in zip(frames, predictions, strict=True):
+            frame.prediction = self._tap(frame, "infer", prediction)
+            frame.tensor = None
+
+    def postprocess(self, frame: Frame) -> None:
+        """Make the class map."""
+        assert frame.prediction is not None
+        frame.class_map = self._tap(frame, "postprocess", frame.prediction.class_map())
+        frame.prediction = None
+
+    def _tap(self, frame: Frame, step: str, output: Any) -> Any:
+        if step in self._taps:
+            frame.outputs[step] = output
+        return output
+
+
+def stages(
+    steps: Steps,
+    *,
+    before: dict[str, Callable[[Frame], object]] | None = None,
+    after: dict[str, Callable[[Frame], object]] | None = None,
+    batch: int | None = None,
+    wait: float = 0.01,
+    helpers: int | None = None,
+) -> list[Stage[Frame]]:
+    """Put the steps into three stages: what comes before the network, the network, what follows.
+
+    Args:
+        steps: see `Steps`.
+        before: steps in front of `decode`; they may return `worker.SKIP`.
+        after: steps behind `postprocess`.
+        batch: images that the network sees at once; by default its own number, 1 if it is free.
+        wait: seconds to wait for a batch to fill.
+        helpers: threads of the first stage and of the last, one for every two cores by default.
+
+    Raises:
+        ConfigError: the network takes another number of images at a time.
+    """
+    engine = steps.predictor.engine
+    own = engine.input.shape[0]
+    batch = (own or 1) if batch is None else batch
+    if own not in (None, batch):
+        raise ConfigError(
+            f"batch {batch}: the network takes {own} image{'s' * (own != 1)} at a time; export it "
+            f"with batch {batch} or with a free one"
+        )
+    helpers = helper_threads() if helpers is None else helpers
+    infer = steps.infer if batch == 1 else steps.infer_batch
+    return [
+        Stage({**(before or {}), "decode": steps.decode, "preprocess": steps.preprocess}, helpers),
+        Stage({"infer": infer}, engine.streams, batch, wait),
+        Stage({"postprocess": steps.postprocess, **(after or {})}, helpers),
+    ]
+
+
+def helper_threads() -> int:
+    """Threads of a stage beside the network: one for every two cores, eight at most."""
+    return max(1, min(8, (os.cpu_count() or 1) // 2))
+
+
+def pixels_of(source: str | Path | Pixels) -> Pixels:
+    """RGB pixels of a file, or what is given if it is pixels already."""
+    return source if isinstance(source, np.ndarray) else image.read(Path(source))
