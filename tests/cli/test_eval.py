@@ -87,6 +87,9 @@ def test_prints_and_stamps(atrous: Run, voc: str, model: Path, tmp_path: Path) -
     assert document["stamp"]["engine"].startswith("onnxruntime 1.")
     assert len(document["stamp"]["identity"]) == 64
     assert (tmp_path / "rep" / "index.html").stat().st_size > 10_000
+    two = ("--engine", "onnxruntime", "--instances", 2, "--json", tmp_path / "two.json")
+    assert atrous("eval", *arguments, *two).code == 0
+    assert json.loads((tmp_path / "two.json").read_text()) == document
     zero = atrous("eval", *arguments, "--absent", "zero", "--json", tmp_path / "z.json")
     assert zero.code == 0
     share = json.loads((tmp_path / "z.json").read_text())["mean_iou"] / document["mean_iou"]

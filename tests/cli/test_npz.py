@@ -69,7 +69,7 @@ def test_the_chain_with_the_seeds_flags(atrous: Run, voc: Path) -> None:
     seeds = ("-i", "1", "p", "1", "-b", "1", "-s", "[3,513,513]")
     done = atrous("npz", "run", *RUN[:4], *seeds, *RUN[4:], "--path_output", "out")
     assert (done.code, done.out) == (0, "6 written; see out\n")
-    assert "note: ignored: -i 1 -b 1 -s [3,513,513] p 1" in done.err
+    assert "note: ignored: -s [3,513,513] p 1: npz run is one process" in done.err
     with np.load(f"out/{IDS[0]}.npz") as answer:
         assert (answer["output_0"].dtype, answer["output_0"].shape) == ("float16", (1, 21, 32, 32))
 
@@ -82,6 +82,15 @@ def test_the_chain_with_the_seeds_flags(atrous: Run, voc: Path) -> None:
     assert "they pair by id" in done.err
     drawn = {path.name for path in Path("drawn").iterdir()}
     assert drawn == {f"{name}{end}" for name in IDS for end in (".png", "_overlay.jpg")}
+
+
+def test_instances_and_batches(atrous: Run, voc: Path) -> None:
+    atrous("npz", "make", *MAKE)
+    assert atrous("npz", "run", *RUN, "-o", "out", "-i", 2, "-b", 1, "-p", 3).code == 0
+    assert atrous("npz", "eval", *EVAL).out.splitlines()[-1] == FIRST_WRONG
+    done = atrous("npz", "run", *RUN, "-o", "more", "-b", 2)
+    assert (done.code, "batch 2: the network takes 1 image at a time" in done.err) == (2, True)
+    assert not Path("more").exists()
 
 
 def test_class_maps_give_the_same_figures(atrous: Run, voc: Path) -> None:

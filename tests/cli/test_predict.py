@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -12,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from atrous.cli.options import engine_options
 from atrous.labels import VOC
 
 from .conftest import Done
@@ -154,3 +156,37 @@ def test_a_folder_of_odd_files(tmp_path: Path) -> None:
     assert min(agreement) > 0.85
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     assert peak < 3e9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "streams"),
+    [
+        ((None, "cpu", 0, 0), 3),
+        ((None, "cpu", 2, 0), 2),
+        ((None, "cpu", 16, 0), 4),
+        ((None, "cpu", 16, 1), 1),
+        ((None, "cpu", 1, 6), 6),
+        ((None, "cuda", 16, 0), 1),
+        (("net.safetensors", "cpu", 16, 0), 1),
+        (("net.onnx", "cpu", 0, 0), 3),
+    ],
+)
+def test_how_many_instances(
+    arguments: tuple[str | None, Literal["cpu", "cuda"], int, int],
+    streams: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("net.onnx", "net.safetensors"):
+        Path(name).touch()
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    assert engine_options(*arguments, None).streams == streams
+
+
+def test_instances_change_no_mask(atrous: Run, tmp_path: Path) -> None:
+    for number in ("1", "2"):
+        done = atrous("predict", PHOTOGRAPH, "-o", tmp_path / number, "-i", number)
+        assert done.code == 0, done.err
+    one, two = (ids(tmp_path / number / "masks" / "photograph.png") for number in "12")
+    assert (one != two).mean() < 0.001

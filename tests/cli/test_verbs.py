@@ -14,7 +14,7 @@ from atrous import zoo
 from .conftest import Done
 
 Run = Callable[..., Done]
-VERBS = ("predict", "models", "export", "doctor")
+VERBS = ("predict", "stream", "bench", "models", "export", "doctor")
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -2,19 +2,22 @@
 
 import itertools
 import os
-import resource
 import signal
 import subprocess
 import sys
+import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from atrous import files
+from atrous.engines.base import TensorSpec
 from atrous.engines.fake import FakeEngine
 from atrous.errors import AtrousError, ConfigError, InputError
 from atrous.evaluation import npz
@@ -259,8 +262,8 @@ def test_run_goes_on_after_files_that_fail(inputs: list[Path], tmp_path: Path) -
 @pytest.mark.parametrize(
     ("value", "kind", "message"),
     [
-        (np.nan, "classmap", "scores that are not finite"),
-        (np.inf, "logits", "scores that are not finite"),
+        (np.nan, "classmap", "scores are not all numbers"),
+        (np.inf, "logits", "scores are not all numbers"),
         (1e5, "logits", "does not fit float16; use --output classmap"),
         (1e5, "classmap", ""),
     ],
@@ -272,7 +275,7 @@ def test_scores_that_cannot_be_written(
     predictor = Predictor(engine, Preprocess(size=SIZE), generic(3))
     [step] = run(predictor, inputs[:1], tmp_path / "o", kind=kind)
     assert message in step.error
-    assert bool(message) == (step.status == "failed")
+    assert step.error.startswith(str(inputs[0])) == bool(message) == (step.status == "failed")
 
 
 def test_answers_that_are_there(inputs: list[Path], tmp_path: Path) -> None:
@@ -352,31 +355,67 @@ def test_killed_and_resumed(where: str, inputs: list[Path], tmp_path: Path) -> N
     command = [sys.executable, "-c", KILLED, str(tmp_path / "list.txt"), str(output), where]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    finished = {path.name for path in output.glob("*.npz")}
-    assert finished == {f"{name}.npz" for name in IDS[:3]}
-    resumed = statuses(run(brightest(), inputs, output, kind="classmap"))
-    assert resumed == ["kept"] * 3 + ["written"] * 3
+    # What dies is some way behind or ahead of what is written at that moment.
+    finished = {path.stem for path in output.glob("*.npz")}
+    assert finished < set(IDS)
+    resumed = {step.name: step.status for step in run(brightest(), inputs, output, kind="classmap")}
+    assert resumed == {name: "kept" if name in finished else "written" for name in IDS}
     same = {path.name: path.read_bytes() for path in output.glob("*.npz")}
     assert same == content(tmp_path / "whole")
 
 
-def test_a_disk_that_fills(inputs: list[Path], tmp_path: Path) -> None:
-    """A limit on the size of files stands for the disk; the answer to the fourth is too large."""
+def test_a_disk_that_fills(
+    inputs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fourth answer and those behind it find no space for their second half."""
     list(run(brightest(), inputs, tmp_path / "whole", kind="logits"))
     output = tmp_path / "o"
-    steps = run(brightest(), inputs, output, kind="logits")
-    assert statuses(itertools.islice(steps, 3)) == ["written"] * 3
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
-    try:
-        with pytest.raises(AtrousError, match=r"c\.npz: cannot be written: File too large; what w"):
+
+    def full(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+        def cut_short(file: IO[bytes]) -> None:
+            file.write(b"half")
+            raise OSError(28, "No space left on device")
+
+        files.write_atomic(path, write if path.stem in IDS[:3] else cut_short)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("atrous.evaluation.npz.write_atomic", full)
+        steps = run(brightest(), inputs, output, kind="logits")
+        assert statuses(itertools.islice(steps, 3)) == ["written"] * 3
+        with pytest.raises(AtrousError, match=r"c\.npz: cannot be written: No space left on devi"):
             next(steps)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     whole = content(tmp_path / "whole")
     assert content(output) == {f"{name}.npz": whole[f"{name}.npz"] for name in IDS[:3]}
     list(run(brightest(), inputs, output, kind="logits"))
     assert content(output) == whole
+
+
+def test_closed_in_the_middle(inputs: list[Path], tmp_path: Path) -> None:
+    list(run(brightest(), inputs, tmp_path / "whole", kind="logits"))
+    output = tmp_path / "o"
+    steps = run(brightest(), inputs, output, kind="logits")
+    assert next(steps).status == "written"
+    steps.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("atrous")]
+    assert content(output).items() <= content(tmp_path / "whole").items()
+
+
+@pytest.mark.parametrize("fixed", [None, 4])
+def test_batches_and_instances_change_nothing_but_the_calls(
+    fixed: int | None, inputs: list[Path], tmp_path: Path
+) -> None:
+    list(run(brightest(), inputs, tmp_path / "one", kind="logits"))
+    seen: list[int] = []
+    predictor = brightest(lambda tensors: seen.append(len(tensors)))
+    predictor.engine.input = TensorSpec("input", (fixed, 3, None, None), "float32")
+    predictor.engine.streams = 2
+    found = list(run(predictor, inputs, tmp_path / "o", kind="logits", batch=fixed))
+    assert [step.name for step in found] == list(IDS)
+    assert set(seen) == {fixed or 1}
+    assert content(tmp_path / "o") == content(tmp_path / "one")
+    if fixed:
+        with pytest.raises(ConfigError, match="batch 3: the network takes 4 images at a time"):
+            next(run(predictor, inputs, tmp_path / "o", kind="logits", batch=3))
 
 
 def test_a_disk_that_fills_while_making(

@@ -1,3 +1,4 @@
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from atrous.artifact import Calibration, Metadata
 from atrous.data import Sample
 from atrous.engines.fake import FakeEngine
-from atrous.errors import InputError
+from atrous.errors import EngineError, InputError
 from atrous.evaluation.protocols import Protocol
 from atrous.evaluation.report import write_report
 from atrous.evaluation.result import Result
@@ -118,6 +119,37 @@ def test_resumes_where_it_stopped_and_ends_with_the_same_figures(stop_at: int) -
     data.read.clear()
     assert evaluation(data, model=predictor(noisy)).run() == whole
     assert min(data.read) == "00"  # a finished run leaves nothing to go on from
+
+
+def test_instances_change_nothing() -> None:
+    one = evaluation().run()
+    model = predictor()
+    model.engine.streams = 3
+    data = Pictures(broken=(4, 5))
+    done: list[int] = []
+    found = evaluation(data, model=model).run(lambda number, miou: done.append(number))
+    assert done == list(range(1, COUNT + 1))
+    assert found.failed == ["4.png: cannot be read", "5.png: cannot be read"]
+    model = predictor()
+    model.engine.streams = 3
+    assert evaluation(model=model).run() == one
+
+
+def test_an_engine_that_fails_stops_the_run_and_what_was_counted_is_kept() -> None:
+    calls: list[int] = []
+
+    def fails(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        calls.append(1)
+        if len(calls) == 5:
+            raise EngineError("out of memory")
+        return x
+
+    with pytest.raises(EngineError, match="out of memory"):
+        evaluation(model=predictor(fails)).run()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("atrous")]
+    data = Pictures()
+    assert evaluation(data).run() == evaluation().run()
+    assert min(data.read) == "04"
 
 
 def test_another_protocol_does_not_resume_this_one() -> None:

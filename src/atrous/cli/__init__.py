@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import threading
 from typing import Annotated
 
 import typer
 
+from atrous.cli.bench import bench
 from atrous.cli.compile import compile_model
 from atrous.cli.data import data
 from atrous.cli.doctor import doctor
@@ -16,7 +19,9 @@ from atrous.cli.export import export
 from atrous.cli.models import models
 from atrous.cli.npz import npz
 from atrous.cli.predict import predict
+from atrous.cli.stream import stream
 from atrous.errors import AtrousError, ConfigError
+from atrous.files import discard_unfinished
 
 app = typer.Typer(
     name="atrous",
@@ -26,7 +31,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (predict, models, export, doctor):
+for verb in (predict, stream, bench, models, export, doctor):
     app.command()(verb)
 app.command(name="compile")(compile_model)
 app.command(name="eval")(evaluate)
@@ -62,6 +67,14 @@ def main() -> None:
     except AtrousError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # typer makes an exit with this code of Ctrl-C.
+        if isinstance(stop, SystemExit) and stop.code != 130:
+            raise
         print("interrupted; what was finished is kept", file=sys.stderr)
+        if any(thread.name.startswith("atrous ") for thread in threading.enumerate()):
+            # The interpreter would wait for a network that is still at work, or crash on it.
+            discard_unfinished()
+            sys.stdout.flush()
+            os._exit(130)
         sys.exit(130)

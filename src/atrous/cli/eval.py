@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from atrous.cli import options
+from atrous.cli import options, terminal
 from atrous.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def evaluate(
     engine: options.EngineOption = "auto",
     device: options.DeviceOption = "cpu",
     threads: options.ThreadsOption = 0,
+    instances: options.InstancesOption = 1,
     cache: options.CacheOption = None,
     vdsp_params: options.VdspOption = None,
     reference: Annotated[
@@ -79,14 +80,9 @@ def evaluate(
     if data is None:
         raise ConfigError("--data is missing: say what to evaluate on, as voc:VOCdevkit:val")
 
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
-
     from atrous import vdsp
     from atrous.data import open_dataset
     from atrous.engines import find_model
-    from atrous.engines.base import Options
     from atrous.evaluation import result as results
     from atrous.evaluation.protocols import Protocol
     from atrous.evaluation.run import Evaluation
@@ -94,7 +90,7 @@ def evaluate(
 
     chosen = Protocol.parse(protocol, _numbers(scales), flip)
     dataset = open_dataset(data)
-    wanted = Options(device, threads, cache=cache)
+    wanted = options.engine_options(model, device, threads, instances, cache)
     own = vdsp.read(vdsp_params, (513, 513)) if vdsp_params else None
     with Predictor.open(
         model, engine=engine, options=wanted, preprocess=own, labels=dataset.labels
@@ -109,12 +105,12 @@ def evaluate(
             absent=absent,
             reference=other,
         )
-        console = Console(stderr=True, markup=False)
-        columns = (TextColumn("mIoU {task.fields[miou]:6.2f} %"), BarColumn())
-        with Progress(*columns, MofNCompleteColumn(), Remaining(), console=console) as progress:
-            task = progress.add_task("", total=len(dataset.samples), miou=float("nan"))
+        with terminal.progress(terminal.console()) as progress:
+            task = progress.add_task("mIoU", total=len(dataset.samples))
             found = evaluation.run(
-                lambda done, miou: progress.update(task, completed=done, miou=100 * miou),
+                lambda done, miou: progress.update(
+                    task, completed=done, description=f"mIoU {miou:7.2%}"
+                ),
                 restart=restart,
             )
         _print(found)
@@ -133,7 +129,7 @@ def evaluate(
         if strict:
             problems.append(message)
         else:
-            print(f"note: {message}", file=sys.stderr)
+            terminal.note(message)
     for problem in problems:
         print(f"health: {problem}", file=sys.stderr)
     if problems:

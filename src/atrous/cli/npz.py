@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from atrous.cli import options
+from atrous.cli import options, terminal
 from atrous.errors import AtrousError, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from rich.console import Console
-    from rich.progress import Progress
 
     from atrous.evaluation.npz import Step
     from atrous.runtime.predictor import Predictor
@@ -28,7 +25,7 @@ npz = typer.Typer(
 )
 
 ForceOption = Annotated[bool, typer.Option("--force", help="Make existing files again.")]
-_IGNORED = "Accepted and ignored: one process, one image at a time."
+_IGNORED = "Accepted and ignored."
 
 
 @npz.command()
@@ -97,9 +94,9 @@ def run(
     cache: options.CacheOption = None,
     labels: options.LabelsOption = None,
     size: options.SizeOption = None,
-    instances: Annotated[str | None, typer.Option("-i", help=_IGNORED)] = None,
+    instances: options.InstancesOption = 1,
+    batch: options.BatchOption = None,
     processes: Annotated[str | None, typer.Option("-p", help=_IGNORED)] = None,
-    batch: Annotated[str | None, typer.Option("-b", help=_IGNORED)] = None,
     shape: Annotated[str | None, typer.Option("-s", help=_IGNORED)] = None,
 ) -> None:
     """Run a network over npz files: key output_0, at the size of the network input.
@@ -111,39 +108,44 @@ def run(
     settings are kept if they can be read. Files that fail are reported and the rest goes on; then
     the exit code is 1. Class maps take a fortieth of the disk of logits, or less.
     """
-    from atrous import vdsp
-    from atrous.engines.base import Options
+    from contextlib import closing
+
     from atrous.evaluation import npz as files
     from atrous.evaluation import npz_run
-    from atrous.runtime.predictor import Predictor
 
-    flags = {"-i": instances, "-p": processes, "-b": batch, "-s": shape}
-    ignored = [f"{flag} {value}" for flag, value in flags.items() if value is not None]
+    ignored = [f"{flag} {value}" for flag, value in (("-p", processes), ("-s", shape)) if value]
     if rest:
         # VastModelZOO's documents have `-i 1 p 1`, and its tool takes it.
         if len(rest) != 2 or rest[0] != "p" or not rest[1].isdigit():
             raise ConfigError(f"npz run takes options alone, got {' '.join(rest)!r}")
         ignored.append(" ".join(rest))
     if ignored:
-        _note(f"ignored: {' '.join(ignored)}: npz run is one process, one image at a time")
+        terminal.note(
+            f"ignored: {' '.join(ignored)}: npz run is one process, and the model has its own shape"
+        )
     inputs = files.read_list(datalist)
-    wanted = options.parse_size(size)
-    predictor = Predictor.open(
+    predictor = options.open_predictor(
         model,
         engine=engine,
-        options=Options(device, threads, cache=cache),
-        preprocess=vdsp.read(vdsp_params, wanted) if vdsp_params else None,
-        labels=options.parse_labels(labels),
-        size=wanted,
+        device=device,
+        threads=threads,
+        instances=instances,
+        cache=cache,
+        labels=labels,
+        vdsp_params=vdsp_params,
+        size=size,
     )
     with predictor:
         fit = predictor.preprocess.fit
         if fit != "squash":
-            _note(f"this preprocessing does {fit}; npz eval expects the whole image, squashed")
+            terminal.note(
+                f"this preprocessing does {fit}; npz eval expects the whole image, squashed"
+            )
         if output == "logits":
             _note_space(predictor, inputs, path_output)
-        steps = npz_run.run(predictor, inputs, path_output, kind=output, force=force)
-        _report(steps, len(inputs), f"see {path_output}")
+        steps = npz_run.run(predictor, inputs, path_output, kind=output, force=force, batch=batch)
+        with closing(steps):
+            _report(steps, len(inputs), f"see {path_output}")
 
 
 @npz.command(name="eval")
@@ -213,7 +215,7 @@ def evaluate(
         raise ConfigError("--labels: expected the name of a label set")
     pairing = npz_eval.pair(files.read_list(input_npz_path), out_npz_dir, by_position=vamp_flag)
     if vamp_flag and pairing.by == "id":
-        _note("--vamp_flag: the answers bear the ids of the list, so they pair by id")
+        terminal.note("--vamp_flag: the answers bear the ids of the list, so they pair by id")
     matrix = ConfusionMatrix(label_set.num_classes, label_set.ignore_index, absent)
     scores = npz_eval.evaluate(
         pairing.answers,
@@ -224,9 +226,9 @@ def evaluate(
         pictures=draw_dir,
         images=files.find_images(src_dir) if draw_dir and src_dir else None,
     )
-    console = _console()
+    console = terminal.console()
     counted, failed = 0, False
-    with _progress(console) as progress:
+    with terminal.progress(console) as progress:
         task = progress.add_task("scoring", total=len(pairing.answers))
         for score in scores:
             counted += score.counted
@@ -267,9 +269,9 @@ def evaluate(
 
 def _report(steps: Iterable[Step], total: int, where: str) -> None:
     """Show progress and failures, then the counts; fail if an image did."""
-    console = _console()
+    console = terminal.console()
     counts = {"written": 0, "kept": 0, "failed": 0}
-    with _progress(console) as progress:
+    with terminal.progress(console) as progress:
         task = progress.add_task("npz", total=total)
         for step in steps:
             progress.advance(task)
@@ -282,24 +284,6 @@ def _report(steps: Iterable[Step], total: int, where: str) -> None:
         sys.exit(1)
 
 
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(stderr=True, markup=False, highlight=False)
-
-
-def _progress(console: Console) -> Progress:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
-    return Progress(*columns, console=console)
-
-
-def _note(text: str) -> None:
-    print(f"note: {text}", file=sys.stderr)
-
-
 def _note_space(predictor: Predictor, inputs: list[Path], folder: Path) -> None:
     """Say beforehand that the disk will not hold the logits."""
     import shutil
@@ -310,7 +294,7 @@ def _note_space(predictor: Predictor, inputs: list[Path], folder: Path) -> None:
     needed = 2 * predictor.labels.num_classes * height * width * missing
     free = shutil.disk_usage(existing).free
     if needed > free:
-        _note(
+        terminal.note(
             f"{missing} files of logits take {needed / 1e9:.1f} GB, {existing} has "
             f"{free / 1e9:.1f} GB free; --output classmap takes a fortieth or less"
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atrous.cli import options
+from atrous.cli import options, terminal
 
 if TYPE_CHECKING:
     from atrous.labels import LabelSet
@@ -30,6 +30,7 @@ def predict(
     engine: options.EngineOption = "auto",
     device: options.DeviceOption = "cpu",
     threads: options.ThreadsOption = 0,
+    instances: options.InstancesOption = 0,
     cache: options.CacheOption = None,
     labels: options.LabelsOption = None,
     vdsp_params: options.VdspOption = None,
@@ -45,40 +46,37 @@ def predict(
     that exist are kept unless --force is given. Transparent pixels are put on white. With --json,
     one line per image.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
+    from contextlib import closing
 
-    from atrous import vdsp
-    from atrous.engines.base import Options
     from atrous.runtime.folder import segment
-    from atrous.runtime.predictor import Predictor
     from atrous.runtime.sources import find
 
     sources = find(src, exclude=(output, output / "masks", output / "overlays"))
-    wanted = options.parse_size(size)
-    predictor = Predictor.open(
+    predictor = options.open_predictor(
         model,
         engine=engine,
-        options=Options(device, threads, cache=cache),
-        preprocess=vdsp.read(vdsp_params, wanted) if vdsp_params else None,
-        labels=options.parse_labels(labels),
-        size=wanted,
+        device=device,
+        threads=threads,
+        instances=instances,
+        cache=cache,
+        labels=labels,
+        vdsp_params=vdsp_params,
+        size=size,
     )
-    console = Console(stderr=True, markup=False)
-    columns = (TextColumn("segmenting"), BarColumn(), MofNCompleteColumn(), Remaining())
+    results = segment(
+        predictor,
+        sources,
+        output,
+        overlays=overlays,
+        opacity=opacity,
+        force=force,
+        max_pixels=max_pixels,
+    )
+    console = terminal.console()
     summary = _Summary(predictor.labels, predictor.engine.name)
-    with predictor, Progress(*columns, console=console) as progress:
+    with predictor, terminal.progress(console) as progress, closing(results):
         task = progress.add_task("segmenting", total=len(sources))
-        for result in segment(
-            predictor,
-            sources,
-            output,
-            overlays=overlays,
-            opacity=opacity,
-            force=force,
-            max_pixels=max_pixels,
-        ):
+        for result in results:
             progress.advance(task)
             summary.add(result)
             if result.error:

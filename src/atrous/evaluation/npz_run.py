@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from atrous import upsample
-from atrous.errors import AtrousError, ConfigError, EngineError, InputError
+from atrous.errors import ConfigError, EngineError, InputError
 from atrous.evaluation.npz import OUTPUT, Step, read_input, read_with_comment, write
 from atrous.geometry import Axis
+from atrous.runtime.pipeline import Pipeline
 from atrous.runtime.predictor import Predictor
+from atrous.runtime.stages import Frame, Steps, stages
+from atrous.runtime.stream import TIMEOUT, room
+from atrous.runtime.worker import SKIP
 
 Kind = Literal["logits", "classmap"]
 """What an answer holds."""
@@ -28,11 +32,13 @@ def run(
     *,
     kind: Kind,
     force: bool = False,
-) -> Iterator[Step]:
-    """Run a network over npz files, one after the other; only one is in memory at a time.
+    batch: int | None = None,
+) -> Generator[Step]:
+    """Run a network over npz files as a stream: a few are under way at a time.
 
     A file that fails becomes a step that says why, and the next one follows. An answer that the
-    same network gave under the same settings is kept if it can be read.
+    same network gave under the same settings is kept if it can be read. Closing the generator ends
+    the work; what was finished is kept.
 
     Args:
         predictor: the network.
@@ -41,43 +47,71 @@ def run(
         kind: float16 logits `(1, C, h, w)` or a uint8 class map `(1, h, w)`, at the size of the
             network input.
         force: make answers again that are there already.
+        batch: images that the network sees at once; by default its own number, 1 if it is free.
 
     Raises:
-        ConfigError: an answer is there that another model or another setting made.
+        ConfigError: an answer is there that another model or another setting made, or the network
+            takes another number of images at a time.
+        StreamError: a step is stuck.
         AtrousError: a file cannot be written; what was finished is kept.
     """
-    made_by = _stamp(predictor, kind)
-    for source in inputs:
-        path = output / f"{source.stem}.npz"
-        if not force and _is_there(path, made_by):
-            yield Step(source.stem, "kept", path)
-            continue
-        try:
-            pixels = read_input(source)
-        except InputError as error:
-            yield Step(source.stem, "failed", error=str(error))
-            continue
-        try:
-            answer = _answer(predictor, pixels, kind)
-        except AtrousError as error:
-            yield Step(source.stem, "failed", error=f"{source}: {error}")
-            continue
-        write(path, OUTPUT, answer, made_by)
-        yield Step(source.stem, "written", path)
+    job = _Job(predictor, output, kind, force, _stamp(predictor, kind))
+    steps = Steps(predictor, read=read_input)
+    *work, last = stages(steps, before={"check": job.check}, batch=batch)
+    work.append(replace(last, steps={"postprocess": job.answer, "write": job.write}))
+    with Pipeline(work, capacity=room(work), timeout=TIMEOUT) as pipeline:
+        for item in pipeline.map(Frame(source) for source in inputs):
+            source: Path = item.value.source
+            if item.error is None:
+                yield item.value.note
+            elif isinstance(item.error, InputError | EngineError):
+                text = str(item.error)
+                named = text if text.startswith(str(source)) else f"{source}: {text}"
+                yield Step(source.stem, "failed", error=named)
+            else:
+                raise item.error
 
 
-def _answer(predictor: Predictor, pixels: NDArray[np.uint8], kind: Kind) -> NDArray[Any]:
-    """What the network says, at the size of its input."""
-    grid, size = predictor(pixels).grid, predictor.preprocess.size
-    if not np.isfinite(grid).all():
-        raise EngineError("the network made scores that are not finite")
-    rows, columns = predictor.engine.on_grid(grid, size, Axis(size[0]), Axis(size[1]))
-    if kind == "classmap":
-        return upsample.argmax(grid, rows, columns)[None]
-    largest = np.abs(grid).max()
-    if largest > np.finfo(np.float16).max:
-        raise EngineError(f"a logit of {largest:.3g} does not fit float16; use --output classmap")
-    return upsample.enlarge(grid, rows, columns).astype(np.float16)[None]
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What is done to a file before it is read, and after the network."""
+
+    predictor: Predictor
+    output: Path
+    kind: Kind
+    force: bool
+    made_by: str
+
+    def check(self, frame: Frame) -> object:
+        """Leave out what has been answered already."""
+        path = self._path(frame)
+        if self.force or not _is_there(path, self.made_by):
+            return None
+        frame.note = Step(path.stem, "kept", path)
+        return SKIP
+
+    def answer(self, frame: Frame) -> None:
+        """What the network says, at the size of its input."""
+        assert frame.prediction is not None
+        grid, size = frame.prediction.grid, self.predictor.preprocess.size
+        rows, columns = self.predictor.engine.on_grid(grid, size, Axis(size[0]), Axis(size[1]))
+        if self.kind == "classmap":
+            frame.note = upsample.argmax(grid, rows, columns)[None]
+            return
+        largest = np.abs(grid).max()
+        if largest > np.finfo(np.float16).max:
+            raise EngineError(
+                f"a logit of {largest:.3g} does not fit float16; use --output classmap"
+            )
+        frame.note = upsample.enlarge(grid, rows, columns).astype(np.float16)[None]
+
+    def write(self, frame: Frame) -> None:
+        path = self._path(frame)
+        write(path, OUTPUT, frame.note, self.made_by)
+        frame.note = Step(path.stem, "written", path)
+
+    def _path(self, frame: Frame) -> Path:
+        return self.output / f"{frame.source.stem}.npz"
 
 
 def _stamp(predictor: Predictor, kind: Kind) -> str:

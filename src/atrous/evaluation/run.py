@@ -1,4 +1,4 @@
-"""Evaluate a model over a data set: one image at a time, resumed where it was interrupted."""
+"""Evaluate a model over a data set as a stream, resumed where it was interrupted."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from atrous import engines
 from atrous.data import Dataset, Sample
@@ -25,7 +26,11 @@ from atrous.evaluation.result import Result, Stamp, hash_ids
 from atrous.files import write_atomic
 from atrous.metrics import Absent, ConfusionMatrix
 from atrous.preprocess import Preprocess
+from atrous.runtime.pipeline import Pipeline
 from atrous.runtime.predictor import Predictor
+from atrous.runtime.stages import helper_threads
+from atrous.runtime.stream import room
+from atrous.runtime.worker import SKIP, Stage
 
 SAVE_SECONDS = 10.0
 
@@ -52,6 +57,21 @@ class Tally:
     same: int = 0
     compared: int = 0
     failed: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class _Look:
+    """One image on its way; a field is there from the step that makes it."""
+
+    sample: Sample
+    image: NDArray[np.uint8] | None = None
+    truth: NDArray[np.uint8] | None = None
+    class_map: NDArray[np.uint8] | None = None
+    finite: bool = True
+    same: int = 0
+    compared: int = 0
+    matrix: ConfusionMatrix | None = None
+    failed: str = ""
 
 
 class Evaluation:
@@ -102,6 +122,7 @@ class Evaluation:
     def run(self, progress: Progress | None = None, *, restart: bool = False) -> Result:
         """Score every image and add it all up.
 
+        Reading, predicting and counting overlap, but images are added in the order of the list.
         Interrupted, it keeps what it counted, and the next run with the same stamp goes on there.
 
         Args:
@@ -115,14 +136,20 @@ class Evaluation:
         elif state.exists():
             _load_tally(state, tally)
         saved = time.monotonic()
+        work = self._stages()
         try:
-            for sample in self.dataset.samples[len(tally.scores) :]:
-                self._score(sample, tally)
-                if progress is not None:
-                    progress(len(tally.scores), tally.matrix.mean_iou)
-                if time.monotonic() - saved > SAVE_SECONDS:
-                    _save_tally(state, tally)
-                    saved = time.monotonic()
+            # No time limit: some protocols rightly take minutes over an image.
+            with Pipeline(work, capacity=room(work)) as pipeline:
+                left = self.dataset.samples[len(tally.scores) :]
+                for item in pipeline.map(_Look(sample) for sample in left):
+                    if item.error is not None:
+                        raise item.error
+                    _add(item.value, tally)
+                    if progress is not None:
+                        progress(len(tally.scores), tally.matrix.mean_iou)
+                    if time.monotonic() - saved > SAVE_SECONDS:
+                        _save_tally(state, tally)
+                        saved = time.monotonic()
         except BaseException:
             _save_tally(state, tally)
             raise
@@ -130,31 +157,48 @@ class Evaluation:
         self.scores = tally.scores
         return self._result(tally)
 
-    def _score(self, sample: Sample, tally: Tally) -> None:
+    def _stages(self) -> list[Stage[_Look]]:
+        return [
+            Stage({"decode": self._read}, helper_threads()),
+            Stage({"infer": self._predict}, self.engine.streams),
+            Stage({"count": self._count}),
+        ]
+
+    def _read(self, look: _Look) -> object:
         try:
-            image = self.dataset.read_image(sample)
-            label = self.dataset.read_label(sample)
+            image = self.dataset.read_image(look.sample)
+            label = self.dataset.read_label(look.sample)
             if label.shape != image.shape[:2]:
                 raise InputError(
-                    f"{sample.label}: label is {label.shape}, its image {image.shape[:2]}"
+                    f"{look.sample.label}: label is {label.shape}, its image {image.shape[:2]}"
                 )
         except InputError as error:
-            tally.failed.append(str(error))
-            tally.scores.append(float("nan"))
-            return
-        truth = self.protocol.truth(label, self.preprocess)
-        scored = self.protocol.predict(self.engine, self.preprocess, image)
-        one = ConfusionMatrix(self.dataset.labels.num_classes, self.dataset.labels.ignore_index)
-        one.update(truth, scored.class_map)
+            look.failed = str(error)
+            return SKIP
+        look.image, look.truth = image, self.protocol.truth(label, self.preprocess)
+        return None
+
+    def _predict(self, look: _Look) -> None:
+        assert look.image is not None
+        seen = self.protocol.predict(self.engine, self.preprocess, look.image)
+        look.class_map, look.finite = seen.class_map, seen.finite
         if self.reference is not None:
             other = self.protocol.predict(
-                self.reference.engine, self.protocol.preprocess(self.reference.preprocess), image
+                self.reference.engine,
+                self.protocol.preprocess(self.reference.preprocess),
+                look.image,
             )
-            tally.same += int((other.class_map == scored.class_map).sum())
-            tally.compared += scored.class_map.size
-        tally.matrix.counts += one.counts
-        tally.not_finite += not scored.finite
-        tally.scores.append(one.mean_iou)
+            look.same = int((other.class_map == seen.class_map).sum())
+            look.compared = other.class_map.size
+        look.image = None
+
+    def _count(self, look: _Look) -> None:
+        assert look.truth is not None
+        assert look.class_map is not None
+        labels = self.dataset.labels
+        look.matrix = ConfusionMatrix(labels.num_classes, labels.ignore_index)
+        look.matrix.update(look.truth, look.class_map)
+        look.truth = look.class_map = None
 
     def _result(self, tally: Tally) -> Result:
         matrix, names = tally.matrix, self.dataset.labels.names
@@ -219,6 +263,19 @@ def _check_size(engine: Engine, preprocess: Preprocess, protocol: Protocol) -> N
         raise InputError(
             f"protocol {protocol.name} makes inputs of {preprocess.size}, the model takes {fixed}"
         )
+
+
+def _add(look: _Look, tally: Tally) -> None:
+    if look.failed:
+        tally.failed.append(look.failed)
+        tally.scores.append(float("nan"))
+        return
+    assert look.matrix is not None
+    tally.matrix.counts += look.matrix.counts
+    tally.scores.append(look.matrix.mean_iou)
+    tally.not_finite += not look.finite
+    tally.same += look.same
+    tally.compared += look.compared
 
 
 def _save_tally(path: Path, tally: Tally) -> None:

@@ -1,0 +1,1 @@
+"""Measure how fast a model runs, and say what holds it back."""

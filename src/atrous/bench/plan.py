@@ -1,0 +1,119 @@
+"""What a benchmark is asked to measure."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from atrous.engines.base import Device
+from atrous.errors import ConfigError
+
+Scenario = Literal["single-stream", "multi-stream", "server", "offline"]
+"""How work arrives, by MLPerf's names (Reddi et al., MLPerf Inference Benchmark, 2020)."""
+
+Feed = Literal["images", "pixels", "tensors"]
+"""What is handed in: files to decode, decoded pixels, or network inputs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """One measurement.
+
+    Attributes:
+        model: see `atrous.engines.open_engine`.
+        engine: `auto`, or the name of an engine.
+        device: where it runs.
+        threads: CPU threads of each process, 0 for an even share of the cores.
+        instances: calls of the network side by side in each process.
+        processes: that run at once, each with an engine of its own.
+        batch: images that the network sees at once, `None` for its own number.
+        size: height and width of the network input, `None` for its own.
+        scenario: how work arrives. `single-stream`: the next image when the last one is done;
+            `multi-stream`: the next `instances` batches when the last ones are done; `server`: at
+            random (a Poisson process); `offline`: as fast as it is taken.
+        feed: what is handed in.
+        synchronous: an image goes through all steps in one thread; else steps overlap.
+        seconds: measured at least, after the warm-up.
+        queries: measured at least.
+        rate: images per second that arrive in scenario `server`; `None` looks for the highest.
+        bound: milliseconds that the 99th percentile of the latency may take in `server`.
+        images: folder of the images that are fed, `None` for random ones.
+        npz: list of npz files that are fed as pixels, in place of `images`.
+        vdsp: preprocessing in place of the model's own.
+        cache: folder where engines keep what they build.
+
+    Raises:
+        ConfigError: a value is out of range, or two do not go together.
+    """
+
+    model: str | None = None
+    engine: str = "auto"
+    device: Device = "cpu"
+    threads: int = 0
+    instances: int = 1
+    processes: int = 1
+    batch: int | None = None
+    size: tuple[int, int] | None = None
+    scenario: Scenario = "offline"
+    feed: Feed = "tensors"
+    synchronous: bool = False
+    seconds: float = 10.0
+    queries: int = 1
+    rate: float | None = None
+    bound: float | None = None
+    images: Path | None = None
+    npz: Path | None = None
+    vdsp: Path | None = None
+    cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        for flag, value, least in (
+            ("-i", self.instances, 1),
+            ("-p", self.processes, 1),
+            ("-b", 1 if self.batch is None else self.batch, 1),
+            ("--iterations", self.queries, 1),
+            ("--threads", self.threads, 0),
+        ):
+            if value < least:
+                raise ConfigError(f"{flag}: expected {least} or more, got {value}")
+        for flag, amount in (("--rate", self.rate), ("--latency-bound", self.bound)):
+            if amount is not None and not amount > 0:
+                raise ConfigError(f"{flag}: expected more than 0, got {amount:g}")
+        if self.seconds < 0:
+            raise ConfigError(f"-t: expected seconds, 0 or more, got {self.seconds:g}")
+        if self.scenario not in get_args(Scenario) or self.feed not in get_args(Feed):
+            raise ConfigError(f"no scenario {self.scenario!r} that is fed with {self.feed!r}")
+        self._agree()
+
+    def _agree(self) -> None:
+        """Raise `ConfigError` where two settings contradict each other."""
+        together = (self.instances, self.processes, self.batch or 1)
+        if self.scenario == "single-stream" and max(together) > 1:
+            raise ConfigError(
+                "--scenario single-stream is one image at a time: expected -i 1 -p 1 -b 1, got "
+                f"-i {together[0]} -p {together[1]} -b {together[2]}; --scenario multi-stream "
+                "takes several at once"
+            )
+        if self.scenario != "server" and (self.rate is not None or self.bound is not None):
+            raise ConfigError("--rate and --latency-bound belong to --scenario server")
+        if self.scenario == "server" and self.rate is None and self.bound is None:
+            raise ConfigError(
+                "--scenario server: expected --rate IMAGES_PER_SECOND, or --latency-bound MS to "
+                "look for the highest rate that holds it"
+            )
+        if self.feed == "images" and self.images is None:
+            raise ConfigError("--from images decodes files: expected --images FOLDER")
+        if self.synchronous and self.feed != "tensors" and (self.batch or 1) > 1:
+            raise ConfigError(
+                "--forward_mode 1 takes each image through all steps alone: expected -b 1, got "
+                f"-b {self.batch}; --forward_mode 0 makes batches, so does --from tensors"
+            )
+
+    @property
+    def own_threads(self) -> int:
+        """CPU threads of each process as engines are asked for them, 0 for one per core."""
+        if self.threads or self.processes == 1:
+            return self.threads
+        return max(1, (os.cpu_count() or 1) // self.processes)

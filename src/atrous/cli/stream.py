@@ -1,0 +1,186 @@
+"""`atrous stream`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
+
+import typer
+
+from atrous.cli import options, terminal
+from atrous.errors import AtrousError, ConfigError
+
+if TYPE_CHECKING:
+    from atrous.evaluation.truth import Truth
+
+_NAMED = 5
+
+
+def stream(
+    file_path: Annotated[
+        str, typer.Option("--file_path", "--file-path", help="Folder of images, or one image.")
+    ],
+    save_dir: Annotated[
+        Path,
+        typer.Option("-o", "--save_dir", "--save-dir", help="Folder for masks/ and overlays/."),
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "-m",
+            "--model",
+            "--model_prefix_path",
+            "--model-prefix-path",
+            help="As of atrous predict: a prefix as deploy_weights/NAME/mod, a file or a name.",
+        ),
+    ] = None,
+    vdsp_params: Annotated[
+        Path | None,
+        typer.Option(
+            "--vdsp_params_info",
+            "--vdsp-params-info",
+            "--vdsp_params",
+            "--vdsp-params",
+            help="Preprocessing from a vdsp JSON file, instead of the model's own.",
+        ),
+    ] = None,
+    gt_path: Annotated[
+        Path | None,
+        typer.Option("--gt_path", "--gt-path", help="Folder of true masks, NAME.png: to score by."),
+    ] = None,
+    overlays: Annotated[bool, typer.Option(help="Draw overlays to look at.")] = False,
+    device: Annotated[
+        str,
+        typer.Option(
+            help="cpu, cuda or tensorrt. A number, a card of VastModelZOO's, runs on cpu."
+        ),
+    ] = "cpu",
+    device_id: Annotated[
+        int | None,
+        typer.Option("--device_id", "--device-id", help="Which GPU, with cuda or tensorrt.", min=0),
+    ] = None,
+    batch: options.BatchOption = None,
+    instances: options.InstancesOption = 0,
+    engine: options.EngineOption = "auto",
+    threads: options.ThreadsOption = 0,
+    cache: options.CacheOption = None,
+    labels: options.LabelsOption = None,
+    size: options.SizeOption = None,
+    absent: Annotated[
+        Literal["skip", "zero"],
+        typer.Option(help="Classes that occur nowhere: left out of the mean, or counted as 0."),
+    ] = "skip",
+) -> None:
+    """Segment a folder as a stream: palette PNG masks, and accuracy where there are true masks.
+
+    Example: atrous stream --file_path VOC2012/JPEGImages_val --model_prefix_path
+    deploy_weights/NAME/mod --vdsp_params_info vdsp.json --gt_path VOC2012/SegmentationClass
+    --save_dir runstream_output
+
+    The last line is `validation pixAcc: …, mIoU: …` in percent, by protocol squash-N: class map and
+    true mask are compared at the size of the network input. Images without a true mask are
+    segmented and said. Files that fail are reported and the rest goes on; then, or if the model is
+    found to be broken, the exit code is 1. Pictures that are there are written again. --absent zero
+    is the rule of VastModelZOO's tool.
+    """
+    from contextlib import closing
+
+    from atrous.evaluation.truth import Truth
+    from atrous.runtime.folder import segment
+    from atrous.runtime.sources import find
+
+    runs_on = _device(device, device_id)
+    sources = find([file_path], exclude=(save_dir, save_dir / "masks", save_dir / "overlays"))
+    predictor = options.open_predictor(
+        model,
+        engine=engine,
+        device=runs_on,
+        threads=threads,
+        instances=instances,
+        cache=cache,
+        labels=labels,
+        vdsp_params=vdsp_params,
+        size=size,
+    )
+    console = terminal.console()
+    written, failed = 0, False
+    with predictor:
+        truth = Truth(gt_path, predictor, absent) if gt_path else None
+        results = segment(
+            predictor,
+            sources,
+            save_dir,
+            overlays=overlays,
+            force=True,
+            batch=batch,
+            score=truth.score if truth else None,
+        )
+        with terminal.progress(console) as progress, closing(results):
+            task = progress.add_task("segmenting", total=len(sources))
+            for result in results:
+                written += result.status == "written"
+                error = result.error
+                if truth and result.score:
+                    truth.add(result.score)
+                    error = result.score.error
+                if error:
+                    failed = True
+                    console.print(f"failed: {error}", soft_wrap=True)
+                said = _accuracy(truth) if truth and truth.scored else "segmenting"
+                progress.update(task, advance=1, description=said)
+    name, total = predictor.engine.name, len(sources)
+    print(f"{written} of {total} images segmented by {name}; see {save_dir}/masks")
+    health = _report(truth, total) if truth else []
+    for finding in health:
+        console.print(f"health: {finding}", soft_wrap=True)
+    if failed or health:
+        sys.exit(1)
+
+
+def _accuracy(truth: Truth) -> str:
+    """As VastModelZOO's script prints it, in percent."""
+    accuracy, mean_iou = 100 * truth.matrix.pixel_accuracy, 100 * truth.matrix.mean_iou
+    return f"validation pixAcc: {accuracy:.3f}, mIoU: {mean_iou:.3f}"
+
+
+def _report(truth: Truth, total: int) -> list[str]:
+    """Print the accuracy and what it is of; returns what is wrong with the model."""
+    if missing := truth.without:
+        few = ", ".join(missing[:_NAMED]) + ", …" * (len(missing) > _NAMED)
+        terminal.note(f"{len(missing)} of {total} images not scored, without a true mask: {few}")
+    if not truth.scored:
+        raise AtrousError("no image was scored")
+    print(f"{truth.scored} of {total} images scored: {truth.protocol}")
+    print(_accuracy(truth))
+    return truth.health()
+
+
+def _device(device: str, index: int | None) -> options.Device:
+    """Where to run, with a note if that is not where the command says.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
+    if device.isdigit():
+        device, index = "cpu", int(device)
+    if device not in get_args(options.Device):
+        raise ConfigError(
+            f"--device: expected cpu, cuda, tensorrt or the number of a card, got {device!r}"
+        )
+    if device == "cpu" and index is not None:
+        terminal.note(
+            f"device {index} is a card of VastModelZOO's; this runs on the CPU (--device cuda "
+            f"--device_id {index} takes a GPU)"
+        )
+    elif index:
+        # Every library that finds GPUs obeys this variable, and sees the chosen one as its first.
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+        choice = seen.split(",") if seen else [str(number) for number in range(index + 1)]
+        if index >= len(choice):
+            raise ConfigError(
+                f"--device_id {index}: CUDA_VISIBLE_DEVICES={seen} leaves {len(choice)} GPUs"
+            )
+        os.environ["CUDA_VISIBLE_DEVICES"] = choice[index]
+    return cast(options.Device, device)

@@ -1,0 +1,131 @@
+"""Score the frames of a stream against a folder of masks, under protocol `squash-N`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atrous import upsample
+from atrous.data.masks import read_ids
+from atrous.errors import ConfigError, InputError
+from atrous.evaluation.health import check_predictions
+from atrous.evaluation.npz_eval import protocol_name
+from atrous.evaluation.protocols import Protocol
+from atrous.geometry import Axis
+from atrous.metrics import Absent, ConfusionMatrix
+from atrous.runtime.predictor import Predictor
+from atrous.runtime.sources import Source
+from atrous.runtime.stages import Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What became of one frame.
+
+    Attributes:
+        name: file name of its image.
+        counts: `(C, C)` pixels by true and predicted class, `None` if none were counted.
+        error: why not, empty if there is no mask of this image.
+    """
+
+    name: str
+    counts: NDArray[np.int64] | None = None
+    error: str = ""
+
+
+class Truth:
+    """A folder of masks, `NAME.png` for `NAME.jpg`, in the subfolders that the images are in.
+
+    Class map and mask are compared at the size of the network input, the mask resized by Pillow's
+    nearest neighbour.
+
+    Args:
+        folder: of palette or grey images whose values are class ids.
+        predictor: gives the labels and the size; must squash its images.
+        absent: what classes that occur nowhere do to the mean.
+
+    Attributes:
+        matrix: of the scores that were added.
+        scored: how many images those are.
+        without: file names of the images without a mask.
+
+    Raises:
+        ConfigError: there is no such folder, or the preprocessing is of another protocol.
+    """
+
+    def __init__(self, folder: Path, predictor: Predictor, absent: Absent = "skip") -> None:
+        if not folder.is_dir():
+            raise ConfigError(f"{folder}: no such folder; expected one of masks, NAME.png")
+        if predictor.preprocess.fit != "squash":
+            raise ConfigError(
+                f"accuracy is measured under protocol squash-N, this preprocessing does "
+                f"{predictor.preprocess.fit}; leave the masks out, or use atrous eval --protocol"
+            )
+        self._folder, self._predictor, self._rule = folder, predictor, Protocol("squash")
+        self.matrix = self._matrix(absent)
+        self.scored = 0
+        self.without: list[str] = []
+
+    def score(self, frame: Frame) -> Score:
+        """Compare one frame, whose `Prediction` is tapped, with its mask.
+
+        Args:
+            frame: made of a `Source`, with pixels and class map.
+        """
+        assert frame.pixels is not None
+        source: Source = frame.source
+        name = source.path.name
+        path = self._folder / source.stem.with_name(f"{source.path.stem}.png")
+        if not path.exists():
+            return Score(name)
+        try:
+            label = read_ids(path)
+            if label.shape != frame.pixels.shape[:2]:
+                raise InputError(
+                    f"{path}: mask is {label.shape}, its image {frame.pixels.shape[:2]}"
+                )
+            matrix = self._matrix()
+            truth = self._rule.truth(label, self._predictor.preprocess)
+            matrix.update(truth, self._class_map(frame))
+        except InputError as error:
+            text = str(error)
+            return Score(name, error=text if text.startswith(str(path)) else f"{path}: {text}")
+        return Score(name, matrix.counts)
+
+    def add(self, score: Score) -> None:
+        """Count a score; for one thread."""
+        if score.counts is not None:
+            self.matrix.counts += score.counts
+            self.scored += 1
+        elif not score.error:
+            self.without.append(score.name)
+
+    @property
+    def protocol(self) -> str:
+        """Which pixels are compared, and how absent classes count, in one line."""
+        preprocess = self._predictor.preprocess
+        height, width = preprocess.size
+        absent = "left out" if self.matrix.absent == "skip" else "counted as 0"
+        return (
+            f"{protocol_name(preprocess.size)}, {preprocess.interpolation}, truth resized "
+            f"(nearest) to {height}×{width}, {self.matrix.ignore_index} ignored, classes that "
+            f"occur nowhere {absent}"
+        )
+
+    def health(self) -> list[str]:
+        """What the scores say of the model, one sentence per failure."""
+        # Logits that are no numbers are failures of their images.
+        return check_predictions(self.matrix, self._predictor.labels.names, 0)
+
+    def _matrix(self, absent: Absent = "skip") -> ConfusionMatrix:
+        labels = self._predictor.labels
+        return ConfusionMatrix(labels.num_classes, labels.ignore_index, absent)
+
+    def _class_map(self, frame: Frame) -> NDArray[np.uint8]:
+        """The class map at the size of the network input, which is not that of the frame."""
+        grid, size = frame.outputs["infer"].grid, self._predictor.preprocess.size
+        axes = self._predictor.engine.on_grid(grid, size, Axis(size[0]), Axis(size[1]))
+        return upsample.argmax(grid, *axes)
