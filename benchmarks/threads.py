@@ -5,7 +5,9 @@
 
 Two threads of one process do twice the work of one where a step releases the GIL, and two processes
 do anyway; the difference is what processes would win, before they pay for copying images to each
-other. `copy` is that price: one 513×513 network input through a pipe between processes.
+other. `copy` is that price: one 513×513 network input through a pipe between processes. The network
+runs on one engine with two streams of one thread each, and on an engine of one thread in either
+process.
 
 Method: a step on one image, over and over, for `--seconds`, by one thread, by two threads, by two
 processes; calls per second; `--rounds` times in turn. Shown are the medians and the medians of the
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import tempfile
 import threading
 import time
@@ -34,10 +37,9 @@ from atrous.runtime.sources import find
 STEPS = ("decode", "preprocess", "infer", "postprocess", "write mask", "write overlay")
 
 
-def make(step: str, photograph: Path) -> Callable[[], object]:
+def make(step: str, photograph: Path, predictor: Predictor) -> Callable[[], object]:
     """One step of a stream, ready to be called again and again; each caller needs its own."""
     cv2.setNumThreads(1)
-    predictor = Predictor.open(options=Options(threads=1))
     pixels = image.read(photograph)
     tensor, placement = predictor.prepare(pixels)
     prediction = predictor.prediction(predictor.infer([tensor])[0], placement)
@@ -77,9 +79,11 @@ def by_threads(works: list[Callable[[], object]], seconds: float) -> float:
     return sum(rates)
 
 
-def worker(pipe: Connection, step: str, photograph: Path, seconds: float) -> None:
-    """Do a step whenever asked to."""
-    work = make(step, photograph)
+def worker(pipe: Connection, number: int, step: str, photograph: Path, seconds: float) -> None:
+    """Do a step whenever asked to, on a core of its own."""
+    # OpenVINO would pin the one thread of either process to the first core.
+    os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[number]})
+    work = make(step, photograph, Predictor.open(options=Options(threads=1)))
     pipe.send(0.0)
     while pipe.recv():
         pipe.send(rate(work, seconds))
@@ -118,13 +122,14 @@ def main() -> None:
     if arguments.images:
         photograph = find([arguments.images])[0].path
     context = multiprocessing.get_context("spawn")
+    predictor = Predictor.open(options=Options(threads=2, streams=2))
     print(f"{'':14}{'one thread':>12}{'two threads':>14}{'two processes':>16}")
     for step in STEPS:
-        works = [make(step, photograph) for _ in range(2)]
+        works = [make(step, photograph, predictor) for _ in range(2)]
         pipes = []
-        for _ in range(2):
+        for number in range(2):
             ours, theirs = context.Pipe()
-            settings = (theirs, step, photograph, arguments.seconds)
+            settings = (theirs, number, step, photograph, arguments.seconds)
             context.Process(target=worker, args=settings, daemon=True).start()
             ours.recv()
             pipes.append(ours)

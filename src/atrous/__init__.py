@@ -12,10 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from atrous.engines.base import Options
-    from atrous.errors import ArtifactError, AtrousError, ConfigError, EngineError, InputError
+    from atrous.errors import (
+        ArtifactError,
+        AtrousError,
+        ConfigError,
+        EngineError,
+        InputError,
+        StreamError,
+    )
     from atrous.labels import CITYSCAPES, VOC, LabelSet
     from atrous.preprocess import Preprocess
     from atrous.runtime.predictor import Prediction, Predictor
+    from atrous.runtime.stream import Stream
 
 # ONNX Runtime reports usage to its vendor unless told otherwise before it is loaded.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -36,6 +44,8 @@ _HOMES = {
     "Prediction": "runtime.predictor",
     "Predictor": "runtime.predictor",
     "Preprocess": "preprocess",
+    "Stream": "runtime.stream",
+    "StreamError": "errors",
 }
 
 __all__ = [
@@ -51,6 +61,8 @@ __all__ = [
     "Prediction",
     "Predictor",
     "Preprocess",
+    "Stream",
+    "StreamError",
 ]
 
 

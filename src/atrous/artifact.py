@@ -101,14 +101,14 @@ def locate(model: str | Path) -> Path | None:
     """Find the file that `model` names.
 
     Args:
-        model: a file, a folder holding `mod.onnx`, or a path without its `.onnx`, such as
-            `deploy_weights/NAME/mod`.
+        model: a file, a folder holding `mod.onnx`, or a path without its `.onnx` or
+            `.safetensors`, such as `deploy_weights/NAME/mod` or `runs/NAME/last`.
 
     Returns:
-        The file, or `None` if none of the three is there.
+        The file, or `None` if none of the four is there.
     """
     path = Path(model)
-    candidates = (path, path / "mod.onnx", Path(f"{path}.onnx"))
+    candidates = (path, path / "mod.onnx", Path(f"{path}.onnx"), Path(f"{path}.safetensors"))
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 

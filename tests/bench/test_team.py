@@ -11,6 +11,7 @@ from pathlib import Path
 import onnx
 import pytest
 
+from atrous.bench import team
 from atrous.bench.drive import Load
 from atrous.bench.load import Facts
 from atrous.bench.plan import Plan
@@ -42,6 +43,13 @@ def is_killed(pipe: Connection, plan: Plan, number: int) -> None:
     ready(pipe, number)
     if number == 1:
         os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60)
+
+
+def is_stuck(pipe: Connection, plan: Plan, number: int) -> None:
+    ready(pipe, number)
+    if number == 0:
+        pipe.send(recording([1.0]))
     time.sleep(60)
 
 
@@ -88,6 +96,15 @@ def test_one_that_is_killed() -> None:
     assert not any(process.is_alive() for process in several._processes)
 
 
+def test_one_that_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(team, "STUCK", 2.0)
+    several = Several(Plan(processes=2), is_stuck)
+    with pytest.raises(EngineError, match=r"process 2 of 2 is stuck: no answer, and no CPU time"):
+        several.run(Load(1.0))
+    several.close()
+    assert not any(process.is_alive() for process in several._processes)
+
+
 @pytest.fixture
 def model(tmp_path: Path, small_model: Callable[..., onnx.ModelProto]) -> str:
     onnx.save(small_model(), tmp_path / "m.onnx")
@@ -96,9 +113,9 @@ def model(tmp_path: Path, small_model: Callable[..., onnx.ModelProto]) -> str:
 
 def test_two_real_ones(model: str) -> None:
     plan = Plan(model=model, engine="onnxruntime", processes=2, threads=1)
-    with gather(plan) as team:
-        assert isinstance(team.facts, Facts)
-        found = team.run(Load(0.1))
+    with gather(plan) as crew:
+        assert isinstance(crew.facts, Facts)
+        found = crew.run(Load(0.1))
     assert multiprocessing.active_children() == []
     assert len(found) == 2
     assert all(len(one.ends) > 1 and one.memory > 10e6 and one.cpu > 0 for one in found)

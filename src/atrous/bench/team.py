@@ -13,6 +13,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
+import psutil
+
 from atrous import engines
 from atrous.bench.drive import Load, Recording, driver
 from atrous.bench.load import Facts, load, with_share
@@ -24,6 +26,9 @@ from atrous.errors import AtrousError, EngineError
 
 BLOCK = 0.2
 """Seconds of one block of the warm-up, at least."""
+
+STUCK = 60.0
+"""Seconds without CPU time after which a process that owes an answer counts as stuck."""
 
 
 class Member:
@@ -156,8 +161,9 @@ class Several:
             process.join()
 
     def _answers(self) -> list[Any]:
-        """One answer of each process; raises what one raises, or that one has ended."""
+        """One answer of each process; raises what one raises, or that one has ended or is stuck."""
         answers: dict[int, Any] = {}
+        idle = [_Idle(process) for process in self._processes]
         while len(answers) < len(self._pipes):
             waiting: dict[Any, int] = {
                 what: number
@@ -165,10 +171,17 @@ class Several:
                 if number not in answers
                 for what in (self._pipes[number], self._processes[number].sentinel)
             }
-            for what in wait(list(waiting)):
+            for what in wait(list(waiting), timeout=1):
                 number = waiting[what]
                 if number not in answers:
                     answers[number] = self._answer(number)
+            for number, one in enumerate(idle):
+                if number not in answers and one.seconds() > STUCK:
+                    raise EngineError(
+                        f"process {number + 1} of {len(self._pipes)} is stuck: no answer, and no "
+                        f"CPU time used for {STUCK:.0f} s; the others were stopped; try again, or "
+                        "with a smaller -i"
+                    )
         return [answers[number] for number in range(len(self._pipes))]
 
     def _answer(self, number: int) -> Any:
@@ -186,6 +199,24 @@ class Several:
         if isinstance(answer, BaseException):
             raise answer
         return answer
+
+
+class _Idle:
+    """How long a process has not used the CPU."""
+
+    def __init__(self, process: BaseProcess) -> None:
+        self._process, self._used, self._since = process, -1.0, 0.0
+
+    def seconds(self) -> float:
+        """0 while it works, and when it has ended."""
+        try:
+            times = psutil.Process(self._process.pid).cpu_times()
+        except psutil.Error:
+            return 0.0
+        used = times.user + times.system
+        if used != self._used:
+            self._used, self._since = used, time.monotonic()
+        return time.monotonic() - self._since
 
 
 def _work(pipe: Connection, plan: Plan, number: int) -> None:

@@ -58,7 +58,9 @@ def export(
 
     network = models.load(path, output_stride=output_stride)
     metadata = describe(network, path, options.parse_labels(labels))
-    preprocess = metadata.preprocess.with_size(*(options.parse_size(size) or (513, 513)))
+    preprocess = metadata.preprocess
+    if size is not None:
+        preprocess = preprocess.with_size(*(options.parse_size(size) or preprocess.size))
     metadata = metadata.model_copy(
         update={
             "name": name or metadata.name,

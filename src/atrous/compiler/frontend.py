@@ -127,6 +127,7 @@ def _from_onnx(config: CompileConfig, path: Path) -> Source:
 
 def _from_checkpoint(config: CompileConfig, path: Path) -> Source:
     from atrous import models
+    from atrous.engines.torch import describe
     from atrous.export.onnx import export_onnx
 
     frontend, notes = config.frontend, list(config.notes)
@@ -139,7 +140,8 @@ def _from_checkpoint(config: CompileConfig, path: Path) -> Source:
             f"frontend.type: {frontend.type}, but {path} holds {network.variant.name}; make them "
             "agree, or set it to pytorch"
         )
-    metadata = _metadata(config, path, None, shape, network.num_classes, notes).model_copy(
+    carried = describe(network, path) if models.recorded_metadata(path).get("labels") else None
+    metadata = _metadata(config, path, carried, shape, network.num_classes, notes).model_copy(
         update={"variant": network.variant.name, "output_stride": network.output_stride}
     )
     with TemporaryDirectory(prefix="atrous-") as folder:

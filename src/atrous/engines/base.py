@@ -58,7 +58,9 @@ class Options:
 
     @property
     def cores(self) -> int:
-        """CPU threads of all streams together, the machine's own number where 0 was asked for."""
+        """CPU threads of all streams together; where 0 was asked for, the cores it may run on."""
+        if hasattr(os, "sched_getaffinity"):
+            return self.threads or len(os.sched_getaffinity(0))
         return self.threads or os.cpu_count() or 1
 
     def cache_folder(self, builder: str, identity: str) -> Path | None:

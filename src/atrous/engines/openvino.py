@@ -95,7 +95,8 @@ def settings_for(options: Options, identity: str) -> dict[str, str]:
         # for it (AVX-512 BF16, AMX, newer ARM): other logits, other classes where two are close.
         "INFERENCE_PRECISION_HINT": "f32",
         "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": str(options.streams),
+        # More streams than threads have been seen to wait for each other for ever.
+        "NUM_STREAMS": str(min(options.streams, options.cores)),
     }
     if options.threads:
         settings["INFERENCE_NUM_THREADS"] = str(options.threads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from atrous import models
 from atrous.artifact import Metadata
 from atrous.engines.base import Engine, Options, TensorSpec
-from atrous.errors import EngineError
+from atrous.errors import ArtifactError, ConfigError, EngineError
 from atrous.files import sha256
 from atrous.labels import LABEL_SETS, LabelSet, generic
 from atrous.preprocess import Preprocess, Tensor
@@ -73,13 +74,24 @@ class TorchEngine(Engine):
 
 
 def describe(network: models.DeepLab, path: Path, labels: LabelSet | None = None) -> Metadata:
-    """Metadata for a checkpoint, which says nothing of itself but its shapes.
+    """Metadata for a checkpoint: what its header says, as `atrous train` writes it, or its shapes.
 
     Args:
         network: as loaded from `path`.
         path: the checkpoint.
-        labels: its classes; without, 21 are taken as VOC's and 19 as Cityscapes', said aloud.
+        labels: its classes; without, and where the header names none, 21 are taken as VOC's and 19
+            as Cityscapes', said aloud.
+
+    Raises:
+        ArtifactError: the header is damaged.
     """
+    recorded = models.recorded_metadata(path)
+    try:
+        if labels is None and "labels" in recorded:
+            labels = LabelSet.from_dict(json.loads(recorded["labels"]))
+        preprocess = Preprocess.from_dict(json.loads(recorded.get("preprocess", "{}")))
+    except (ValueError, ConfigError) as error:
+        raise ArtifactError(f"{path}: its header is damaged: {error}; get it again") from None
     if labels is None:
         sizes = {known.num_classes: known for known in LABEL_SETS.values()}
         labels = sizes.get(network.num_classes) or generic(network.num_classes)
@@ -95,6 +107,6 @@ def describe(network: models.DeepLab, path: Path, labels: LabelSet | None = None
         variant=network.variant.name,
         output_stride=network.output_stride,
         labels=labels,
-        preprocess=Preprocess(),
+        preprocess=preprocess,
         weights_sha256=sha256(path),
     )

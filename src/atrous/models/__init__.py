@@ -8,6 +8,7 @@ from atrous.models.weights import (
     identify,
     load,
     load_backbone,
+    recorded_metadata,
     save_safetensors,
 )
 
@@ -20,5 +21,6 @@ __all__ = [
     "load",
     "load_backbone",
     "read_state",
+    "recorded_metadata",
     "save_safetensors",
 ]

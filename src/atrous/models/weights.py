@@ -153,11 +153,16 @@ def load(
     return model.eval()
 
 
+def recorded_metadata(path: Path) -> dict[str, str]:
+    """What the header of a `.safetensors` file says beside its tensors; nothing for other files."""
+    if path.suffix != ".safetensors":
+        return {}
+    with safe_open(path, "pt") as file:
+        return file.metadata() or {}
+
+
 def _recorded_output_stride(path: Path) -> int:
-    recorded = None
-    if path.suffix == ".safetensors":
-        with safe_open(path, "pt") as file:
-            recorded = (file.metadata() or {}).get("output_stride")
+    recorded = recorded_metadata(path).get("output_stride")
     if recorded is None:
         named = re.search(r"_os(\d+)$", path.stem)
         recorded = named[1] if named else "16"

@@ -1,8 +1,8 @@
 """Stages of work that overlap: many values under way, results in the order they were handed in.
 
 Stages are threads, not processes: decoding, resizing, inference, the class-map kernel and PNG
-compression all release the GIL (docs/stream.md has the measurement), and threads share images
-without copying them.
+compression release the GIL for most of their time (docs/stream.md has the measurement), and threads
+share images without copying them.
 """
 
 from __future__ import annotations

@@ -1,0 +1,146 @@
+"""`atrous train`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from atrous.cli import terminal
+from atrous.errors import ConfigError
+
+if TYPE_CHECKING:
+    from atrous.training.config import Recipe
+
+
+def train(
+    recipe: Annotated[
+        Path | None,
+        typer.Argument(metavar="RECIPE.yaml", help="How to train.", show_default=False),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="As train.batch=8; the later wins."),
+    ] = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin again where the output holds a run.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the recipe with every default; train nothing.")
+    ] = False,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA",
+            help="Train nothing; look this data set over and write a recipe for it, as "
+            "voc:ROOT:train or folder:X.yaml:train.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="RECIPE.yaml", help="Where --init writes."),
+    ] = None,
+) -> None:
+    """Train a network, and score it on images that it never learnt from.
+
+    Example: atrous train recipes/voc.yaml network=deeplabv3_resnet50 output=runs/resnet50
+
+    The output folder holds last.safetensors, which other verbs take as -m, its score, the best
+    network on the way, the log, TensorBoard's files and a report. The same command goes on with a
+    run that was interrupted or killed, and ends with the same weights. For several processes:
+    torchrun --nproc-per-node 4 -m atrous train RECIPE.yaml
+
+    Example: atrous train --init folder:my.yaml:train -o my-recipe.yaml
+    """
+    if init is not None:
+        if recipe is not None or restart or dry_run:
+            raise ConfigError("--init takes DATA and -o RECIPE.yaml, and no recipe or other option")
+        if output is None:
+            raise ConfigError("--init: expected -o RECIPE.yaml, the file to write")
+        _init(init, output)
+        return
+    if output is not None:
+        raise ConfigError("-o belongs to --init; output=DIR says where a run goes")
+    if recipe is None:
+        raise ConfigError("expected RECIPE.yaml, or --init DATA -o RECIPE.yaml; see --help")
+
+    from atrous.training import config
+
+    loaded = config.load(recipe, overrides or [])
+    if dry_run:
+        print(loaded.to_yaml(), end="")
+        return
+    _need_extra()
+    _train(loaded, restart)
+
+
+def _train(recipe: Recipe, restart: bool) -> None:
+    # Threads of OpenMP that spin while they wait take the cores from those that read the images:
+    # on two busy cores a step took 2.5 times as long. Read once, when torch is imported.
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
+    from atrous.training.loop import Interrupted, Run
+    from atrous.training.progress import Watch
+
+    watch = Watch(recipe.folder, terminal.console())
+    try:
+        run = Run(recipe, watch, restart=restart)
+        result = run.go()
+    except Interrupted:
+        watch.close()
+        print(
+            f"stopped; all is saved. To go on: atrous train {recipe.folder}/recipe.yaml",
+            file=sys.stderr,
+        )
+        sys.exit(130)
+    finally:
+        watch.close()
+    if not run.main:
+        return
+    print(f"trained: {recipe.folder}/last.safetensors, report.html")
+    if result is not None:
+        stamp = result.stamp
+        print(
+            f"mIoU {result.mean_iou:.3f} %, {stamp.protocol}, {stamp.images} images of {stamp.data}"
+        )
+        if result.health:
+            sys.exit(1)
+
+
+def _init(spec: str, output: Path) -> None:
+    from atrous.data import open_dataset, other_splits
+    from atrous.data.doctor import examine
+    from atrous.files import write_atomic
+
+    if output.exists():
+        raise ConfigError(f"{output}: exists; name another file, or remove it")
+    dataset = open_dataset(spec)
+    _need_extra()
+
+    from atrous.training.draft import draft
+
+    with terminal.progress(terminal.console()) as bar:
+        task = bar.add_task("looking at images", total=None)
+        report = examine(
+            dataset,
+            other_splits(dataset),
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    text = draft(dataset, report, output)
+    write_atomic(output, lambda file: file.write(text.encode()))
+    for finding in report.findings:
+        print(f"{finding.severity}: {finding.kind} ({finding.count}): {finding.next_step}")
+    print(f"written: {output}; read it over, then: atrous train {output}")
+
+
+def _need_extra() -> None:
+    from importlib.util import find_spec
+
+    missing = [name for name in ("torch", "accelerate", "safetensors") if find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"training needs {', '.join(missing)}, not installed: pip install 'atrous[train]'"
+        )

@@ -1,0 +1,1 @@
+"""From masks to a trained network: one recipe, runs that resume exactly, honest scores."""

@@ -1,0 +1,126 @@
+"""Batches of changed crops, in an order that the seed decides and any iteration can start from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from atrous.data import Dataset
+from atrous.data.augment import Augment, generator, order
+from atrous.errors import InputError
+from atrous.preprocess import Preprocess
+
+MOST_WORKERS = 8
+
+
+@dataclass
+class Crops(TorchDataset[tuple[Tensor, Tensor]]):
+    """The endless sequence of crops of a run: epoch after epoch, each in its own order.
+
+    Attributes:
+        dataset: what is learnt from.
+        augment: how an image is changed.
+        preprocess: how a crop becomes the network's input; its size is the crop's.
+        seed: of the run.
+        weights: see `atrous.data.augment.order`.
+    """
+
+    dataset: Dataset
+    augment: Augment
+    preprocess: Preprocess
+    seed: int
+    weights: NDArray[np.float64] | None = None
+    _order: tuple[int, NDArray[np.int64]] | None = field(default=None, repr=False)
+
+    def sample(self, position: int) -> tuple[int, int, int]:
+        """Epoch, place in its order and index of the image at a position of the sequence."""
+        epoch, place = divmod(position, len(self.dataset.samples))
+        if self._order is None or self._order[0] != epoch:
+            count = len(self.dataset.samples)
+            self._order = epoch, order(self.seed, epoch, count, self.weights)
+        return epoch, place, int(self._order[1][place])
+
+    def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
+        """The crop at a position of the sequence.
+
+        Returns:
+            `(3, crop, crop)` float32 normalised, `(crop, crop)` uint8 class ids.
+
+        Raises:
+            InputError: the files cannot be read or do not fit each other.
+        """
+        epoch, place, index = self.sample(position)
+        sample = self.dataset.samples[index]
+        image, label = self.dataset.read_image(sample), self.dataset.read_label(sample)
+        if image.shape[:2] != label.shape:
+            raise InputError(f"{sample.label}: label is {label.shape}, its image {image.shape[:2]}")
+        image, label = self.augment(image, label, generator(self.seed, epoch, place))
+        return torch.from_numpy(self.preprocess(image)), torch.from_numpy(label)
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Which positions of the sequence a process takes, piece by piece.
+
+    Attributes:
+        iterations: from the first to the one behind the last.
+        batch: images of one iteration, of all processes together.
+        rank: of this process.
+        processes: how many there are.
+        pieces: that a process takes its share of a batch in.
+    """
+
+    iterations: range
+    batch: int
+    rank: int = 0
+    processes: int = 1
+    pieces: int = 1
+
+    def __iter__(self) -> Iterator[list[int]]:
+        share = self.batch // self.processes
+        size = share // self.pieces
+        for iteration in self.iterations:
+            first = iteration * self.batch + self.rank * share
+            for piece in range(self.pieces):
+                yield list(range(first + piece * size, first + (piece + 1) * size))
+
+    def __len__(self) -> int:
+        return len(self.iterations) * self.pieces
+
+
+def load(crops: Crops, positions: Positions, workers: int) -> DataLoader[tuple[Tensor, Tensor]]:
+    """Batches `(N, 3, crop, crop)` float32 and `(N, crop, crop)` uint8, made ahead by `workers`.
+
+    Args:
+        crops: where they come from.
+        positions: which.
+        workers: processes that make them, 0 for this one.
+    """
+    return DataLoader(
+        crops,
+        batch_sampler=positions,
+        num_workers=workers,
+        worker_init_fn=_alone,
+        pin_memory=torch.cuda.is_available(),
+        # Its own, as it would take a number from the one that dropout draws from.
+        generator=torch.Generator(),
+    )
+
+
+def spare_workers(processes: int) -> int:
+    """Processes to prepare images that the machine has to spare for one of `processes`."""
+    return min(MOST_WORKERS, max(1, (os.cpu_count() or 1) // (2 * processes)))
+
+
+def _alone(_: int) -> None:
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)

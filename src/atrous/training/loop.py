@@ -1,0 +1,299 @@
+"""The loop: from a recipe to a trained network, in steps that can be stopped anywhere."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+
+from atrous.engines.torch import TorchEngine
+from atrous.errors import AtrousError, ConfigError
+from atrous.evaluation import result as results
+from atrous.evaluation.result import Result
+from atrous.files import write_atomic
+from atrous.training import checkpoint
+from atrous.training.checkpoint import BEST, LAST, STATE, State
+from atrous.training.config import Recipe
+from atrous.training.learner import Learner, Piece, Step
+from atrous.training.loader import Positions, load, spare_workers
+from atrous.training.loss import Loss
+from atrous.training.material import described, gather
+from atrous.training.network import Trainee, make
+from atrous.training.progress import Entry, Watch, read_log
+from atrous.training.report import write_page
+from atrous.training.start import fill
+from atrous.training.teacher import Teacher
+from atrous.training.validate import LiveEngine, measure, pictures, thinned
+
+PATIENCE = timedelta(hours=6)
+"""How long the other processes wait for the one that scores."""
+
+
+class Interrupted(Exception):
+    """The run was asked to stop, and everything is saved."""
+
+
+class Run:
+    """One training run; `go` starts it or goes on with it.
+
+    Args:
+        recipe: what to do.
+        watch: is told how it goes.
+        restart: begin again where there is a run already.
+
+    Raises:
+        ConfigError: the recipe does not fit the data, the machine, or the run in its folder.
+        AtrousError: the data or the weights to start from cannot be read.
+    """
+
+    def __init__(self, recipe: Recipe, watch: Watch, *, restart: bool = False) -> None:
+        self.recipe, self.watch = recipe, watch
+        self.folder: Path = recipe.folder
+        self.accelerator = Accelerator(
+            cpu=not torch.cuda.is_available(),
+            mixed_precision="no" if recipe.train.precision == "fp32" else recipe.train.precision,
+            kwargs_handlers=[
+                InitProcessGroupKwargs(timeout=PATIENCE),
+                DistributedDataParallelKwargs(broadcast_buffers=False),
+            ],
+        )
+        self.main: bool = self.accelerator.is_main_process
+        _check_shares(recipe, self.accelerator.num_processes)
+        with self.accelerator.main_process_first():
+            self.material = gather(recipe, self.folder / "labels.npz")
+        labels = self.material.train.labels
+        loss = Loss(recipe.loss, self.material.class_weights, labels.ignore_index)
+        network = make(recipe, labels.num_classes)
+        self.state = State(
+            atrous=version("atrous"),
+            recipe=recipe.values(),
+            train=described(self.material.train),
+            val=described(self.material.val) if self.material.val else None,
+        )
+        if restart and self.main:
+            for name in (STATE, BEST):
+                (self.folder / name).unlink(missing_ok=True)
+        found = None if restart else checkpoint.read_state(self.folder)
+        if found is not None:
+            checkpoint.check_same(self.folder, found, self.state)
+            self.state = found
+        else:
+            with self.accelerator.main_process_first():
+                self.state.start = fill(network, recipe.start).lines()
+        teacher = None
+        if recipe.teacher is not None:
+            crop, device = recipe.augment.crop, self.accelerator.device
+            teacher = Teacher(recipe.teacher, labels, crop, device)
+        self.learner = Learner(recipe, network, loss, self.accelerator, teacher)
+        if found is not None:
+            checkpoint.restore(self.folder, self.learner)
+            if self.accelerator.scaler is not None:
+                self.accelerator.scaler.load_state_dict(found.scaler)
+        self._stop = False
+
+    def go(self) -> Result | None:
+        """Train to the end, and score the network of the last iteration on all images.
+
+        Returns:
+            The score, `None` without a validation set or in a process that is not the first.
+
+        Raises:
+            Interrupted: a signal asked to stop; everything is saved.
+            AtrousError: the loss is not a number, again and again.
+        """
+        recipe, state = self.recipe, self.state
+        with self._listening():
+            self._begin()
+            if self._due():
+                self._validate()  # it was stopped before its score
+            batches = self._batches()
+            began, seen = time.monotonic(), 0
+            while state.iteration < recipe.train.iterations:
+                self.learner.trainee.train()
+                started = time.monotonic()
+                step = self.learner.learn(next(batches), state.iteration, stop=self._stop)
+                state.iteration += 1
+                state.seconds += time.monotonic() - started
+                seen += recipe.train.batch
+                self._note(step, seen / (time.monotonic() - began))
+                ended = state.iteration == recipe.train.iterations
+                if ended or step.stop or self._due() or not state.iteration % recipe.save_every:
+                    self._save()
+                if step.stop:
+                    raise Interrupted
+                if self._due():
+                    paused = time.monotonic()
+                    self._validate()
+                    began += time.monotonic() - paused
+            return self._finish()
+
+    def _begin(self) -> None:
+        if not self.main:
+            return
+        content = self.recipe.to_yaml().encode()
+        write_atomic(self.folder / "recipe.yaml", lambda file: file.write(content))
+        said = [*self.state.start, *self.material.notes]
+        if self.state.iteration:
+            said = [f"goes on after iteration {self.state.iteration}"]
+        self.watch.begin(self.state.iteration, said)
+
+    def _batches(self) -> Iterator[list[Piece]]:
+        own, processes = self.recipe.train, self.accelerator.num_processes
+        positions = Positions(
+            range(self.state.iteration, own.iterations),
+            own.batch,
+            self.accelerator.process_index,
+            processes,
+            own.accumulate,
+        )
+        workers = self.recipe.data.workers
+        workers = spare_workers(processes) if workers is None else workers
+        pieces = iter(load(self.material.crops, positions, workers))
+        while True:
+            yield [
+                (images, label) for images, label in (next(pieces) for _ in range(own.accumulate))
+            ]
+
+    def _note(self, step: Step, speed: float) -> None:
+        """Count a step, and log it if it is time."""
+        state, recipe = self.state, self.recipe
+        if step.learnt:
+            state.losses = (state.losses[0] + step.loss, state.losses[1] + 1)
+            state.bad_losses = 0
+        else:
+            state.bad_losses += 1
+            state.skipped += 1
+            if state.bad_losses > recipe.train.bad_losses:
+                raise AtrousError(
+                    f"the loss was {step.loss} for {state.bad_losses} steps in a row, up to "
+                    f"iteration {state.iteration}; the state in {self.folder} is older and sound. "
+                    "Take a smaller optimizer.lr, set optimizer.clip or schedule.warmup, or "
+                    "train.precision=fp32, with another output"
+                )
+            if self.main:
+                self.watch.say(
+                    f"iteration {state.iteration}: the loss is {step.loss}; this step was skipped "
+                    f"({state.bad_losses} in a row)"
+                )
+        if state.iteration % recipe.log_every:
+            return
+        total, count = state.losses
+        state.losses = (0.0, 0)
+        if self.main:
+            loss = total / count if count else None
+            entry = Entry(
+                iteration=state.iteration, loss=loss, rate=step.rate, images_per_second=speed
+            )
+            self._log(entry)
+
+    def _due(self) -> bool:
+        """Whether this iteration is to be scored, and is not yet; the last is scored by the end."""
+        state, every = self.state, self.recipe.validation.every
+        wanted = 0 < state.iteration < self.recipe.train.iterations and not state.iteration % every
+        return wanted and self.material.val is not None and state.iteration not in state.scores
+
+    def _save(self) -> None:
+        if not self.main:
+            return
+        if self.accelerator.scaler is not None:
+            self.state.scaler = self.accelerator.scaler.state_dict()
+        checkpoint.save_state(self.folder, self.state, self.learner)
+        self._save_network(LAST)
+
+    def _save_network(self, name: str) -> None:
+        labels = self.material.train.labels
+        path = self.folder / name
+        checkpoint.save_network(path, self.learner.shipped, labels, self.recipe, self.state)
+
+    def _validate(self) -> None:
+        score = 0.0
+        if self.main:
+            score = self._measure_live()
+        # All processes keep the same state, and wait here.
+        shared = torch.tensor([score], dtype=torch.float64, device=self.accelerator.device)
+        self.state.scores[self.state.iteration] = float(self.accelerator.reduce(shared))
+
+    def _measure_live(self) -> float:
+        assert self.material.val is not None
+        own = self.recipe.validation
+        trainee = Trainee(self.learner.shipped, frozen=True).eval()
+        data = thinned(self.material.val, own.images)
+        with LiveEngine(trainee, self.accelerator.device) as engine:
+            found = measure(engine, data, own.protocol, self.folder.name, self._scoring)
+            self.watch.scored(self.state.iteration, found, pictures(engine, data, own.protocol))
+        best = self.state.best
+        self.state.scores[self.state.iteration] = found.mean_iou
+        self._log(Entry(iteration=self.state.iteration, score=found.mean_iou))
+        if best is None or found.mean_iou > best:
+            self._save_network(BEST)
+            results.save(found, self.folder / BEST.replace(".safetensors", ".json"))
+        self._save()
+        self._write_page()
+        return found.mean_iou
+
+    def _scoring(self, done: int, score: float) -> None:
+        assert self.material.val is not None
+        self.watch.scoring(done, len(self.material.val.samples), 100 * score)
+        if self._stop:
+            raise Interrupted
+
+    def _finish(self) -> Result | None:
+        val, found = self.material.val, None
+        if not self.main:
+            return None
+        path = self.folder / LAST
+        if val is not None:
+            own, page = self.recipe.validation, self.folder / "evaluation"
+            with TorchEngine(path) as engine:
+                found = measure(engine, val, own.protocol, path.name, self._scoring, page)
+            results.save(found, path.with_suffix(".json"))
+            self.watch.scored(self.state.iteration, found, {})
+            self._log(Entry(iteration=self.state.iteration, score=found.mean_iou))
+        self._write_page(found)
+        return found
+
+    def _write_page(self, found: Result | None = None) -> None:
+        write_page(self.folder, self.recipe, self.state, read_log(self.folder), found)
+
+    def _log(self, entry: Entry) -> None:
+        self.watch.log(entry, self.recipe.train.iterations, self.recipe.train.batch)
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        """The first SIGINT or SIGTERM ends the run after its step, the second one at once."""
+
+        def heard(number: int, frame: FrameType | None) -> None:
+            if self._stop:
+                raise KeyboardInterrupt
+            self._stop = True
+
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {
+            number: signal.signal(number, heard) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _check_shares(recipe: Recipe, processes: int) -> None:
+    shares = processes * recipe.train.accumulate
+    if recipe.train.batch % shares:
+        raise ConfigError(
+            f"train.batch: {recipe.train.batch} images cannot be shared evenly by {processes} "
+            f"processes in {recipe.train.accumulate} pieces each; take a multiple of {shares}"
+        )

@@ -1,0 +1,122 @@
+"""A network in training: its batch norms, its fastest exact forward, and its average."""
+
+from __future__ import annotations
+
+import copy
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from atrous.errors import ConfigError
+from atrous.models import DeepLab, build, commute
+from atrous.training.config import Recipe, Train
+from atrous.training.folded import folded
+
+
+class Trainee(nn.Module):
+    """A network as it is trained: full-size logits, batch norms in the mode of the recipe.
+
+    Its forward computes what the network's does, up to rounding, with less work: the decoder of
+    DeepLabV3+ is convolved before it is enlarged, and batch norms that are frozen are folded into
+    the convolutions before them.
+
+    Attributes:
+        network: what is trained.
+        frozen: batch norms keep their statistics.
+    """
+
+    def __init__(self, network: DeepLab, *, frozen: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.frozen = frozen
+        self._commuted = commute.applies(network)
+        # In a tuple, as it is no module of its own: it shares every tensor of the network.
+        self._fast = (folded(network) if frozen else network,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(N, 3, H, W)` normalised images to float32 logits `(N, num_classes, H, W)`."""
+        grid = self.grid(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return commute.enlarge(grid.float(), (x.shape[2], x.shape[3]))
+
+    def grid(self, x: Tensor) -> Tensor:
+        """Map `(N, 3, H, W)` normalised images to logits before their last enlargement."""
+        [network] = self._fast
+        x = x.contiguous(memory_format=torch.channels_last)
+        return commute.logits_grid(network, x) if self._commuted else network.logits_grid(x)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; frozen batch norms stay as they are in evaluation."""
+        super().train(mode)
+        self._fast[0].train(mode)
+        if self.frozen:
+            for norm in norms(self._fast[0]):
+                norm.eval()
+        return self
+
+
+def make(recipe: Recipe, num_classes: int) -> DeepLab:
+    """Build the network of a recipe with random weights that its seed decides."""
+    torch.manual_seed(recipe.train.seed)
+    network = build(recipe.network, num_classes, recipe.output_stride, separable=recipe.separable)
+    for norm in norms(network.backbone):
+        norm.momentum = recipe.train.backbone_momentum
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = recipe.train.dropout
+    return network
+
+
+def prepare(network: DeepLab, settings: Train, processes: int, device: torch.device) -> Trainee:
+    """Make a network ready to be trained.
+
+    Raises:
+        ConfigError: its batch norms would have nothing to average over, or cannot be synchronised
+            on this device.
+    """
+    together = processes if settings.batch_norm == "sync" else 1
+    share = settings.batch // (settings.accumulate * processes)
+    if settings.batch_norm != "frozen" and share * together < 2:
+        raise ConfigError(
+            f"train.batch_norm: {settings.batch_norm} needs at least two images at a time, as the "
+            f"pooled branch has one value per image; found batch {settings.batch} in "
+            f"{processes} processes and {settings.accumulate} pieces; raise train.batch, or set "
+            "train.batch_norm=frozen"
+        )
+    if settings.batch_norm == "sync" and processes > 1:
+        if device.type != "cuda":
+            raise ConfigError("train.batch_norm: sync needs GPUs; found cpu; take frozen or train")
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Trainee(network, frozen=settings.batch_norm == "frozen")
+
+
+def norms(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """The batch norms below a module."""
+    kind = nn.modules.batchnorm._BatchNorm
+    return [part for part in module.modules() if isinstance(part, kind)]
+
+
+class Average:
+    """An exponential moving average of all weights and statistics of a network.
+
+    Args:
+        network: followed.
+        keep: share that the average keeps at each update.
+    """
+
+    def __init__(self, network: DeepLab, keep: float) -> None:
+        self.network = copy.deepcopy(network).requires_grad_(False)
+        self.keep = keep
+
+    @torch.no_grad()
+    def update(self, network: DeepLab) -> None:
+        """Follow the network by one step."""
+        own, new = self.network.state_dict(), network.state_dict()
+        floats = [name for name, tensor in own.items() if tensor.is_floating_point()]
+        torch._foreach_lerp_(
+            [own[name] for name in floats], [new[name] for name in floats], 1 - self.keep
+        )
+        for name in own.keys() - floats:
+            own[name].copy_(new[name])

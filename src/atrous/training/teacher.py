@@ -1,0 +1,88 @@
+"""A finished network whose answers are learnt beside the labels (arXiv:1503.02531)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from atrous import engines
+from atrous.engines.base import Options
+from atrous.errors import ConfigError
+from atrous.labels import LabelSet
+from atrous.preprocess import Preprocess
+from atrous.training.config import Teacher as Settings
+
+
+class Teacher:
+    """Answers for the crops that are learnt from, and how far a network is from them.
+
+    Args:
+        settings: see `atrous.training.config.Teacher`.
+        labels: classes of the network that learns.
+        crop: side of the crops, pixels.
+        device: where it runs.
+
+    Raises:
+        ConfigError: it has other classes, takes no crops of this size, or normalises otherwise.
+        AtrousError: it cannot be opened.
+    """
+
+    def __init__(
+        self, settings: Settings, labels: LabelSet, crop: int, device: torch.device
+    ) -> None:
+        self.settings = settings
+        options = Options("cuda" if device.type == "cuda" else "cpu")
+        self.engine = engines.open_engine(settings.model, options=options)
+        name, known = f"teacher.model: {settings.model}", self.engine.metadata
+        classes = self.engine.output.shape[1]
+        if classes not in (None, labels.num_classes):
+            raise ConfigError(
+                f"{name} has {classes} classes, the data {labels.num_classes}; a teacher has the "
+                "same"
+            )
+        if known is not None and known.labels.names != labels.names:
+            raise ConfigError(f"{name} has other classes than the data: {known.labels.name}")
+        if any(side not in (None, crop) for side in self.engine.input.shape[2:]):
+            raise ConfigError(
+                f"{name} takes {self.engine.input.shape[2:]} pixels, the crops have {crop}; export "
+                "it with --dynamic height,width, or set augment.crop"
+            )
+        own = known.preprocess if known is not None else Preprocess()
+        same = {"normalisation", "mean", "std", "colour"}
+        if own.model_dump(include=same) != Preprocess().model_dump(include=same):
+            raise ConfigError(f"{name} normalises its images otherwise than a network in training")
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Its logits, `(N, C, H, W)`, for normalised images `(N, 3, H, W)`."""
+        batch = images.cpu().numpy()
+        if self.engine.input.shape[0] is None:
+            grids = [torch.tensor(self.engine.run(batch))]
+        else:
+            size = self.engine.input.shape[0]
+            if size != 1:
+                raise ConfigError(
+                    f"teacher.model: {self.settings.model} takes {size} images at a time; export "
+                    "it with a free batch"
+                )
+            grids = [torch.tensor(self.engine.run(image[None])) for image in batch]
+        grid = torch.cat(grids).to(images.device)
+        corners = self.engine.coordinates == "align_corners"
+        return functional.interpolate(
+            grid, size=images.shape[-2:], mode="bilinear", align_corners=corners
+        )
+
+    def distance(self, logits: Tensor, images: Tensor) -> Tensor:
+        """Mean over the pixels of the Kullback-Leibler divergence from its answers.
+
+        Args:
+            logits: of the network that learns, `(N, C, H, W)`.
+            images: normalised, `(N, 3, H, W)`.
+        """
+        heat = self.settings.temperature
+        with torch.no_grad():
+            wanted = functional.log_softmax(self(images) / heat, dim=1)
+        found = functional.log_softmax(logits / heat, dim=1)
+        pixels = logits.numel() / logits.shape[1]
+        divergence = functional.kl_div(found, wanted, reduction="sum", log_target=True)
+        return divergence * (heat * heat / pixels)

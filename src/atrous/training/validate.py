@@ -1,0 +1,109 @@
+"""Score a network under training by the protocols of `atrous.evaluation`."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from atrous.data import Dataset
+from atrous.engines.base import Engine, TensorSpec
+from atrous.evaluation.protocols import Protocol
+from atrous.evaluation.report import write_report
+from atrous.evaluation.result import Result
+from atrous.evaluation.run import Evaluation, Progress
+from atrous.preprocess import Preprocess, Tensor
+from atrous.runtime.predictor import Predictor
+from atrous.training.network import Trainee
+
+PICTURES = 4
+
+
+class LiveEngine(Engine):
+    """Run a network that lives in this process.
+
+    Args:
+        trainee: in evaluation mode.
+        device: where it is.
+    """
+
+    name = "torch"
+
+    def __init__(self, trainee: Trainee, device: torch.device) -> None:
+        self._grid, self._device = trainee.grid, device
+        network = trainee.network
+        self.input = TensorSpec("input", (None, 3, None, None), "float32")
+        self.output = TensorSpec("output", (None, network.num_classes, None, None), "float32")
+        digest = hashlib.sha256()
+        for tensor in network.state_dict().values():
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        self.identity = digest.hexdigest()
+
+    def _run(self, batch: Tensor) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            images = torch.from_numpy(batch).to(self._device)
+            return np.asarray(self._grid(images).float().contiguous().cpu().numpy())
+
+
+def measure(
+    engine: Engine,
+    dataset: Dataset,
+    protocol: str,
+    name: str,
+    progress: Progress | None = None,
+    page: Path | None = None,
+) -> Result:
+    """Score a network.
+
+    Args:
+        engine: runs the network, in evaluation mode.
+        dataset: with as many classes.
+        protocol: a name of `atrous.evaluation.protocols`.
+        name: what the network is called in the result.
+        progress: called after each image.
+        page: folder for a page of it.
+    """
+    predictor = Predictor(engine, Preprocess(), dataset.labels)
+    evaluation = Evaluation(predictor, dataset, Protocol.parse(protocol), name=name)
+    found = evaluation.run(progress)
+    if page is not None:
+        write_report(evaluation, found, page)
+    return found
+
+
+def thinned(dataset: Dataset, images: int | None) -> Dataset:
+    """`images` samples, evenly spread over the data set; all of them if that is fewer."""
+    count = len(dataset.samples)
+    if images is None or images >= count:
+        return dataset
+    chosen = np.linspace(0, count - 1, images).round().astype(int)
+    return replace(dataset, samples=tuple(dataset.samples[i] for i in chosen))
+
+
+def pictures(engine: Engine, dataset: Dataset, protocol: str) -> dict[str, NDArray[np.uint8]]:
+    """What the network sees in a few images: the image, the truth and the prediction, side by side.
+
+    Returns:
+        id of the image → `(H, 3 W, 3)` uint8 RGB.
+    """
+    chosen = Protocol.parse(protocol)
+    preprocess = chosen.preprocess(Preprocess())
+    colours = np.frombuffer(dataset.labels.palette(), np.uint8).reshape(256, 3)
+    shown = {}
+    for sample in thinned(dataset, PICTURES).samples:
+        pixels, label = dataset.read_image(sample), dataset.read_label(sample)
+        truth = chosen.truth(label, preprocess)
+        predicted = chosen.predict(engine, preprocess, pixels).class_map
+        seen = pixels
+        if truth.shape != pixels.shape[:2]:
+            inner, (top, left) = preprocess.layout(*pixels.shape[:2])
+            resized = cv2.resize(pixels, inner[::-1])
+            seen = np.ascontiguousarray(resized[-top:, -left:][: truth.shape[0], : truth.shape[1]])
+        painted = [seen // 2 + colours[classes] // 2 for classes in (truth, predicted)]
+        shown[sample.id] = np.concatenate([seen, *painted], axis=1)
+    return shown

@@ -1,0 +1,168 @@
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from accelerate.state import AcceleratorState
+from PIL import Image
+
+from atrous.data.synthetic import draw
+from atrous.evaluation import result as results
+from atrous.training import config
+
+from .conftest import Done
+
+Run = Callable[..., Done]
+
+CLASSES = ["ground", "road"]
+SIZE = (48, 64)
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATROUS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def own() -> None:
+    """Masks of one's own in the current folder: a bright road, narrow in `val`, on dark ground."""
+    random = np.random.default_rng(0)
+    for split, count in (("train", 8), ("val", 3)):
+        for kind in ("images", "masks"):
+            Path(kind, split).mkdir(parents=True)
+        for number in range(count):
+            mask = np.zeros(SIZE, np.uint8)
+            left = int(random.integers(0, 40))
+            mask[:, left : left + 20] = 1
+            image = random.normal(60, 20, (*SIZE, 3)) + 110 * mask[:, :, None]
+            name = f"{split}{number}.png"
+            Image.fromarray(np.clip(image, 0, 255).astype(np.uint8)).save(
+                Path("images", split, name)
+            )
+            Image.fromarray(mask).save(Path("masks", split, name))
+    described = {"images": "images/{split}", "masks": "masks/{split}", "classes": CLASSES}
+    Path("own.yaml").write_text(yaml.safe_dump(described | {"mask_type": "ids"}))
+
+
+def test_from_masks_of_ones_own_to_predictions(atrous: Run, own: None) -> None:
+    done = atrous("doctor", "--data", "folder:own.yaml:train")
+    assert done.code == 0, done.out
+    done = atrous("train", "--init", "folder:own.yaml:train", "-o", "recipe.yaml")
+    assert done.code == 0, done.err
+    assert "written: recipe.yaml" in done.out
+    recipe = config.load(Path("recipe.yaml"))
+    assert recipe.data.val == "folder:own.yaml:val"
+    assert recipe.augment.crop == 65
+    text = Path("recipe.yaml").read_text()
+    assert text.startswith("# atrous train recipe.yaml\n")
+    assert "# road: 8 images, 31.25% of the pixels" in text
+    short = ("start=scratch", "train.iterations=25", "train.batch=4", "data.workers=0")
+    fast = ("optimizer={type: adamw, lr: 0.005}", "train.backbone_momentum=0.3")
+    done = atrous("train", "recipe.yaml", *short, *fast)
+    assert done.code == 0, done.err
+    assert "trained: runs/recipe/last.safetensors" in done.out
+    scored = results.load(Path("runs/recipe/last.json"))
+    assert scored.mean_iou > 60
+    model = "runs/recipe/last.safetensors"
+    arguments = ("--data", "folder:own.yaml:val", "--protocol", "squash-65")
+    done = atrous("eval", "-m", model, *arguments, "--json", "eval.json")
+    assert done.code == 0, done.err
+    assert results.load(Path("eval.json")).mean_iou == pytest.approx(scored.mean_iou)
+    compiled = {
+        "name": "own",
+        "frontend": {
+            "type": "pytorch",
+            "checkpoint": model,
+            "shape": {"input": [1, 3, 65, 65]},
+        },
+        "backend": {"engine": "onnxruntime"},
+        "workspace": {"path": "out"},
+    }
+    Path("compile.yaml").write_text(yaml.safe_dump(compiled))
+    done = atrous("compile", "compile.yaml")
+    assert done.code == 0, done.err
+    done = atrous("eval", "-m", "out/own", *arguments, "--json", "compiled.json")
+    assert done.code == 0, done.err
+    compiled_score = results.load(Path("compiled.json")).mean_iou
+    assert compiled_score == pytest.approx(scored.mean_iou, abs=0.1)
+    done = atrous("predict", "images/val/val0.png", "-m", "out/own", "-o", "seen")
+    assert done.code == 0, done.err
+    seen, truth = (np.asarray(Image.open(f)) for f in ("seen/masks/val0.png", "masks/val/val0.png"))
+    assert (seen == truth).mean() > 0.8
+
+
+def test_the_synthetic_recipe_learns() -> None:
+    """In under two minutes on two cores."""
+    recipe = Path(__file__).parents[2] / "recipes" / "synthetic.yaml"
+    command = [sys.executable, "-m", "atrous", "train", str(recipe), "data.workers=0"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    scored = results.load(Path("runs/synthetic/last.json"))
+    assert (scored.stamp.data, scored.stamp.images) == ("synthetic:1:40", 40)
+    assert scored.mean_iou > 90
+    learnt = {draw(0, number)[0].tobytes() for number in range(800)}
+    assert not learnt & {draw(1, number)[0].tobytes() for number in range(40)}
+
+
+def test_init_refuses_data_with_errors(atrous: Run, own: None) -> None:
+    Image.fromarray(np.full(SIZE, 7, np.uint8)).save("masks/train/train0.png")
+    done = atrous("train", "--init", "folder:own.yaml:train", "-o", "recipe.yaml")
+    assert done.code == 2
+    assert "own:train has errors, the first one: ids outside the classes (1" in done.err
+    assert not Path("recipe.yaml").exists()
+
+
+def test_init_weighs_rare_classes(atrous: Run, own: None) -> None:
+    for number in range(8):
+        mask = np.zeros(SIZE, np.uint8)
+        mask[:5, :6] = 1
+        Image.fromarray(mask).save(f"masks/train/train{number}.png")
+    done = atrous("train", "--init", "folder:own.yaml:train", "-o", "recipe.yaml")
+    assert done.code == 0, done.err
+    weights = config.load(Path("recipe.yaml")).loss.class_weights
+    assert weights is not None
+    # 1 % of the pixels: by median frequency 51 for the road, which is cut.
+    assert weights == pytest.approx((0.505, 10.0), abs=0.001)
+    again = atrous("train", "--init", "folder:own.yaml:train", "-o", "recipe.yaml")
+    assert again.code == 2
+    assert "recipe.yaml: exists" in again.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "expected RECIPE.yaml, or --init DATA -o RECIPE.yaml"),
+        (("--init", "synthetic:0:4"), "--init: expected -o RECIPE.yaml"),
+        (("--init", "synthetic:0:4", "-o", "x", "--restart"), "--init takes DATA and -o"),
+        (("x.yaml", "-o", "runs"), "-o belongs to --init"),
+        (("x.yaml",), "x.yaml: no such file"),
+        (("recipe.yaml", "train.bach=1"), "train.bach: unknown key; did you mean batch?"),
+        (("recipe.yaml", "data.train=voc:nowhere:train"), "nowhere: expected VOC2012"),
+    ],
+)
+def test_wrong_commands(atrous: Run, arguments: tuple[str, ...], message: str) -> None:
+    Path("recipe.yaml").write_text(
+        "network: deeplabv3_mobilenet\noutput: runs/x\nstart: scratch\ndata: {train: synthetic:0:4}"
+    )
+    done = atrous("train", *arguments)
+    assert done.code == 2
+    assert message in done.err
+
+
+def test_dry_run_prints_the_whole_recipe(atrous: Run) -> None:
+    Path("recipe.yaml").write_text(
+        "network: deeplabv3_mobilenet\noutput: runs/x\ndata: {train: synthetic:0:4}"
+    )
+    done = atrous("train", "recipe.yaml", "train.batch=4", "--dry-run")
+    assert done.code == 0
+    content = yaml.safe_load(done.out)
+    assert content["train"]["batch"] == 4
+    assert content["schedule"]["power"] == 0.9
+    assert not Path("runs").exists()

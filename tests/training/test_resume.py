@@ -1,0 +1,167 @@
+"""A run may be killed at any moment and ends with the same weights, bit for bit."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from atrous.errors import ArtifactError, ConfigError
+from atrous.training import checkpoint
+from atrous.training.config import Recipe
+from atrous.training.learner import Learner, Piece, Step
+from atrous.training.loop import Interrupted, Run
+from atrous.training.progress import read_log
+
+Go = Callable[..., Run]
+Make = Callable[..., Recipe]
+
+ALL_OF_IT = (
+    "train.iterations=6",
+    "train.ema=0.9",
+    "train.dropout=0.3",
+    "save_every=2",
+    "log_every=3",
+    "augment={crop: 49, rotation: 10, brightness: 0.3, hue: 0.1}",
+    "data.balance=0.5",
+    "schedule.warmup=2",
+)
+
+
+def weights(recipe: Recipe, name: str = checkpoint.STATE) -> dict[str, torch.Tensor]:
+    return load_file(recipe.folder / name)
+
+
+def assert_equal(one: Recipe, other: Recipe) -> None:
+    for name in (checkpoint.STATE, checkpoint.LAST):
+        first, second = weights(one, name), weights(other, name)
+        assert first.keys() == second.keys()
+        for key, tensor in first.items():
+            assert torch.equal(tensor, second[key]), key
+    for mine, theirs in zip(read_log(one.folder), read_log(other.folder), strict=True):
+        assert (mine.iteration, mine.loss) == (theirs.iteration, theirs.loss)
+
+
+def start(recipe: Recipe) -> "subprocess.Popen[bytes]":
+    file = recipe.folder.with_suffix(".yaml")
+    file.write_text(recipe.to_yaml())
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "atrous", "train", str(file)]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+
+
+def wait_for(path: Path, process: "subprocess.Popen[bytes]") -> None:
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[1].decode()
+        time.sleep(0.005)
+
+
+def test_killed_and_gone_on_with_equals_never_killed(recipe: Make, run: Go) -> None:
+    killed, whole = recipe(*ALL_OF_IT, output="killed"), recipe(*ALL_OF_IT, output="whole")
+    process = start(killed)
+    wait_for(killed.folder / checkpoint.STATE, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    state = checkpoint.read_state(killed.folder)
+    assert state is not None
+    assert 0 < state.iteration < 6
+    run(killed)
+    run(whole)
+    assert_equal(killed, whole)
+
+
+def test_a_signal_saves_and_says_how_to_go_on(recipe: Make, run: Go) -> None:
+    changed = ("train.iterations=400", "save_every=1000", "log_every=1")
+    stopped = recipe(*changed, output="stopped")
+    process = start(stopped)
+    wait_for(stopped.folder / "log.jsonl", process)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert f"atrous train {stopped.folder}/recipe.yaml" in said.decode()
+    state = checkpoint.read_state(stopped.folder)
+    assert state is not None
+    assert 0 < state.iteration < 400
+
+
+def test_stopped_in_every_phase(recipe: Make, run: Go, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between steps, during a validation, and after all but the last score."""
+    scored = ("data.val=synthetic:1:3", "validation={every: 2, protocol: whole}")
+    broken = recipe(*ALL_OF_IT, *scored, output="broken")
+    whole = recipe(*ALL_OF_IT, *scored, output="whole")
+    run(whole)
+    scoring = Run._scoring
+    for _ in range(20):
+        seen = []
+
+        def stop(self: Run, done: int, score: float, seen: list[int] = seen) -> None:
+            seen.append(done)
+            scoring(self, done, score)
+            if len(seen) == 4:
+                raise Interrupted
+
+        monkeypatch.setattr(Run, "_scoring", stop)
+        try:
+            run(broken)
+            break
+        except Interrupted:
+            continue
+    assert_equal(broken, whole)
+    one, other = (checkpoint.read_state(each.folder) for each in (broken, whole))
+    assert one is not None
+    assert other is not None
+    assert one.scores == other.scores
+    assert list(one.scores) == [2, 4]
+
+
+def test_what_is_scored_is_not_scored_again(
+    recipe: Make, run: Go, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = recipe("data.val=synthetic:1:2", "validation={every: 2, protocol: whole}", "save_every=9")
+    scored = []
+    measure, learn = Run._measure_live, Learner.learn
+
+    def counted(self: Run) -> float:
+        scored.append(self.state.iteration)
+        return measure(self)
+
+    def killed(self: Learner, pieces: Sequence[Piece], iteration: int, **more: Any) -> Step:
+        if iteration == 2:
+            raise Interrupted
+        return learn(self, pieces, iteration, **more)
+
+    monkeypatch.setattr(Run, "_measure_live", counted)
+    monkeypatch.setattr(Learner, "learn", killed)
+    with pytest.raises(Interrupted):
+        run(one)
+    monkeypatch.setattr(Learner, "learn", learn)
+    assert run(one).state.iteration == 3
+    assert scored == [2]
+
+
+def test_another_recipe_is_refused(recipe: Make, run: Go) -> None:
+    run(recipe())
+    with pytest.raises(ConfigError, match=r"run of another recipe: train\.batch was 2 and is 4"):
+        run(recipe("train.batch=4"))
+    run(recipe("data.workers=1", "save_every=7"))
+    state = run(recipe("train.batch=4"), restart=True).state
+    assert state.recipe["train"]["batch"] == 4
+    # Killed before its first state, a run that was begun again must not go on with the old one.
+    Run(recipe("train.batch=4"), None, restart=True)  # type: ignore[arg-type]
+    assert checkpoint.read_state(recipe().folder) is None
+
+
+def test_a_damaged_state_is_named(recipe: Make, run: Go) -> None:
+    one = recipe()
+    run(one)
+    path = one.folder / checkpoint.STATE
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ArtifactError, match=r"state\.safetensors: not a state that atrous train"):
+        run(one)
