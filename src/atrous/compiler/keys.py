@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -37,6 +38,32 @@ class _Loader(yaml.SafeLoader):
             if isinstance(key, Hashable):
                 seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+def read(path: Path, overrides: Sequence[str] = (), *, such_as: str) -> dict[str, Any]:
+    """Read a file of keys, and change some.
+
+    Args:
+        path: the YAML file.
+        overrides: see `override`, one after the other.
+        such_as: keys that one would expect, for the message.
+
+    Raises:
+        ConfigError: the file cannot be read or holds something else, or an override does not fit.
+    """
+    try:
+        content = parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a readable YAML file: {error}") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected keys such as {such_as}, found {kind(content)}")
+    for text in overrides:
+        override(content, text)
+    return content
 
 
 def parse(text: str) -> Any:

@@ -308,20 +308,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         ConfigError: the file cannot be read, or says something that is unknown, impossible or in
             conflict with itself; one line that names the key.
     """
-    try:
-        content = keys.parse(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a readable YAML file: {error}") from None
-    except ValueError as error:
-        raise ConfigError(f"{path}: {error}") from None
-    if not isinstance(content, dict):
-        raise ConfigError(
-            f"{path}: expected keys such as network and data, found {keys.kind(content)}"
-        )
-    for text in overrides:
-        keys.override(content, text)
+    content = keys.read(path, overrides, such_as="network and data")
     # `loss:` with nothing below it is a section without keys, not a value.
     kept = {k: value for k, value in content.items() if value is not None or k not in _SECTIONS}
     try:
