@@ -181,6 +181,7 @@ def test_how_many_instances(
     for name in ("net.onnx", "net.safetensors"):
         Path(name).touch()
     monkeypatch.setattr("os.cpu_count", lambda: 3)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
     assert engine_options(*arguments, None).streams == streams
 
 
