@@ -22,8 +22,10 @@ def test_rows_stand_under_their_names(table: dict[str, zoo.Weights]) -> None:
 @pytest.mark.parametrize("row", zoo.VARIANTS.values(), ids=lambda row: row.name)
 def test_variants_are_head_and_backbone(row: zoo.Variant) -> None:
     assert row.name == f"{row.head}_{row.backbone}"
-    pretrained = zoo.weights(zoo.backbone(row.backbone).pretrained)
-    assert (pretrained.kind, pretrained.network) == ("backbone", row.backbone)
+    name = zoo.backbone(row.backbone).pretrained
+    if name is not None:
+        pretrained = zoo.weights(name)
+        assert (pretrained.kind, pretrained.network) == ("backbone", row.backbone)
 
 
 @ROWS
@@ -62,14 +64,19 @@ def test_no_number_without_protocol_and_source(row: zoo.Weights) -> None:
 
 def test_the_references_checkpoints_are_found_by_hand() -> None:
     rows = {row.file_name for row in zoo.WEIGHTS.values() if row.page.endswith("-Pytorch")}
-    assert rows == {f"best_{name}_voc_os16.pth" for name in zoo.VARIANTS}
+    # Its page links none of Xception and HRNet.
+    published = [
+        row.name for row in zoo.VARIANTS.values() if row.backbone.startswith(("mobile", "resnet"))
+    ]
+    assert len(published) == 6
+    assert rows == {f"best_{name}_voc_os16.pth" for name in published}
 
 
 @pytest.mark.parametrize(
     ("look_up", "name", "message"),
     [
         (zoo.variant, "deeplabv3_mobilnet", "did you mean 'deeplabv3_mobilenet'"),
-        (zoo.backbone, "xception", "no backbone is called 'xception'. Known: mobilenet, resnet50"),
+        (zoo.backbone, "vgg", "no backbone is called 'vgg'. Known: mobilenet, resnet50"),
         (zoo.weights, "defualt", "did you mean 'default'"),
     ],
 )

@@ -25,7 +25,7 @@ class Backbone:
         low_channels: channels of the features at stride 4.
         high_channels: channels of the features at the output stride.
         output_strides: the strides it can be dilated to.
-        pretrained: the row of `WEIGHTS` with its ImageNet weights.
+        pretrained: the row of `WEIGHTS` with its ImageNet weights, `None` where none are published.
         paper: arXiv number.
     """
 
@@ -33,7 +33,7 @@ class Backbone:
     low_channels: int
     high_channels: int
     output_strides: tuple[int, ...]
-    pretrained: str
+    pretrained: str | None
     paper: str
 
 
@@ -47,7 +47,7 @@ class Variant:
         backbone: a row of `BACKBONES`.
         params_m: parameters with 21 classes, in millions.
         gmacs: multiply-accumulates of all convolutions for one 3x513x513 image at output stride 16
-            and 21 classes, in 10⁹: torch's flop counter divided by 2.
+            (HRNet: 4, its only one) and 21 classes, in 10⁹: torch's flop counter divided by 2.
         paper: arXiv number of the head.
     """
 
@@ -154,6 +154,7 @@ def _row(table: Mapping[str, Row], name: str, kind: str) -> Row:
 
 
 _RESNET = "arXiv:1512.03385"
+_XCEPTION, _HRNET = "arXiv:1610.02357", "arXiv:1908.07919"
 _V3, _V3PLUS = "arXiv:1706.05587", "arXiv:1802.02611"
 
 BACKBONES: dict[str, Backbone] = {
@@ -162,6 +163,9 @@ BACKBONES: dict[str, Backbone] = {
         Backbone("mobilenet", 24, 320, (8, 16), "mobilenet_v2_imagenet", "arXiv:1801.04381"),
         Backbone("resnet50", 256, 2048, (8, 16), "resnet50_imagenet", _RESNET),
         Backbone("resnet101", 256, 2048, (8, 16), "resnet101_imagenet", _RESNET),
+        Backbone("xception", 128, 2048, (8, 16), "xception_imagenet", _XCEPTION),
+        Backbone("hrnetv2_32", 256, 480, (4,), "hrnetv2_32_imagenet", _HRNET),
+        Backbone("hrnetv2_48", 256, 720, (4,), None, _HRNET),
     )
 }
 """Feature extractors by name."""
@@ -172,9 +176,13 @@ VARIANTS: dict[str, Variant] = {
         Variant("deeplabv3_mobilenet", "deeplabv3", "mobilenet", 5.114, 5.84, _V3),
         Variant("deeplabv3_resnet50", "deeplabv3", "resnet50", 39.639, 51.08, _V3),
         Variant("deeplabv3_resnet101", "deeplabv3", "resnet101", 58.631, 71.70, _V3),
+        Variant("deeplabv3_xception", "deeplabv3", "xception", 36.934, 39.41, _V3),
         Variant("deeplabv3plus_mobilenet", "deeplabv3plus", "mobilenet", 5.226, 16.82, _V3PLUS),
         Variant("deeplabv3plus_resnet50", "deeplabv3plus", "resnet50", 39.762, 62.38, _V3PLUS),
         Variant("deeplabv3plus_resnet101", "deeplabv3plus", "resnet101", 58.754, 83.01, _V3PLUS),
+        Variant("deeplabv3plus_xception", "deeplabv3plus", "xception", 37.051, 50.43, _V3PLUS),
+        Variant("deeplabv3plus_hrnetv2_32", "deeplabv3plus", "hrnetv2_32", 33.919, 117.64, _V3PLUS),
+        Variant("deeplabv3plus_hrnetv2_48", "deeplabv3plus", "hrnetv2_48", 71.720, 191.81, _V3PLUS),
     )
 }
 """Segmentation networks by name."""
@@ -245,6 +253,36 @@ def _imagenet(network: str, model: str, digits: str, top1: float) -> Weights:
     )
 
 
+_BY_HAND = (
+    "Only the convolutional part is used. Linked on that page: download it by hand, then pass its "
+    "path or put it into the cache under its file name."
+)
+
+_XCEPTION_IMAGENET = replace(
+    _imagenet("xception", "xception", "43020ad28", 0),
+    url=None,
+    page="https://github.com/Cadene/pretrained-models.pytorch",
+    sha256="",
+    preprocessing=Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), (299, 299)),
+    licence="see its page",
+    recipe="ported from Keras",
+    accuracy=(Accuracy("top-1", None, "ImageNet-1K val", "not measured here"),),
+    note=f"{_BY_HAND} Its images were normalised with mean and std 0.5, where segmentation here "
+    "takes ImageNet's mean and std.",
+)
+
+_HRNET_IMAGENET = replace(
+    _imagenet("hrnetv2_32", "hrnetv2_32", "", 0),
+    file_name="hrnetv2_32_model_best_epoch96.pth",
+    url=None,
+    page=f"{_REFERENCE}/blob/master/network/backbone/hrnetv2.py",
+    licence="see its page",
+    recipe="not stated",
+    accuracy=(Accuracy("top-1", None, "ImageNet-1K val", "not measured here"),),
+    note=_BY_HAND,
+)
+
+
 def _on_725(protocol: str, value: float, engine: str = "ONNX Runtime") -> Accuracy:
     subset = f"725 images (every second) of VOC 2012 val, {protocol}"
     return Accuracy("mIoU", value, subset, f"measured by this project with atrous eval, {engine}")
@@ -303,6 +341,8 @@ WEIGHTS: dict[str, Weights] = {
         _imagenet("mobilenet", "mobilenet_v2", "b0353104", 71.878),
         _imagenet("resnet50", "resnet50", "0676ba61", 76.130),
         _imagenet("resnet101", "resnet101", "63fe2227", 77.374),
+        _XCEPTION_IMAGENET,
+        _HRNET_IMAGENET,
     )
 }
 """Trained weights by name."""

@@ -28,7 +28,7 @@ def checkpoint(path: Path, variant: str, num_classes: int = 21) -> Path:
     network = models.build(variant, num_classes)
     network.train()
     with torch.no_grad():
-        network(torch.randn(2, 3, 65, 65))
+        network(torch.randn(2, 3, 97, 97))
     best = np.float64(0.64)
     torch.save({"model_state": network.state_dict(), "cur_itrs": 1, "best_score": best}, path)
     return path
@@ -47,9 +47,13 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return checkpoint(path, "deeplabv3plus_mobilenet", num_classes=4)
 
 
+# The wider HRNet is the same graph, and too large for a test.
+EXPORTED = [name for name in zoo.VARIANTS if not name.endswith("hrnetv2_48")]
+
+
 @pytest.mark.parametrize(
     ("variant", "num_classes"),
-    [*((name, 21) for name in zoo.VARIANTS), ("deeplabv3plus_mobilenet", 19)],
+    [*((name, 21) for name in EXPORTED), ("deeplabv3plus_mobilenet", 19)],
 )
 def test_every_network(variant: str, num_classes: int, tmp_path: Path) -> None:
     path = checkpoint(tmp_path / "net.pth", variant, num_classes)

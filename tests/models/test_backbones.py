@@ -85,6 +85,38 @@ def test_imagenet_backbones(
     assert seen[-1][0] == seen[-1][1]
 
 
+@pytest.mark.parametrize(
+    ("backbone", "classifier"),
+    [
+        ("xception", ["bn4.weight", "bn4.running_mean", "fc.weight", "last_linear.bias"]),
+        ("hrnetv2_32", ["bn_classifier.0.weight", "bn_classifier.5.bias"]),
+    ],
+)
+def test_imagenet_backbones_fetched_by_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backbone: str, classifier: list[str]
+) -> None:
+    monkeypatch.setenv("ATROUS_CACHE", str(tmp_path))
+    with torch.device("meta"):
+        model = models.build(f"deeplabv3plus_{backbone}", 2)
+    row = zoo.weights(f"{backbone}_imagenet")
+    with pytest.raises(ArtifactError, match=rf"expected .*{row.file_name}, found nothing"):
+        models.load_backbone(model)
+    path = tmp_path / "weights" / row.file_name
+    path.parent.mkdir()
+    state = in_torchvisions_names(model) | {name: torch.ones(2) for name in classifier}
+    torch.save({"state_dict": state}, path)
+    models.load_backbone(model)
+    filled = model.backbone.state_dict().values()
+    assert all(bool((tensor == 0.25).all()) for tensor in filled if tensor.is_floating_point())
+
+
+def test_no_imagenet_weights_are_published_of_every_backbone() -> None:
+    with torch.device("meta"):
+        model = models.build("deeplabv3plus_hrnetv2_48", 2)
+    with pytest.raises(ConfigError, match="no ImageNet weights of hrnetv2_48 are published"):
+        models.load_backbone(model)
+
+
 def test_imagenet_backbones_must_fit(tmp_path: Path) -> None:
     model = models.build("deeplabv3_mobilenet", 2)
     with pytest.raises(ConfigError, match="resnet50_imagenet fits resnet50, but deeplabv3_mobile"):

@@ -17,7 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from atrous import models, zoo
 from atrous.errors import ConfigError
 from atrous.models.aspp import SeparableConv
+from atrous.models.hrnet import Exchange
 from atrous.models.mobilenet import MobileNetV2
+from atrous.models.xception import Xception
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 REFERENCE = runpy.run_path(str(GOLDEN / "fill.py"))
@@ -37,16 +39,24 @@ def golden_state(variant: str) -> dict[str, Tensor]:
     return state
 
 
-@pytest.mark.parametrize("output_stride", [8, 16])
-@pytest.mark.parametrize("variant", zoo.VARIANTS)
+STRIDES = [
+    (name, stride)
+    for name, row in zoo.VARIANTS.items()
+    for stride in zoo.backbone(row.backbone).output_strides
+]
+
+
+@pytest.mark.parametrize(("variant", "output_stride"), STRIDES)
 def test_golden(variant: str, output_stride: int) -> None:
+    # The reference's HRNet takes multiples of 32 alone.
+    size = 256 if "hrnet" in variant else 257
     model = on_meta(variant, output_stride).eval()
     models.fill(model, golden_state(variant))
     with torch.inference_mode():
-        x = torch.from_numpy(REFERENCE["golden_input"](257))
+        x = torch.from_numpy(REFERENCE["golden_input"](size))
         low, high = model.backbone(x)
         logits = functional.interpolate(
-            model.classifier(low, high), size=257, mode="bilinear", align_corners=False
+            model.classifier(low, high), size=size, mode="bilinear", align_corners=False
         )
     golden = {
         key: LOGITS[f"{variant}/os{output_stride}/{key}"]
@@ -94,6 +104,8 @@ def test_the_table_holds_true_costs(row: zoo.Variant) -> None:
 def test_any_size_and_number_of_classes(
     variant: str, height: int, width: int, classes: int
 ) -> None:
+    if "xception" in variant:
+        height, width = max(height, 71), max(width, 71)
     with torch.device("meta"):
         model = models.build(variant, classes).eval()
         assert model(torch.empty(2, 3, height, width)).shape == (2, classes, height, width)
@@ -111,11 +123,9 @@ def test_forward_enlarges_the_grid() -> None:
 
 # On the small maps of the goldens the outer taps of the larger rates fall outside.
 @pytest.mark.parametrize("separable", [False, True], ids=["plain", "separable"])
-@pytest.mark.parametrize(("output_stride", "rates"), [(8, (12, 24, 36)), (16, (6, 12, 18))])
-@pytest.mark.parametrize("variant", zoo.VARIANTS)
-def test_atrous_rates(
-    variant: str, output_stride: int, rates: tuple[int, ...], separable: bool
-) -> None:
+@pytest.mark.parametrize(("variant", "output_stride"), STRIDES)
+def test_atrous_rates(variant: str, output_stride: int, separable: bool) -> None:
+    rates = {4: (12, 24, 36), 8: (12, 24, 36), 16: (6, 12, 18)}[output_stride]
     head = on_meta(variant, output_stride, separable=separable).classifier
     convolutions = [part for part in head.modules() if isinstance(part, nn.Conv2d)]
     atrous = [part for part in convolutions if part.dilation != (1, 1)]
@@ -130,6 +140,35 @@ def test_mobilenet_starts_unpadded(size: int, output_stride: int, low: int, high
     with torch.device("meta"):
         levels = MobileNetV2(output_stride)(torch.empty(1, 3, size, size))
     assert [tuple(level.shape[1:]) for level in levels] == [(24, low, low), (320, high, high)]
+
+
+@pytest.mark.parametrize(("output_stride", "smallest"), [(8, 103), (16, 71)])
+def test_xception_loses_its_borders(output_stride: int, smallest: int) -> None:
+    with torch.device("meta"):
+        backbone = Xception(output_stride)
+        for size, high in ((smallest, 1), (513, {8: 52, 16: 28}[output_stride])):
+            levels = backbone(torch.empty(1, 3, size, size))
+            assert levels[1].shape[1:] == (2048, high, high)
+        with pytest.raises(RuntimeError, match="Kernel size can't be greater"):
+            backbone(torch.empty(1, 3, smallest - 1, smallest - 1))
+
+
+def test_hrnet_has_one_stride_whatever_is_asked() -> None:
+    for asked in (4, 16):
+        model = on_meta("deeplabv3plus_hrnetv2_32", asked).eval()
+        assert model.output_stride == 4
+        low, high = model.backbone(torch.empty(1, 3, 129, 65, device="meta"))
+        assert (low.shape[1:], high.shape[1:]) == ((256, 33, 17), (480, 33, 17))
+
+
+def test_hrnet_enlarges_odd_branches_like_even_ones() -> None:
+    exchange = Exchange([2, 4]).eval()
+    fine, coarse = torch.zeros(1, 2, 6, 6), torch.randn(1, 4, 3, 3)
+    with torch.inference_mode():
+        even, _ = exchange([fine, coarse])
+        odd, _ = exchange([fine[..., :5, :5], coarse])
+    assert even.any()
+    torch.testing.assert_close(odd, even[..., :5, :5])
 
 
 def test_separable_convolution_is_a_rank_one_kernel() -> None:

@@ -181,6 +181,15 @@ def test_identify(variant: str, separable: bool) -> None:
     "names",
     [
         pytest.param(["conv.weight"], id="something else"),
+        pytest.param(
+            [
+                "backbone.transition1.0.0.weight",
+                "backbone.stage4.0.x",
+                "classifier.aspp.x",
+                "classifier.classifier.3.weight",
+            ],
+            id="another size of HRNet",
+        ),
         pytest.param(["backbone.layer3.0.conv1.weight", "classifier.4.weight"], id="torchvision"),
         pytest.param(["classifier.aspp.x", "classifier.classifier.3.weight"], id="no backbone"),
         pytest.param(["backbone.layer3.0.conv1.weight", "classifier.aspp.x"], id="no last layer"),
@@ -285,6 +294,15 @@ def test_output_stride_must_be_known(tmp_path: Path, state: State) -> None:
     save_file(state, tmp_path / "x.safetensors", {"output_stride": "eight"})
     with pytest.raises(ArtifactError, match=r"output_stride .* must be a number, found 'eight'"):
         models.load(tmp_path / "x.safetensors")
+
+
+def test_hrnet_keeps_its_stride(tmp_path: Path) -> None:
+    # The reference names every file by the stride that was asked for.
+    path = tmp_path / "best_deeplabv3plus_hrnetv2_32_voc_os16.pth"
+    torch.save({"model_state": random_state("deeplabv3plus_hrnetv2_32")}, path)
+    assert models.load(path).output_stride == 4
+    with pytest.raises(ConfigError, match=r"hrnetv2_32: output_stride must be one of \(4,\), foun"):
+        models.load(path, 8)
 
 
 def test_safetensors_round_trip(tmp_path: Path) -> None:

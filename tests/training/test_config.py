@@ -55,7 +55,7 @@ def test_an_empty_section_has_its_defaults(file: Path) -> None:
         ("train.batch=0", "train.batch: expected greater than or equal to 1, found 0"),
         ("train.batch=2.5", "train.batch: expected a whole number, found 2.5"),
         ("loss.type=focl", "loss.type: expected .*found focl; did you mean focal?"),
-        ("output_stride=32", "output_stride: expected 8 or 16, found 32"),
+        ("output_stride=32", "output_stride: expected 4, 8 or 16, found 32"),
         ("augment.scale=[2, 1]", "augment.scale: expected the smaller scale first"),
         ("loss={type: dice, dice: 1}", "type is dice already"),
         ("loss={type: focal, label_smoothing: 0.1}", "label_smoothing belongs to cross_entropy"),

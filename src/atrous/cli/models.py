@@ -18,7 +18,10 @@ def models(as_json: options.JsonOption = False) -> None:
 
     if as_json:
         document = {
-            "networks": [asdict(row) for row in zoo.VARIANTS.values()],
+            "networks": [
+                {**asdict(row), "output_strides": zoo.backbone(row.backbone).output_strides}
+                for row in zoo.VARIANTS.values()
+            ],
             "weights": [asdict(row) for row in zoo.WEIGHTS.values()],
         }
         print(json.dumps(document, indent=2))
@@ -28,15 +31,20 @@ def models(as_json: options.JsonOption = False) -> None:
     from rich.table import Table
 
     console = Console(markup=False)
-    networks = Table("network", "params (M)", "GMACs", "paper", box=None)
+    networks = Table("network", "params (M)", "GMACs", "strides", "paper", box=None)
     for network in zoo.VARIANTS.values():
         networks.add_row(
-            network.name, f"{network.params_m:.3f}", f"{network.gmacs:.2f}", network.paper
+            network.name,
+            f"{network.params_m:.3f}",
+            f"{network.gmacs:.2f}",
+            ", ".join(map(str, zoo.backbone(network.backbone).output_strides)),
+            network.paper,
         )
     console.print(networks)
     console.print(
-        "GMACs: multiply-accumulates of all convolutions at 3×513×513, output stride 16, 21 "
-        "classes; torch's flop counter divided by 2.\n",
+        "GMACs: multiply-accumulates of all convolutions at 3×513×513, output stride 16 (HRNet: "
+        "4), 21 classes; torch's flop counter divided by 2. Networks without weights below are "
+        "for checkpoints and training of your own; no accuracy of them was measured here.\n",
         highlight=False,
     )
     for row in zoo.WEIGHTS.values():

@@ -17,8 +17,10 @@ from torch.nn import functional
 from atrous import zoo
 from atrous.errors import ConfigError
 from atrous.models.aspp import ASPP, ATROUS_RATES, conv1x1, conv3x3
+from atrous.models.hrnet import HRNetV2
 from atrous.models.mobilenet import MobileNetV2
 from atrous.models.resnet import ResNet
+from atrous.models.xception import Xception
 
 LOW_LEVEL_CHANNELS = 48
 
@@ -138,7 +140,8 @@ def build(
     Args:
         variant: a row of `atrous.zoo.VARIANTS` or its name.
         num_classes: number of classes, background included.
-        output_stride: 8 or 16; does not change the names or shapes of the weights.
+        output_stride: 8 or 16; does not change the names or shapes of the weights. A backbone with
+            one stride (HRNet, 4) has that one, whatever is asked, as in the reference.
         separable: use atrous separable convolutions in the head.
 
     Raises:
@@ -146,7 +149,9 @@ def build(
     """
     row = zoo.variant(variant) if isinstance(variant, str) else variant
     backbone = zoo.backbone(row.backbone)
-    if output_stride not in backbone.output_strides:
+    if len(backbone.output_strides) == 1:
+        [output_stride] = backbone.output_strides
+    elif output_stride not in backbone.output_strides:
         raise ConfigError(
             f"{row.name}: output_stride must be one of {backbone.output_strides}, "
             f"found {output_stride}"
@@ -178,6 +183,9 @@ _BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "mobilenet": MobileNetV2,
     "resnet50": partial(ResNet, (3, 4, 6, 3)),
     "resnet101": partial(ResNet, (3, 4, 23, 3)),
+    "xception": Xception,
+    "hrnetv2_32": partial(HRNetV2, 32),
+    "hrnetv2_48": partial(HRNetV2, 48),
 }
 
 

@@ -58,10 +58,10 @@ class ResNet(nn.Module):
         rates = [1]
         for step in dilated:
             rates.append(rates[-1] * (2 if step else 1))
-        self.layer1 = _layer(64, 64, blocks[0], 1, 1, 1)
-        self.layer2 = _layer(256, 128, blocks[1], 1 if dilated[0] else 2, rates[0], rates[1])
-        self.layer3 = _layer(512, 256, blocks[2], 1 if dilated[1] else 2, rates[1], rates[2])
-        self.layer4 = _layer(1024, 512, blocks[3], 1 if dilated[2] else 2, rates[2], rates[3])
+        self.layer1 = bottlenecks(64, 64, blocks[0])
+        self.layer2 = bottlenecks(256, 128, blocks[1], 1 if dilated[0] else 2, rates[0], rates[1])
+        self.layer3 = bottlenecks(512, 256, blocks[2], 1 if dilated[1] else 2, rates[1], rates[2])
+        self.layer4 = bottlenecks(1024, 512, blocks[3], 1 if dilated[2] else 2, rates[2], rates[3])
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the low-level and the high-level features.
@@ -77,9 +77,10 @@ class ResNet(nn.Module):
         return low, self.layer4(self.layer3(self.layer2(low)))
 
 
-def _layer(
-    inputs: int, width: int, count: int, stride: int, first_dilation: int, dilation: int
+def bottlenecks(
+    inputs: int, width: int, count: int, stride: int = 1, first_dilation: int = 1, dilation: int = 1
 ) -> nn.Sequential:
+    """Return bottleneck blocks in a row: the first strides, and has a projection as shortcut."""
     outputs = width * EXPANSION
     # Every first block of a layer changes the number of channels, so each has a projection.
     downsample = nn.Sequential(

@@ -37,8 +37,11 @@ class Identity:
     separable: bool
 
 
-# The first prefix that occurs decides.
+# The first prefix that occurs decides; the sizes of HRNet differ only in the width of this tensor.
+_HRNET, _HRNET_WIDTH = "hrnetv2", "backbone.transition1.0.0.weight"
 _BACKBONE_MARKS = {
+    "backbone.block12.": "xception",
+    "backbone.stage4.": _HRNET,
     "backbone.high_level_features.": "mobilenet",
     "backbone.layer3.6.": "resnet101",
     "backbone.layer3.": "resnet50",
@@ -63,18 +66,25 @@ def identify(state: Mapping[str, Tensor]) -> Identity:
         return any(name.startswith(prefix) for name in state)
 
     backbone = next((b for prefix, b in _BACKBONE_MARKS.items() if occurs(prefix)), None)
+    if backbone == _HRNET and _HRNET_WIDTH in state:
+        backbone = f"{_HRNET}_{len(state[_HRNET_WIDTH])}"
     mark = next((mark for mark in _HEAD_MARKS if occurs(mark[0])), None)
+    found = next(
+        (
+            row.name
+            for row in zoo.VARIANTS.values()
+            if mark is not None and (row.head, row.backbone) == (mark[1], backbone)
+        ),
+        None,
+    )
     last = state.get(mark[2]) if mark else None
-    if backbone is None or mark is None or last is None or last.ndim != 4:
+    if found is None or last is None or last.ndim != 4:
         raise ArtifactError(
             f"expected the weights of {', '.join(zoo.VARIANTS)}: names with "
             f"{', '.join(_BACKBONE_MARKS)} and "
             f"{', '.join(f'{prefix} with {last}' for prefix, _, last in _HEAD_MARKS)}; "
             f"found {listing(list(state))}"
         )
-    found = next(
-        row.name for row in zoo.VARIANTS.values() if (row.head, row.backbone) == (mark[1], backbone)
-    )
     separable = any(name.startswith("classifier.") and ".body." in name for name in state)
     return Identity(found, last.shape[0], separable)
 
@@ -129,7 +139,7 @@ def load(
         source: a file as `read_state` takes it, or a name of `atrous.zoo.WEIGHTS`.
         output_stride: 8 or 16. By default what the file's metadata records (`save_safetensors`
             writes it), or what its name ends in (`…_os8.pth`, as the reference names its own), or
-            else 16.
+            else 16. A network with one output stride has that one, whatever its name ends in.
         progress: called with bytes done and in all while a file is downloaded.
 
     Raises:
@@ -140,6 +150,12 @@ def load(
     state = read_state(path)
     try:
         identity = identify(state)
+        strides = zoo.backbone(zoo.variant(identity.variant).backbone).output_strides
+        if output_stride not in (None, *strides):
+            raise ConfigError(
+                f"{path}: {identity.variant}: output_stride must be one of {strides}, "
+                f"found {output_stride}"
+            )
         with torch.device("meta"):
             model = build(
                 identity.variant,
@@ -174,20 +190,26 @@ def _recorded_output_stride(path: Path) -> int:
 def load_backbone(
     model: DeepLab, source: str | Path | None = None, progress: Progress | None = None
 ) -> None:
-    """Fill the backbone of `model` with torchvision's ImageNet weights, for training.
+    """Fill the backbone of `model` with ImageNet weights, for training.
 
     Args:
         model: as `build` made it. Its head is left as it is.
-        source: a file in torchvision's names, or a name of `atrous.zoo.WEIGHTS`; by default the row
-            that belongs to the backbone. The classifier in it is dropped, all else must fit.
+        source: a file in torchvision's names (for Xception and HRNet in the reference's), or a
+            name of `atrous.zoo.WEIGHTS`; by default the row that belongs to the backbone. The
+            classifier in it is dropped, all else must fit.
         progress: called with bytes done and in all while a file is downloaded.
 
     Raises:
         ArtifactError: the weights cannot be had, or do not fit.
-        ConfigError: the named weights are of another network.
+        ConfigError: the named weights are of another network, or none are published.
     """
     network = zoo.backbone(model.variant.backbone)
     source = source or network.pretrained
+    if source is None:
+        raise ConfigError(
+            f"no ImageNet weights of {network.name} are published; start from random weights, or "
+            "from a checkpoint of your own"
+        )
     row = zoo.WEIGHTS.get(str(source))
     if row is not None and row.network != network.name:
         raise ConfigError(f"{row.name} fits {row.network}, but {model.variant.name} was given")
@@ -208,8 +230,9 @@ def _from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             renamed[f"{level}_level_{name}"] = tensor
         else:
             renamed[name] = tensor
-    # The 1x1 to 1280 channels belongs to MobileNet's classifier.
-    dropped = ("fc.", "classifier.", "high_level_features.18.")
+    # The 1x1 to 1280 channels belongs to MobileNet's classifier, the last batch norm to Xception's.
+    classifiers = ("fc.", "last_linear.", "classifier.", "bn_classifier.")
+    dropped = (*classifiers, "high_level_features.18.", "bn4.")
     return {name: tensor for name, tensor in renamed.items() if not name.startswith(dropped)}
 
 

@@ -244,7 +244,8 @@ class Recipe(Section):
 
     Attributes:
         network: a row of `atrous.zoo.VARIANTS`.
-        output_stride: input pixels per pixel of the high-level features.
+        output_stride: input pixels per pixel of the high-level features; HRNet has 4, whatever is
+            said.
         separable: atrous separable convolutions in the head.
         start: `imagenet` (backbone alone), `scratch`, a checkpoint or a name of the zoo.
         output: folder of the run.
@@ -253,7 +254,7 @@ class Recipe(Section):
     """
 
     network: str
-    output_stride: Literal[8, 16] = 16
+    output_stride: Literal[4, 8, 16] = 16
     separable: StrictBool = False
     start: str = IMAGENET
     output: str
