@@ -1,4 +1,4 @@
-"""Where the models of the package start from: Google's DeepLabV3-MobileNetV2 for PASCAL VOC.
+"""A start for both MobileNet networks: Google's DeepLabV3-MobileNetV2 for PASCAL VOC.
 
     python recipes/start_from_google.py BACKBONE.npz HEAD.npz -o starts
 
