@@ -7,9 +7,10 @@ from torch.nn import functional
 
 from atrous.errors import ConfigError
 from atrous.models import DeepLab, build, commute
-from atrous.training.config import Train
+from atrous.training.config import Optimizer, Train
 from atrous.training.folded import Folded
 from atrous.training.network import Average, Trainee, norms, prepare
+from atrous.training.schedule import make_optimizer
 
 CPU = torch.device("cpu")
 
@@ -147,3 +148,38 @@ def test_batch_norm_over_one_image_is_refused(settings: dict[str, int], message:
 def test_synchronised_batch_norm_needs_gpus() -> None:
     with pytest.raises(ConfigError, match="sync needs GPUs; found cpu"):
         prepare(build("deeplabv3_mobilenet", 2), Train(batch_norm="sync"), 2, CPU)
+
+
+def test_frozen_parts_keep_their_weights() -> None:
+    network = build("deeplabv3plus_mobilenet", 5)
+    settings = Train(batch_norm="frozen", freeze=("backbone.low_level_features", "classifier.aspp"))
+    trainee = prepare(network, settings, 1, CPU)
+    before = {name: tensor.clone() for name, tensor in network.named_parameters()}
+    optimizer = make_optimizer(network, Optimizer(type="adamw", lr=0.1))
+    trainee.train()(torch.randn(2, 3, 41, 41)).square().sum().backward()
+    optimizer.step()
+    changed = {
+        name for name, now in network.named_parameters() if not torch.equal(now, before[name])
+    }
+    frozen = {name for name in before if name.startswith(settings.freeze)}
+    assert frozen
+    assert frozen.isdisjoint(changed)
+    assert {
+        "classifier.classifier.0.weight",
+        "backbone.high_level_features.4.conv.0.0.weight",
+    } < changed
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        (
+            ("backbone.low_level",),
+            "no part 'backbone.low_level'; did you mean backbone.low_level_f",
+        ),
+        (("backbone", "classifier"), "nothing is left to learn"),
+    ],
+)
+def test_what_cannot_be_frozen_is_said(parts: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        prepare(build("deeplabv3_mobilenet", 5), Train(freeze=parts), 1, CPU)

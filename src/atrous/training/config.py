@@ -195,6 +195,8 @@ class Train(Section):
         accumulate: pieces that a process takes its part of a batch in, to save memory.
         batch_norm: `train`: statistics of the batch; `sync`: of all processes' batches (GPU);
             `frozen`: those that the network started with. Scales and shifts are learnt in each.
+        freeze: parts of the network that keep their weights, by the start of their names:
+            `backbone`, or `backbone.low_level_features` alone.
         backbone_momentum: how fast the running statistics of the backbone follow.
         dropout: before the head's last convolutions, 0–1.
         ema: share that the averaged weights keep at each step, as 0.999; they are what is scored
@@ -208,6 +210,7 @@ class Train(Section):
     batch: Count = 16
     accumulate: Count = 1
     batch_norm: Literal["train", "sync", "frozen"] = "train"
+    freeze: tuple[str, ...] = ()
     backbone_momentum: Annotated[float, Field(gt=0, le=1)] = 0.01
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None

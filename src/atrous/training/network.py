@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
+from atrous.compiler.keys import nearest
 from atrous.errors import ConfigError
 from atrous.models import DeepLab, build, commute
 from atrous.training.config import Recipe, Train
@@ -73,8 +75,9 @@ def prepare(network: DeepLab, settings: Train, processes: int, device: torch.dev
 
     Raises:
         ConfigError: its batch norms would have nothing to average over, or cannot be synchronised
-            on this device.
+            on this device; or what is to be frozen is not there, or is everything.
     """
+    freeze(network, settings.freeze)
     together = processes if settings.batch_norm == "sync" else 1
     share = settings.batch // (settings.accumulate * processes)
     if settings.batch_norm != "frozen" and share * together < 2:
@@ -90,6 +93,26 @@ def prepare(network: DeepLab, settings: Train, processes: int, device: torch.dev
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Trainee(network, frozen=settings.batch_norm == "frozen")
+
+
+def freeze(network: nn.Module, parts: Sequence[str]) -> None:
+    """Keep the weights of some parts of a network as they are.
+
+    Args:
+        network: changed.
+        parts: each a module's name, `backbone.low_level_features` for example.
+
+    Raises:
+        ConfigError: there is no such part, or nothing is left to learn.
+    """
+    known = dict(network.named_modules())
+    for part in parts:
+        if part not in known:
+            beside = [name for name in known if name.count(".") == part.count(".")]
+            raise ConfigError(f"train.freeze: no part {part!r}{nearest(part, beside)}")
+        known[part].requires_grad_(False)
+    if not any(weight.requires_grad for weight in network.parameters()):
+        raise ConfigError("train.freeze: nothing is left to learn; leave the classifier out")
 
 
 def norms(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:

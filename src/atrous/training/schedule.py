@@ -16,7 +16,7 @@ def make_optimizer(network: DeepLab, settings: Settings) -> torch.optim.Optimize
     """SGD or AdamW over the weights of the head and of the backbone.
 
     Args:
-        network: on the device it is trained on.
+        network: on the device it is trained on; weights that need no gradient stay out.
         settings: see `atrous.training.config.Optimizer`. Without `decay_norms`, weights of one
             dimension (biases, scales and shifts of batch norms) do not decay.
     """
@@ -27,8 +27,9 @@ def make_optimizer(network: DeepLab, settings: Settings) -> torch.optim.Optimize
     )
     for part, rate in parts:
         base = settings.lr if rate is None else rate
-        decaying = [p for p in part.parameters() if p.ndim > 1 or settings.decay_norms]
-        other = [p for p in part.parameters() if p.ndim <= 1 and not settings.decay_norms]
+        learnt = [p for p in part.parameters() if p.requires_grad]
+        decaying = [p for p in learnt if p.ndim > 1 or settings.decay_norms]
+        other = [p for p in learnt if p.ndim <= 1 and not settings.decay_norms]
         for parameters, decay in ((decaying, settings.weight_decay), (other, 0.0)):
             if parameters:
                 groups.append(
