@@ -25,7 +25,7 @@ class Backbone:
         low_channels: channels of the features at stride 4.
         high_channels: channels of the features at the output stride.
         output_strides: the strides it can be dilated to.
-        pretrained: the row of `WEIGHTS` with its ImageNet weights, `None` where none are published.
+        pretrained: the row of `WEIGHTS` with its ImageNet weights, `None` where none can be read.
         paper: arXiv number.
     """
 
@@ -42,7 +42,7 @@ class Variant:
     """A segmentation network: a head over a backbone.
 
     Attributes:
-        name: as the reference (VainF/DeepLabV3Plus-Pytorch) calls it.
+        name: as the reference (VainF/DeepLabV3Plus-Pytorch) calls it, if it has it.
         head: which head.
         backbone: a row of `BACKBONES`.
         params_m: parameters with 21 classes, in millions.
@@ -52,7 +52,7 @@ class Variant:
     """
 
     name: str
-    head: Literal["deeplabv3", "deeplabv3plus"]
+    head: Literal["deeplabv3", "deeplabv3plus", "deeplabv3cascade"]
     backbone: str
     params_m: float
     gmacs: float
@@ -164,6 +164,7 @@ BACKBONES: dict[str, Backbone] = {
         Backbone("resnet50", 256, 2048, (8, 16), "resnet50_imagenet", _RESNET),
         Backbone("resnet101", 256, 2048, (8, 16), "resnet101_imagenet", _RESNET),
         Backbone("xception", 128, 2048, (8, 16), "xception_imagenet", _XCEPTION),
+        Backbone("xception65", 256, 2048, (8, 16), None, "arXiv:1802.02611"),
         Backbone("hrnetv2_32", 256, 480, (4,), "hrnetv2_32_imagenet", _HRNET),
         Backbone("hrnetv2_48", 256, 720, (4,), None, _HRNET),
     )
@@ -177,10 +178,13 @@ VARIANTS: dict[str, Variant] = {
         Variant("deeplabv3_resnet50", "deeplabv3", "resnet50", 39.639, 51.08, _V3),
         Variant("deeplabv3_resnet101", "deeplabv3", "resnet101", 58.631, 71.70, _V3),
         Variant("deeplabv3_xception", "deeplabv3", "xception", 36.934, 39.41, _V3),
+        Variant("deeplabv3cascade_resnet50", "deeplabv3cascade", "resnet50", 63.714, 77.81, _V3),
+        Variant("deeplabv3cascade_resnet101", "deeplabv3cascade", "resnet101", 82.707, 98.44, _V3),
         Variant("deeplabv3plus_mobilenet", "deeplabv3plus", "mobilenet", 5.226, 16.82, _V3PLUS),
         Variant("deeplabv3plus_resnet50", "deeplabv3plus", "resnet50", 39.762, 62.38, _V3PLUS),
         Variant("deeplabv3plus_resnet101", "deeplabv3plus", "resnet101", 58.754, 83.01, _V3PLUS),
         Variant("deeplabv3plus_xception", "deeplabv3plus", "xception", 37.051, 50.43, _V3PLUS),
+        Variant("deeplabv3plus_xception65", "deeplabv3plus", "xception65", 54.121, 76.86, _V3PLUS),
         Variant("deeplabv3plus_hrnetv2_32", "deeplabv3plus", "hrnetv2_32", 33.919, 117.64, _V3PLUS),
         Variant("deeplabv3plus_hrnetv2_48", "deeplabv3plus", "hrnetv2_48", 71.720, 191.81, _V3PLUS),
     )

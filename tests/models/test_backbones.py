@@ -113,7 +113,7 @@ def test_imagenet_backbones_fetched_by_hand(
 def test_no_imagenet_weights_are_published_of_every_backbone() -> None:
     with torch.device("meta"):
         model = models.build("deeplabv3plus_hrnetv2_48", 2)
-    with pytest.raises(ConfigError, match="no ImageNet weights of hrnetv2_48 are published"):
+    with pytest.raises(ConfigError, match="no ImageNet weights of hrnetv2_48 are in the zoo"):
         models.load_backbone(model)
 
 

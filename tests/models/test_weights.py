@@ -169,8 +169,15 @@ def test_what_is_no_state_dict_is_named(tmp_path: Path, content: object, message
         models.read_state(tmp_path / "x.pth")
 
 
-@pytest.mark.parametrize("separable", [False, True], ids=["plain", "separable"])
-@pytest.mark.parametrize("variant", zoo.VARIANTS)
+@pytest.mark.parametrize(
+    ("variant", "separable"),
+    [
+        (name, separable)
+        for name, row in zoo.VARIANTS.items()
+        for separable in (False, True)
+        if not (separable and row.head == "deeplabv3cascade")
+    ],
+)
 def test_identify(variant: str, separable: bool) -> None:
     with torch.device("meta"):
         state = models.build(variant, 19, separable=separable).state_dict()

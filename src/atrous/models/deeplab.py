@@ -1,14 +1,14 @@
 """DeepLabV3 (arXiv:1706.05587) and DeepLabV3+ (arXiv:1802.02611), and their one builder.
 
-Names and numbers equal the reference's (VainF/DeepLabV3Plus-Pytorch at 4e1087d), whose
-checkpoints load as they are.
+Names and numbers of what the reference has (VainF/DeepLabV3Plus-Pytorch at 4e1087d) equal its own,
+and its checkpoints load as they are. Xception-65 and the cascaded head are from the papers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,9 @@ from torch.nn import functional
 
 from atrous import zoo
 from atrous.errors import ConfigError
+from atrous.models.aligned_xception import AlignedXception
 from atrous.models.aspp import ASPP, ATROUS_RATES, conv1x1, conv3x3
+from atrous.models.cascade import CascadeHead, base_rate, dilate
 from atrous.models.hrnet import HRNetV2
 from atrous.models.mobilenet import MobileNetV2
 from atrous.models.resnet import ResNet
@@ -145,7 +147,8 @@ def build(
         separable: use atrous separable convolutions in the head.
 
     Raises:
-        ConfigError: the variant, its backbone or the output stride is unknown.
+        ConfigError: the variant, its backbone or the output stride is unknown, or its head has no
+            separable form.
     """
     row = zoo.variant(variant) if isinstance(variant, str) else variant
     backbone = zoo.backbone(row.backbone)
@@ -158,15 +161,20 @@ def build(
         )
     if num_classes < 1:
         raise ConfigError(f"{row.name}: num_classes must be at least 1, found {num_classes}")
+    if separable and row.head == "deeplabv3cascade":
+        raise ConfigError(f"{row.name}: separable convolutions belong to the heads with ASPP")
     rates = ATROUS_RATES[output_stride]
+    features = _BACKBONES[backbone.name](output_stride=output_stride)
     head: nn.Module
     if row.head == "deeplabv3":
         head = DeepLabV3Head(backbone.high_channels, num_classes, rates, separable=separable)
-    else:
+    elif row.head == "deeplabv3plus":
         head = DeepLabV3PlusHead(
             backbone.low_channels, backbone.high_channels, num_classes, rates, separable=separable
         )
-    features = _BACKBONES[backbone.name](output_stride=output_stride)
+    else:
+        head = CascadeHead(num_classes, output_stride)
+        dilate(features.layer4, base_rate(output_stride))
     _initialise(features, "fan_out")
     _initialise(head, "fan_in")
     return DeepLab(
@@ -179,11 +187,12 @@ def build(
     )
 
 
-_BACKBONES: dict[str, Callable[..., nn.Module]] = {
+_BACKBONES: dict[str, Callable[..., Any]] = {
     "mobilenet": MobileNetV2,
     "resnet50": partial(ResNet, (3, 4, 6, 3)),
     "resnet101": partial(ResNet, (3, 4, 23, 3)),
     "xception": Xception,
+    "xception65": AlignedXception,
     "hrnetv2_32": partial(HRNetV2, 32),
     "hrnetv2_48": partial(HRNetV2, 48),
 }

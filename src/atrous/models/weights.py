@@ -40,6 +40,7 @@ class Identity:
 # The first prefix that occurs decides; the sizes of HRNet differ only in the width of this tensor.
 _HRNET, _HRNET_WIDTH = "hrnetv2", "backbone.transition1.0.0.weight"
 _BACKBONE_MARKS = {
+    "backbone.middle.": "xception65",
     "backbone.block12.": "xception",
     "backbone.stage4.": _HRNET,
     "backbone.high_level_features.": "mobilenet",
@@ -50,6 +51,7 @@ _BACKBONE_MARKS = {
 _HEAD_MARKS = (
     ("classifier.aspp.", "deeplabv3plus", "classifier.classifier.3.weight"),
     ("classifier.classifier.0.convs.", "deeplabv3", "classifier.classifier.4.weight"),
+    ("classifier.block5.", "deeplabv3cascade", "classifier.classifier.weight"),
 )
 
 
@@ -201,13 +203,13 @@ def load_backbone(
 
     Raises:
         ArtifactError: the weights cannot be had, or do not fit.
-        ConfigError: the named weights are of another network, or none are published.
+        ConfigError: the named weights are of another network, or the zoo has none.
     """
     network = zoo.backbone(model.variant.backbone)
     source = source or network.pretrained
     if source is None:
         raise ConfigError(
-            f"no ImageNet weights of {network.name} are published; start from random weights, or "
+            f"no ImageNet weights of {network.name} are in the zoo; start from random weights, or "
             "from a checkpoint of your own"
         )
     row = zoo.WEIGHTS.get(str(source))
