@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ Run = Callable[..., Done]
 
 CLASSES = ["ground", "road"]
 SIZE = (48, 64)
+SECTION = "Train on your own masks"
 
 
 @pytest.fixture(autouse=True)
@@ -51,51 +53,45 @@ def own() -> None:
     Path("own.yaml").write_text(yaml.safe_dump(described | {"mask_type": "ids"}))
 
 
-def test_from_masks_of_ones_own_to_predictions(atrous: Run, own: None) -> None:
-    done = atrous("doctor", "--data", "folder:own.yaml:train")
-    assert done.code == 0, done.out
-    done = atrous("train", "--init", "folder:own.yaml:train", "-o", "recipe.yaml")
-    assert done.code == 0, done.err
-    assert "written: recipe.yaml" in done.out
-    recipe = config.load(Path("recipe.yaml"))
-    assert recipe.data.val == "folder:own.yaml:val"
-    assert recipe.augment.crop == 65
-    text = Path("recipe.yaml").read_text()
-    assert text.startswith("# atrous train recipe.yaml\n")
-    assert "# road: 8 images, 31.25% of the pixels" in text
-    short = ("start=scratch", "train.iterations=25", "train.batch=4", "data.workers=0")
-    fast = ("optimizer={type: adamw, lr: 0.005}", "train.backbone_momentum=0.3")
-    done = atrous("train", "recipe.yaml", *short, *fast)
-    assert done.code == 0, done.err
-    assert "trained: runs/recipe/last.safetensors" in done.out
-    scored = results.load(Path("runs/recipe/last.json"))
-    assert scored.mean_iou > 60
-    model = "runs/recipe/last.safetensors"
-    arguments = ("--data", "folder:own.yaml:val", "--protocol", "squash-65")
-    done = atrous("eval", "-m", model, *arguments, "--json", "eval.json")
-    assert done.code == 0, done.err
-    assert results.load(Path("eval.json")).mean_iou == pytest.approx(scored.mean_iou)
-    compiled = {
-        "name": "own",
-        "frontend": {
-            "type": "pytorch",
-            "checkpoint": model,
-            "shape": {"input": [1, 3, 65, 65]},
-        },
-        "backend": {"engine": "onnxruntime"},
-        "workspace": {"path": "out"},
-    }
-    Path("compile.yaml").write_text(yaml.safe_dump(compiled))
-    done = atrous("compile", "compile.yaml")
-    assert done.code == 0, done.err
-    done = atrous("eval", "-m", "out/own", *arguments, "--json", "compiled.json")
-    assert done.code == 0, done.err
-    compiled_score = results.load(Path("compiled.json")).mean_iou
-    assert compiled_score == pytest.approx(scored.mean_iou, abs=0.1)
-    done = atrous("predict", "images/val/val0.png", "-m", "out/own", "-o", "seen")
-    assert done.code == 0, done.err
-    seen, truth = (np.asarray(Image.open(f)) for f in ("seen/masks/val0.png", "masks/val/val0.png"))
-    assert (seen == truth).mean() > 0.8
+def blocks(heading: str, language: str) -> list[str]:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    section = readme.split(f"## {heading}\n")[1].split("\n## ")[0]
+    return re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
+
+
+def test_the_readme_goes_from_masks_to_predictions(atrous: Run, own: None) -> None:
+    """Every command as it stands there, but with images of 65 pixels, and learning is short."""
+    described, compiled = (text.replace("513", "65") for text in blocks(SECTION, "yaml"))
+    assert yaml.safe_load(described) == yaml.safe_load(Path("own.yaml").read_text())
+    Path("compile.yaml").write_text(compiled)
+    [commands] = blocks(SECTION, "sh")
+    short = ["start=scratch", "train.iterations=25", "train.batch=4", "data.workers=0"]
+    fast = ["optimizer={type: adamw, lr: 0.005}", "train.backbone_momentum=0.3"]
+    shown = {}
+    for line in commands.replace("513", "65").splitlines():
+        _, verb, *arguments = line.split()
+        if (verb, *arguments) == ("train", "recipe.yaml"):
+            arguments += short + fast
+        done = atrous(verb, *arguments)
+        assert done.code == 0, (line, done.out, done.err)
+        shown[verb] = done.out
+        if "--init" in arguments:
+            recipe = config.load(Path("recipe.yaml"))
+            assert recipe.data.val == "folder:own.yaml:val"
+            assert recipe.augment.crop == 65
+            text = Path("recipe.yaml").read_text()
+            assert text.startswith("# atrous train recipe.yaml\n")
+            assert "# road: 8 images, 31.25% of the pixels" in text
+    assert "trained: runs/recipe/last.safetensors" in shown["train"]
+    scored = results.load(Path("runs/recipe/last.json")).mean_iou
+    assert scored > 60
+    assert float(re.findall(r"mIoU ([0-9.]+) %", shown["eval"])[-1]) == pytest.approx(scored, abs=3)
+    for number in range(3):
+        seen, truth = (
+            np.asarray(Image.open(f"{folder}/val{number}.png"))
+            for folder in ("out/masks", "masks/val")
+        )
+        assert (seen == truth).mean() > 0.8
 
 
 def test_the_synthetic_recipe_learns() -> None:
