@@ -10,6 +10,7 @@ import torch
 import yaml
 from accelerate.state import AcceleratorState
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from atrous.data.synthetic import draw
 from atrous.evaluation import result as results
@@ -103,6 +104,13 @@ def test_the_synthetic_recipe_learns() -> None:
     scored = results.load(Path("runs/synthetic/last.json"))
     assert (scored.stamp.data, scored.stamp.images) == ("synthetic:1:40", 40)
     assert scored.mean_iou > 90
+    board = EventAccumulator("runs/synthetic/tensorboard")
+    board.Reload()
+    for name in (f"validation/{number:05d}" for number in (0, 13, 26, 39)):
+        assert [(image.step, image.width) for image in board.Images(name)] == [(110, 3 * 161)]
+    assert [event.value for event in board.Scalars("train/score")] == [
+        pytest.approx(scored.mean_iou)
+    ]
     learnt = {draw(0, number)[0].tobytes() for number in range(800)}
     assert not learnt & {draw(1, number)[0].tobytes() for number in range(40)}
 

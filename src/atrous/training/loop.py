@@ -256,8 +256,9 @@ class Run:
             own, page = self.recipe.validation, self.folder / "evaluation"
             with TorchEngine(path) as engine:
                 found = measure(engine, val, own.protocol, path.name, self._scoring, page)
+                shown = pictures(engine, thinned(val, own.images), own.protocol)
             results.save(found, path.with_suffix(".json"))
-            self.watch.scored(self.state.iteration, found, {})
+            self.watch.scored(self.state.iteration, found, shown)
             self._log(Entry(iteration=self.state.iteration, score=found.mean_iou))
         self._write_page(found)
         return found

@@ -66,7 +66,7 @@ class Watch:
         self.folder, self.console = folder, console
         self._live = console.status("") if console.is_terminal else None
         self._board: Any = None
-        self._score: float | None = None
+        self._best: float | None = None
 
     def begin(self, iteration: int, notes: list[str]) -> None:
         """Start at an iteration; entries after it, of a run that was killed, are dropped."""
@@ -74,7 +74,7 @@ class Watch:
         content = "".join(self._line(entry) for entry in kept).encode()
         write_atomic(self.folder / LOG, lambda file: file.write(content))
         scores = [entry.score for entry in kept if entry.score is not None]
-        self._score = scores[-1] if scores else None
+        self._best = max(scores, default=None)
         if find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -97,16 +97,16 @@ class Watch:
             if self._board is not None and value is not None:
                 self._board.add_scalar(f"train/{name}", value, entry.iteration)
         if entry.score is not None:
-            self._score = entry.score
+            self._best = max(entry.score, self._best or 0.0)
             return
         speed = entry.images_per_second or math.nan
         left = (iterations - entry.iteration) * batch / speed
         ends = "" if math.isnan(left) else f", {timedelta(seconds=round(left))} left"
-        score = "" if self._score is None else f", mIoU {self._score:.2f} %"
+        best = "" if self._best is None else f", best mIoU {self._best:.2f} %"
         loss = "skipped" if entry.loss is None else f"{entry.loss:.4f}"
         self._show(
             f"{entry.iteration}/{iterations}: loss {loss}, lr {entry.rate or 0:.2g}, "
-            f"{speed:.2f} images/s{ends}{score}"
+            f"{speed:.2f} images/s{ends}{best}"
         )
 
     def scoring(self, done: int, images: int, score: float) -> None:

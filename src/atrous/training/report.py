@@ -98,7 +98,7 @@ def _shipped(state: State, result: Result | None) -> str:
         )
     if state.best is not None:
         parts.append(
-            f"best.safetensors had the highest of {len(state.scores)} scores on the way, "
+            f"best.safetensors had the highest score on the way, of {len(state.scores)}, "
             f"{state.best:.3f} %. A highest score was chosen on the very images it was measured "
             "on, and flatters: ship the last."
         )
@@ -146,8 +146,8 @@ def _curve(heading: str, points: Points, *, smooth: bool = False, dots: bool = F
         f"<h2>{escape(heading)}</h2><svg viewBox='0 0 {_WIDTH} {_HEIGHT}' role=img>"
         f"<line x1={_LEFT} y1=8 x2={_LEFT} y2={floor} />"
         f"<line x1={_LEFT} y1={floor} x2={_WIDTH - 8} y2={floor} />"
-        f"<text x={_LEFT - 6} y=14 text-anchor=end>{highest:.4g}</text>"
-        f"<text x={_LEFT - 6} y={floor} text-anchor=end>{lowest:.4g}</text>"
+        f"<text x={_LEFT - 6} y=14 text-anchor=end>{highest:.3g}</text>"
+        f"<text x={_LEFT - 6} y={floor} text-anchor=end>{lowest:.3g}</text>"
         f"<text x={_WIDTH - 8} y={_HEIGHT - 6} text-anchor=end>{last:.0f} iterations</text>"
         f"{''.join(lines)}</svg>"
     )
