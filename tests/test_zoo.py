@@ -58,8 +58,7 @@ def test_no_number_without_protocol_and_source(row: zoo.Weights) -> None:
         assert accuracy.protocol
         assert accuracy.source
         assert accuracy.value is None or 0 < accuracy.value < 100
-        if not row.name.startswith("default"):
-            assert accuracy.source.endswith("not measured here")
+        assert accuracy.source.endswith("not measured here")
 
 
 def test_the_references_checkpoints_are_found_by_hand() -> None:

@@ -97,6 +97,12 @@ class Metadata(BaseModel):
     licence: str = ""
 
 
+def packaged(file_name: str) -> Path | None:
+    """A model that ships inside the package, `None` if it has none of this name."""
+    path = DEFAULT.with_name(file_name)
+    return path if path.is_file() else None
+
+
 def locate(model: str | Path) -> Path | None:
     """Find the file that `model` names.
 

@@ -109,7 +109,8 @@ class Weights:
         licence: SPDX identifier, and of what.
         recipe: how it was trained.
         paper: arXiv number.
-        accuracy: what is known, each number with its protocol and source.
+        accuracy: what others claim, each number with its protocol and source. Files of the package
+            hold what was measured on them in their own metadata.
         note: anything else a user must know.
     """
 
@@ -287,11 +288,6 @@ _HRNET_IMAGENET = replace(
 )
 
 
-def _on_725(protocol: str, value: float, engine: str = "ONNX Runtime") -> Accuracy:
-    subset = f"725 images (every second) of VOC 2012 val, {protocol}"
-    return Accuracy("mIoU", value, subset, f"measured by this project with atrous eval, {engine}")
-
-
 _DEFAULT = Weights(
     name="default",
     kind="segmentation",
@@ -307,13 +303,7 @@ _DEFAULT = Weights(
     recipe="Google's DeepLabV3-MobileNetV2 for PASCAL VOC (Apache-2.0, google-coral/test_data), "
     "briefly fine-tuned on 1103 VOC 2012 train images: 600 iterations of eight 321-pixel crops",
     paper=_V3PLUS,
-    accuracy=(
-        _on_725("center-crop-513", 62.768),
-        _on_725("squash-513", 61.361),
-        _on_725("pad-513", 63.430),
-        _on_725("native", 61.825),
-        _on_725("slide-513", 63.430),
-    ),
+    accuracy=(),
     note="An ONNX file inside the package, for the runtime: there is no PyTorch checkpoint of it. "
     "Meant to be replaced by the project's own training.",
 )
@@ -323,12 +313,6 @@ _DEFAULT_INT8 = replace(
     name="default-int8",
     file_name="default-int8.onnx",
     recipe=f"{_DEFAULT.recipe}; int8 by examples/default-int8.yaml, calibrated on 50 of them",
-    accuracy=(
-        _on_725("squash-513", 61.485, "ONNX Runtime"),
-        _on_725("center-crop-513", 62.817, "ONNX Runtime"),
-        _on_725("squash-513", 61.470, "OpenVINO"),
-        _on_725("center-crop-513", 62.795, "OpenVINO"),
-    ),
 )
 
 WEIGHTS: dict[str, Weights] = {

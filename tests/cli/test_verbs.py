@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atrous import zoo
+from atrous import artifact, zoo
 
 from .conftest import Done
 
@@ -50,6 +50,17 @@ def test_models_json(atrous: Run) -> None:
     document = json.loads(atrous("models", "--json").out)
     assert {row["name"] for row in document["networks"]} == set(zoo.VARIANTS)
     assert {row["name"] for row in document["weights"]} == set(zoo.WEIGHTS)
+
+
+def test_models_say_what_was_measured_on_the_files_of_the_package(atrous: Run) -> None:
+    rows = {row["name"]: row for row in json.loads(atrous("models", "--json").out)["weights"]}
+    for path in artifact.DEFAULT.parent.glob("*.onnx"):
+        known = artifact.metadata_of(artifact.load(path), path)
+        assert known is not None
+        found = [(one["metric"], one["value"]) for one in rows[path.stem]["accuracy"]]
+        assert found == [(one.metric, one.value) for one in known.accuracies]
+        assert found
+    assert rows["resnet50_imagenet"]["accuracy"][0]["value"] == 76.13
 
 
 def test_doctor(atrous: Run) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 from atrous.cli import options
+
+if TYPE_CHECKING:
+    from atrous import zoo
 
 
 def models(as_json: options.JsonOption = False) -> None:
@@ -22,7 +26,7 @@ def models(as_json: options.JsonOption = False) -> None:
                 {**asdict(row), "output_strides": zoo.backbone(row.backbone).output_strides}
                 for row in zoo.VARIANTS.values()
             ],
-            "weights": [asdict(row) for row in zoo.WEIGHTS.values()],
+            "weights": [{**asdict(row), "accuracy": known(row)} for row in zoo.WEIGHTS.values()],
         }
         print(json.dumps(document, indent=2))
         return
@@ -49,9 +53,12 @@ def models(as_json: options.JsonOption = False) -> None:
     )
     for row in zoo.WEIGHTS.values():
         lines = [f"{row.name}: {row.network}, {row.num_classes} classes; {row.licence}"]
-        for accuracy in row.accuracy:
-            value = "not measured" if accuracy.value is None else f"{accuracy.value:g} %"
-            lines.append(f"{accuracy.metric} {value}: {accuracy.protocol}; {accuracy.source}")
+        for accuracy in known(row):
+            percent = accuracy["value"]
+            value = "not measured" if percent is None else f"{percent:g} %"
+            lines.append(
+                f"{accuracy['metric']} {value}: {accuracy['protocol']}; {accuracy['source']}"
+            )
         lines.append(f"from {row.url or row.page}")
         console.print("\n  ".join(lines), highlight=False, soft_wrap=True)
     console.print(
@@ -59,3 +66,24 @@ def models(as_json: options.JsonOption = False) -> None:
         "atrous models --json.",
         highlight=False,
     )
+
+
+def known(row: zoo.Weights) -> list[dict[str, str | float | None]]:
+    """What is known of the accuracy of weights: claimed, or measured and kept in the file."""
+    from dataclasses import asdict
+
+    from atrous import artifact
+
+    path = artifact.packaged(row.file_name)
+    metadata = artifact.metadata_of(artifact.load(path), path) if path else None
+    if metadata is None:
+        return [asdict(claimed) for claimed in row.accuracy]
+    return [
+        {
+            "metric": measured.metric,
+            "value": measured.value,
+            "protocol": f"{measured.images} images of {measured.data}, {measured.protocol}",
+            "source": f"measured by this project, {measured.note}",
+        }
+        for measured in metadata.accuracies
+    ]

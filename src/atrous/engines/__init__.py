@@ -124,8 +124,7 @@ def find_model(model: str | Path | None, device: Device = "cpu") -> Path:
             f"{name}: not a file, no folder with mod.onnx, no {name}.onnx, and not a name of the "
             f"zoo ({', '.join(row.name for row in rows)})"
         )
-    packaged = artifact.DEFAULT.with_name(row.file_name)
-    return packaged if packaged.is_file() else weights_file(row)
+    return artifact.packaged(row.file_name) or weights_file(row)
 
 
 def missing(engine: str) -> str:
