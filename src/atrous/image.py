@@ -54,7 +54,7 @@ def read(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
                     f"{path}: {width}×{height} is {width * height} pixels, the limit is "
                     f"{max_pixels}; raise it with --max-pixels if you trust the file"
                 )
-            return np.asarray(_to_rgb(ImageOps.exif_transpose(picture)))
+            return np.asarray(as_rgb(ImageOps.exif_transpose(picture)))
     except InputError:
         raise
     except UnidentifiedImageError:
@@ -74,7 +74,12 @@ def _open(path: Path) -> Image.Image:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def _to_rgb(picture: Image.Image) -> Image.Image:
+def as_rgb(picture: Image.Image) -> Image.Image:
+    """Any opened image as 8-bit RGB: transparency over white, 16-bit grey by its upper byte.
+
+    Raises:
+        ValueError: its pixels have no agreed range.
+    """
     if picture.mode in _SIXTEEN_BIT or picture.mode == "I":
         values = np.asarray(picture).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:

@@ -117,16 +117,20 @@ class Pipeline(Generic[T]):
             self._in.put(item)
         return item.index
 
-    def results(self) -> Iterator[Item[T]]:
-        """Yield what comes out, in order; ends when the pipeline is closed and empty.
+    def results(self, *, ordered: bool = True) -> Iterator[Item[T]]:
+        """Yield what comes out; ends when the pipeline is closed and empty.
 
         A step that is stuck makes the rest come out failed; after `cancel` the rest is missing.
+
+        Args:
+            ordered: in the order in which values were handed in; else each as soon as it is done.
 
         Raises:
             StreamError: another loop takes results.
         """
         with self._taking():
-            while (item := self._take(wait=True)) is not None:
+            take = self._take if ordered else self._take_any
+            while (item := take(wait=True)) is not None:
                 yield item
 
     def map(self, values: Iterable[T]) -> Iterator[Item[T]]:
@@ -259,6 +263,27 @@ class Pipeline(Generic[T]):
                 self._out.put(None)  # the last worker has ended: nothing comes after this
                 return None
             self._early.setdefault(item.index, item)
+
+    def _take_any(self, *, wait: bool) -> Item[T] | None:
+        """The next item that is done, whichever it is; `None` as `_take`."""
+        while True:
+            try:
+                item = self._out.get(wait, _TICK)
+            except Empty:
+                if not wait:
+                    return None
+                self._watch()
+                continue
+            if item is None:
+                self._out.put(None)  # the last worker has ended: nothing comes after this
+                return None
+            with self._lock:
+                known = [one for one in self._under_way if one.index == item.index]
+                for one in known:
+                    self._under_way.remove(one)
+            if known:  # else it came out before the pipeline broke
+                self._room.release()
+                return item
 
     def _check(self) -> None:
         if self._broken is not None:

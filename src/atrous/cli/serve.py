@@ -1,0 +1,157 @@
+"""`atrous serve`."""
+
+from __future__ import annotations
+
+import re
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from atrous.cli import options
+from atrous.errors import ConfigError
+
+if TYPE_CHECKING:
+    from atrous.runtime.predictor import Predictor
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def serve(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-m",
+            "--model",
+            help="MODEL or NAME=MODEL, as of atrous predict; again for more. The first is the "
+            "default one. Default: the model in the package.",
+        ),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; elsewhere than on loopback with an API key.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 for a free one.", min=0, max=65535)] = 8000,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(help="File with the API key; or the variable ATROUS_API_KEY holds it."),
+    ] = None,
+    no_api_key: Annotated[
+        bool, typer.Option("--no-api-key", help="Serve everybody, wherever it listens.")
+    ] = False,
+    batch: options.BatchOption = None,
+    wait_ms: Annotated[
+        float, typer.Option(help="Milliseconds to wait for a batch to fill.", min=0)
+    ] = 5.0,
+    queue: Annotated[
+        int,
+        typer.Option(
+            help="Images that a model has under way; more are told to come again. 0: two for each "
+            "that it works on at once.",
+            min=0,
+        ),
+    ] = 0,
+    max_body: Annotated[int, typer.Option(help="MiB of one request, inflated.", min=1)] = 64,
+    max_pixels: Annotated[int, typer.Option(help="Of one image.", min=1)] = 2**26,
+    body_seconds: Annotated[
+        float, typer.Option(help="Within which a request must be in.", min=0.001)
+    ] = 30.0,
+    answer_seconds: Annotated[
+        float, typer.Option(help="Within which an answer must be ready.", min=0.001)
+    ] = 60.0,
+    grace_seconds: Annotated[
+        float, typer.Option(help="To finish what is under way at SIGTERM.", min=0)
+    ] = 30.0,
+    log_format: Annotated[
+        Literal["text", "json"], typer.Option(help="Of the log on standard error.")
+    ] = "text",
+    engine: options.EngineOption = "auto",
+    device: options.DeviceOption = "cpu",
+    instances: options.InstancesOption = 0,
+    threads: options.ThreadsOption = 0,
+    cache: options.CacheOption = None,
+    labels: options.LabelsOption = None,
+    vdsp_params: options.VdspOption = None,
+    size: options.SizeOption = None,
+) -> None:
+    """Serve models over HTTP: Open Inference Protocol v2, pictures in and masks out, metrics.
+
+    Example: atrous serve -m fp16=default -m int8=default-int8
+
+    tritonclient[http] works unchanged; `curl --data-binary @photograph.jpg
+    'http://127.0.0.1:8000/v1/segment?output=overlay' -o overlay.png` needs nothing at all. The
+    server describes itself at /openapi.json. SIGTERM and Ctrl-C end it when what is under way has
+    been finished; the exit code is 1 if something was given up.
+    """
+    try:
+        from atrous.serve import logs, server, settings
+        from atrous.serve.service import Service
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"serve needs {error.name}, which is not installed: pip install 'atrous[serve]'"
+        ) from None
+
+    told = settings.Settings(
+        host=host,
+        port=port,
+        key=settings.read_key(api_key_file, host, without=no_api_key),
+        batch=batch,
+        wait=wait_ms / 1e3,
+        queue=queue,
+        max_body=max_body * 2**20,
+        max_pixels=max_pixels,
+        body_seconds=body_seconds,
+        answer_seconds=answer_seconds,
+        grace_seconds=grace_seconds,
+    )
+    logs.set_up(log_format)
+    if told.key is None and not settings.is_loopback(host):
+        logs.log.warning("no API key: everybody who reaches %s may use this server", host)
+    bound = server.listen(told)
+    with bound, ExitStack() as opened:
+        predictors: dict[str, Predictor] = {}
+        for given in [*model] if model else [None]:
+            name, source = _named(given)
+            predictor = opened.enter_context(
+                options.open_predictor(
+                    source,
+                    engine=engine,
+                    device=device,
+                    threads=threads,
+                    instances=instances,
+                    cache=cache,
+                    labels=labels,
+                    vdsp_params=vdsp_params,
+                    size=size,
+                )
+            )
+            name = name or _own_name(predictor, source)
+            if name in predictors:
+                raise ConfigError(f"two models are called {name!r}: name them with -m NAME=MODEL")
+            predictors[name] = predictor
+        service = Service(predictors, told)
+        where = server.url_of(bound)
+        logs.log.info("models: %s", ", ".join(predictors))
+        finished = server.run(service, bound, lambda _: logs.log.info("listening on %s", where))
+    if not finished:
+        sys.exit(1)
+
+
+def _named(given: str | None) -> tuple[str, str | None]:
+    """Name and model of `NAME=MODEL`, or an empty name; a file whose name has a = is a file."""
+    if given is None or "=" not in given or Path(given).exists():
+        return "", given
+    name, _, source = given.partition("=")
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"-m {given}: expected NAME=MODEL with a name of letters, digits, '.', '_' and '-'"
+        )
+    return name, source
+
+
+def _own_name(predictor: Predictor, source: str | None) -> str:
+    """What a model calls itself, or its file; as a name that fits into a URL."""
+    metadata = predictor.engine.metadata
+    name = metadata.name if metadata and metadata.name else Path(source or "default").stem
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._") or "model"

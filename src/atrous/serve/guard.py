@@ -1,0 +1,179 @@
+"""Around every request: its id, the API key, one line in the log, and never an answer in HTML."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+import re
+import time
+import uuid
+from collections.abc import Collection
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from atrous.serve.logs import Trace, access, log
+from atrous.serve.metrics import Metrics
+from atrous.serve.refusal import ClientGone, Refusal
+
+HEALTH = frozenset({"/v2/health/live", "/v2/health/ready"})
+
+_ID = re.compile(r"[\w.:@/+=-]{1,128}", re.ASCII)
+_LINGER = 2.0
+_SMALL = 2**20
+
+
+class Guard:
+    """ASGI middleware, the outermost.
+
+    Args:
+        app: what it guards.
+        metrics: counts requests.
+        key: that a client must show, `None` for none.
+        open_paths: paths that need no key; those of `HEALTH` never do.
+
+    Attributes:
+        busy: requests that are being answered, health and metrics aside.
+        closing: whether clients are told to use another connection the next time.
+    """
+
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, key: str | None, open_paths: Collection[str] = ()
+    ) -> None:
+        self._app, self._metrics = app, metrics
+        self._key = None if key is None else _digest(key.encode())
+        self._open = HEALTH | frozenset(open_paths)
+        self.busy = 0
+        self.closing = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        headers = dict(scope["headers"])
+        asked = headers.get(b"x-request-id", b"").decode("latin-1")
+        client = scope.get("client")
+        trace = Trace(
+            asked if _ID.fullmatch(asked) else uuid.uuid4().hex,
+            client[0] if client else "",
+            scope["method"],
+            scope["path"],
+        )
+        scope["atrous.trace"] = trace
+        exchange = _Exchange(trace, headers, receive, send)
+        exchange.last = self.closing
+        counts = scope["method"] == "POST"
+        self.busy += counts
+        try:
+            if self._let_in(scope["path"], headers):
+                await self._app(scope, exchange.receive, exchange.send)
+            else:
+                refusal = Refusal(
+                    401,
+                    "the API key is missing or wrong; send it as Authorization: Bearer KEY or as "
+                    "X-API-Key",
+                )
+                await exchange.refuse(refusal)
+        except ClientGone:
+            pass
+        except Exception as error:
+            log.exception("request %s failed: %s", trace.request_id, error)
+            if not exchange.started:
+                said = f"internal error, request {trace.request_id} in the server's log"
+                await exchange.refuse(Refusal(500, said))
+        finally:
+            self.busy -= counts
+            route = scope.get("route")
+            trace.route = getattr(route, "path", "")
+            trace.seconds = time.perf_counter() - began
+            method = trace.method if trace.route else "other"
+            self._metrics.request(method, trace.route, trace.model, trace.status, trace.seconds)
+            access(trace)
+
+    def _let_in(self, path: str, headers: dict[bytes, bytes]) -> bool:
+        if self._key is None or path in self._open:
+            return True
+        shown = headers.get(b"x-api-key")
+        if shown is None:
+            scheme, _, shown = headers.get(b"authorization", b"").partition(b" ")
+            if scheme.lower() != b"bearer":
+                return False
+        # Digests are of one length, so that the time tells nothing of the key.
+        return hmac.compare_digest(_digest(shown.strip()), self._key)
+
+
+class _Exchange:
+    """What comes and goes in one request."""
+
+    def __init__(
+        self, trace: Trace, headers: dict[bytes, bytes], receive: Receive, send: Send
+    ) -> None:
+        self.started = self.last = False
+        self._trace, self._headers = trace, headers
+        self._receive, self._send = receive, send
+        length = headers.get(b"content-length", b"")
+        self._left = int(length) if length.isdigit() and len(length) < 19 else 0
+        self._read = not (self._left or b"transfer-encoding" in headers)
+        self._closing = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._trace.received += len(message.get("body", b""))
+            self._read = not message.get("more_body", False)
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            self._trace.status = message["status"]
+            headers = list(message.get("headers", []))
+            headers.append((b"x-request-id", self._trace.request_id.encode()))
+            headers.append((b"x-content-type-options", b"nosniff"))
+            unread = self._left - self._trace.received
+            chunked = b"transfer-encoding" in self._headers
+            # What is left of a small body is thrown away, and the connection may be used again.
+            if not self._read and (chunked or unread > _SMALL or b"expect" in self._headers):
+                self._closing = True
+            if self._closing or self.last:
+                headers.append((b"connection", b"close"))
+            message = {**message, "headers": headers}
+        elif message["type"] == "http.response.body":
+            self._trace.sent += len(message.get("body", b""))
+            if self._closing and not message.get("more_body", False):
+                await self._linger(message)
+                message = {"type": "http.response.body", "body": b"", "more_body": False}
+        await self._send(message)
+
+    async def refuse(self, refusal: Refusal) -> None:
+        """Send an error."""
+        body = json.dumps({"error": str(refusal)}).encode()
+        fields = {
+            "content-type": "application/json",
+            "content-length": str(len(body)),
+            **refusal.headers,
+        }
+        headers = [(name.lower().encode(), value.encode()) for name, value in fields.items()]
+        start: dict[str, Any] = {"status": refusal.status, "headers": headers}
+        await self.send({"type": "http.response.start", **start})
+        await self.send({"type": "http.response.body", "body": body})
+
+    async def _linger(self, message: Message) -> None:
+        """Answer, and read on for a while: who still sends would lose the answer if we closed."""
+        await self._send({**message, "more_body": True})
+        try:
+            async with asyncio.timeout(_LINGER):
+                while True:
+                    came = await self._receive()
+                    if came["type"] == "http.disconnect" or not came.get("more_body", False):
+                        return
+        except TimeoutError:
+            return
+
+
+def _digest(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()

@@ -1,0 +1,227 @@
+"""`/v2`: the Open Inference Protocol of KServe and Triton."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from importlib.metadata import version as version_of
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter
+from numpy.typing import NDArray
+from starlette.requests import Request
+from starlette.responses import Response
+
+from atrous.runtime.stages import Frame
+from atrous.serve.documents import (
+    BODY_ERRORS,
+    Error,
+    IndexEntry,
+    InferResponse,
+    ModelMetadata,
+    ServerMetadata,
+    TensorMetadata,
+    json_schema,
+    refusals,
+)
+from atrous.serve.model import Job, Model
+from atrous.serve.refusal import Refusal
+from atrous.serve.service import Service, while_connected
+from atrous.serve.tensors import DTYPES, LOGITS_BYTES, InferRequest, answer, parse
+from atrous.serve.tensors import Request as TensorRequest
+from atrous.serve.timing import server_timing
+
+_INLINE = 2**20
+_HEADER = "Inference-Header-Content-Length"
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": json_schema(InferRequest)},
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        },
+    },
+    "parameters": [
+        {
+            "name": _HEADER,
+            "in": "header",
+            "required": False,
+            "description": "Bytes of JSON at the start of the body; binary tensors follow.",
+            "schema": {"type": "integer", "minimum": 0},
+        }
+    ],
+}
+
+
+def router(service: Service) -> APIRouter:
+    """The routes below `/v2`."""
+    routes = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
+
+    @routes.get("", response_model=ServerMetadata, responses=refusals(401))
+    async def server() -> ServerMetadata:
+        """What this server is."""
+        extensions = ["binary_tensor_data", "model_repository"]
+        return ServerMetadata(name="atrous", version=version_of("atrous"), extensions=extensions)
+
+    @routes.get("/health/live", response_class=Response, responses=refusals(503))
+    async def live() -> Response:
+        """Whether the server works; only a new start helps if not."""
+        return _yes_or_503(service.alive, "a model has stopped; start the server again")
+
+    @routes.get("/health/ready", response_class=Response, responses=refusals(503))
+    async def ready() -> Response:
+        """Whether the server takes requests."""
+        return _yes_or_503(service.ready, "the server takes no requests")
+
+    @routes.post("/repository/index", response_model=list[IndexEntry], responses=refusals(401))
+    async def index() -> list[IndexEntry]:
+        """The models."""
+        return [
+            IndexEntry(
+                name=model.name,
+                version="1",
+                state="UNAVAILABLE" if model.broken else "READY",
+                reason=model.broken,
+            )
+            for model in service.models.values()
+        ]
+
+    async def metadata(request: Request, name: str, version: str = "1") -> ModelMetadata:
+        """What a model takes, one of its inputs at a time, and what it gives."""
+        return describe(service.model(request, name, version))
+
+    async def model_ready(request: Request, name: str, version: str = "1") -> Response:
+        """Whether a model takes requests."""
+        model = service.model(request, name, version)
+        usable = service.ready and not model.broken
+        return _yes_or_503(usable, f"model {model.name!r} takes no requests")
+
+    async def infer(request: Request, name: str, version: str = "1") -> Response:
+        """Segment a batch.
+
+        One input: `image`, RGB pictures of any size, or `input`, what the network itself takes.
+        Outputs: `classmap` (the default) and `logits`, both at the size of the input.
+        """
+        model = service.model(request, name, version)
+        service.admit(model)
+        async with service.intake.body(request) as body:
+            header = request.headers.get(_HEADER)
+            wanted = await _parsed(model, body, header, service.settings.max_pixels)
+            jobs = jobs_of(model, wanted)
+            items = await while_connected(request, model.run(jobs))
+            results = [job.answer for job in jobs]
+            seconds = items[0].seconds
+            if sum(array.nbytes for result in results for array in result.values()) > _INLINE or (
+                not all(wanted.binary.values())
+            ):
+                data, length = await asyncio.to_thread(_answer, model, wanted, results)
+            else:
+                data, length = _answer(model, wanted, results)
+        headers = {"Server-Timing": server_timing(seconds)}
+        if length is None:
+            return Response(data, media_type="application/json", headers=headers)
+        headers[_HEADER] = str(length)
+        return Response(data, media_type="application/octet-stream", headers=headers)
+
+    inferred: dict[int | str, dict[str, Any]] = {
+        200: {
+            "model": InferResponse,
+            "content": {
+                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}
+            },
+        },
+        **refusals(*BODY_ERRORS),
+    }
+    for base in ("/models/{name}", "/models/{name}/versions/{version}"):
+        routes.get(base, response_model=ModelMetadata, responses=refusals(401, 404, 422))(metadata)
+        unready = {**refusals(401, 404, 422), 503: {"model": Error}}
+        routes.get(f"{base}/ready", response_class=Response, responses=unready)(model_ready)
+        routes.post(
+            f"{base}/infer", response_class=Response, responses=inferred, openapi_extra=_BODY
+        )(infer)
+    return routes
+
+
+def describe(model: Model) -> ModelMetadata:
+    """What a model takes and gives."""
+    predictor = model.predictor
+    classes = predictor.labels.num_classes
+    return ModelMetadata(
+        name=model.name,
+        versions=["1"],
+        platform=f"atrous_{predictor.engine.name}",
+        inputs=[
+            TensorMetadata(
+                name="input",
+                datatype=DTYPES[predictor.engine.input.dtype],
+                shape=[-1, 3, *predictor.preprocess.size],
+            ),
+            TensorMetadata(name="image", datatype="UINT8", shape=[-1, -1, -1, 3]),
+        ],
+        outputs=[
+            TensorMetadata(name="classmap", datatype="UINT8", shape=[-1, -1, -1]),
+            TensorMetadata(name="logits", datatype="FP32", shape=[-1, classes, -1, -1]),
+        ],
+    )
+
+
+def jobs_of(model: Model, wanted: TensorRequest) -> list[Job]:
+    """One job for each image of a request.
+
+    Raises:
+        Refusal: the logits would take too much memory.
+    """
+    shape = wanted.tensor.shape
+    height, width = shape[2:] if wanted.name == "input" else shape[1:3]
+    size = 4 * shape[0] * model.predictor.labels.num_classes * height * width
+    if "logits" in wanted.binary and size > LOGITS_BYTES:
+        raise Refusal(
+            413,
+            f"logits: {size} bytes, the limit is {LOGITS_BYTES}; send fewer or smaller images, or "
+            "ask for classmap alone",
+        )
+
+    def finish(frame: Frame) -> dict[str, NDArray[Any]]:
+        assert frame.class_map is not None
+        result: dict[str, NDArray[Any]] = {}
+        for name in wanted.binary:
+            logits = name == "logits"
+            result[name] = frame.outputs["infer"].logits() if logits else frame.class_map
+        return result
+
+    if wanted.name == "input":
+        return [Job(finish, tensor=tensor) for tensor in wanted.tensor]
+    return [Job(finish, pixels=partial(_same, pixels)) for pixels in wanted.tensor]
+
+
+def _yes_or_503(yes: bool, why: str) -> Response:
+    if not yes:
+        raise Refusal(503, why)
+    return Response()
+
+
+def _same(pixels: NDArray[Any]) -> NDArray[Any]:
+    return pixels
+
+
+async def _parsed(
+    model: Model, body: bytes | bytearray, header: str | None, max_pixels: int
+) -> TensorRequest:
+    predictor = model.predictor
+    details = (predictor.engine.input.dtype, predictor.preprocess.size, max_pixels)
+    if header is None and len(body) > 2**16:  # tensors in JSON
+        return await asyncio.to_thread(parse, body, header, *details)
+    return parse(body, header, *details)
+
+
+def _answer(
+    model: Model, wanted: TensorRequest, results: list[dict[str, NDArray[Any]]]
+) -> tuple[bytes, int | None]:
+    tensors = {
+        name: results[0][name][None]
+        if len(results) == 1
+        else np.stack([result[name] for result in results])
+        for name in wanted.binary
+    }
+    return answer(model.name, wanted.id, tensors, wanted.binary)

@@ -1,0 +1,104 @@
+"""Uploaded pictures in, masks and overlays out, all in memory."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from atrous import image
+from atrous.labels import LabelSet
+from atrous.serve.refusal import Refusal
+
+Pixels = NDArray[np.uint8]
+
+# Pillow has readers that start other programs; nobody on the network may choose one of those.
+Image.init()
+_WANTED = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")
+_FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
+
+_BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+
+
+def decode(data: bytes | bytearray, max_pixels: int) -> Pixels:
+    """An image as a person would see it, as `atrous.image.read` reads files.
+
+    Args:
+        data: content of an image file.
+        max_pixels: larger images are refused by their header, before they are decoded.
+
+    Returns:
+        `(H, W, 3)` uint8, RGB.
+
+    Raises:
+        Refusal: it is no image, damaged or too large.
+    """
+    if not data:
+        raise Refusal(400, "expected an image file as the body of the request, got nothing")
+    try:
+        with Image.open(BytesIO(data), formats=_FORMATS) as picture:
+            width, height = picture.size
+            if width * height > max_pixels:
+                raise Refusal(
+                    413,
+                    f"the image has {width}×{height} = {width * height} pixels, the limit is "
+                    f"{max_pixels}",
+                )
+            return np.asarray(image.as_rgb(ImageOps.exif_transpose(picture)))
+    except _BOMBS:
+        raise Refusal(413, f"the image has more than {max_pixels} pixels, the limit") from None
+    except UnidentifiedImageError:
+        kinds = ", ".join(_FORMATS)
+        raise Refusal(422, f"the body is not an image of a known kind ({kinds})") from None
+    except Refusal:
+        raise
+    except Exception as error:  # Pillow's readers raise whatever damaged files lead them to
+        raise Refusal(422, f"the image is damaged: {error}") from None
+
+
+def mask_png(class_map: Pixels, labels: LabelSet) -> bytes:
+    """A class map as a palette PNG: the pixel values are the class ids."""
+    picture = Image.fromarray(class_map)
+    picture.putpalette(labels.palette())
+    return _png(picture, 3)
+
+
+def overlay_png(pixels: Pixels, class_map: Pixels, labels: LabelSet, opacity: float) -> bytes:
+    """The classes painted over the image, with a legend, as a PNG."""
+    return _png(Image.fromarray(image.overlay(pixels, class_map, labels, opacity)), 1)
+
+
+def runs(class_map: Pixels) -> NDArray[np.int64]:
+    """`(n, 2)` class id and length of the runs of equal pixels, row by row over the whole map."""
+    flat = class_map.reshape(-1)
+    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    lengths = np.diff(starts, append=flat.size)
+    return np.stack([flat[starts].astype(np.int64), lengths], axis=1)
+
+
+def classes_of(class_map: Pixels, labels: LabelSet) -> list[dict[str, Any]]:
+    """The classes that occur, the largest first."""
+    total = class_map.size
+    return [
+        {**describe(labels, i), "pixels": round(share * total), "share": share}
+        for i, share in image.class_shares(class_map).items()
+    ]
+
+
+def describe(labels: LabelSet, class_id: int) -> dict[str, Any]:
+    """Id, name and colour `#rrggbb` of a class."""
+    colour = labels.palette()[3 * class_id : 3 * class_id + 3]
+    return {
+        "id": class_id,
+        "name": image.class_name(labels, class_id),
+        "colour": f"#{colour.hex()}",
+    }
+
+
+def _png(picture: Image.Image, level: int) -> bytes:
+    file = BytesIO()
+    picture.save(file, format="PNG", compress_level=level)
+    return file.getvalue()

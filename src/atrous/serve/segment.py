@@ -1,0 +1,153 @@
+"""`/v1`: a picture in, its mask, an overlay or JSON out; and what models there are."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from pydantic_core import to_json
+from starlette.requests import Request
+from starlette.responses import Response
+
+from atrous.runtime.stages import Frame
+from atrous.serve import pictures
+from atrous.serve.body import form_file
+from atrous.serve.documents import (
+    BODY_ERRORS,
+    ClassLabel,
+    InputSize,
+    Labels,
+    ModelEntry,
+    Models,
+    Segmentation,
+    refusals,
+)
+from atrous.serve.model import Job, Model
+from atrous.serve.service import Service, precision, while_connected
+from atrous.serve.timing import server_timing
+
+Output = Literal["mask", "overlay", "json"]
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "image/*": _BINARY,
+            "application/octet-stream": _BINARY,
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["image"],
+                    "properties": {"image": {"type": "string", "format": "binary"}},
+                }
+            },
+        },
+    }
+}
+
+
+def router(service: Service) -> APIRouter:
+    """The routes below `/v1`."""
+    routes = APIRouter(prefix="/v1", tags=["Pictures"])
+
+    @routes.get("/models", response_model=Models, responses=refusals(401))
+    async def models() -> Models:
+        """What models there are, the default first."""
+        entries = [describe(model) for model in service.models.values()]
+        entries[0].default = True
+        return Models(models=entries)
+
+    answers: dict[int | str, dict[str, Any]] = {
+        200: {"model": Segmentation, "content": {"image/png": _BINARY}},
+        **refusals(*BODY_ERRORS),
+    }
+
+    @routes.post("/segment", response_class=Response, responses=answers, openapi_extra=_BODY)
+    async def segment(
+        request: Request,
+        model: Annotated[str | None, Query(description="Default: the first.")] = None,
+        output: Annotated[
+            Output, Query(description="mask: palette PNG; overlay: PNG to look at; json: runs.")
+        ] = "mask",
+        opacity: Annotated[
+            float, Query(ge=0, le=1, allow_inf_nan=False, description="Of an overlay's paint.")
+        ] = 0.5,
+    ) -> Response:
+        """Segment a picture.
+
+        The body is an image file, or a multipart form whose field `image` holds one.
+        """
+        chosen = service.model(request, model)
+        service.admit(chosen)
+        async with service.intake.body(request) as body:
+            kind = request.headers.get("content-type", "")
+            job = job_of(chosen, body, kind, output, opacity, service.settings.max_pixels)
+            [item] = await while_connected(request, chosen.run([job]))
+        headers = {"Server-Timing": server_timing(item.seconds)}
+        if output != "json":
+            return Response(job.answer, media_type="image/png", headers=headers)
+        head, tail = job.answer
+        seconds = to_json({name: round(value, 6) for name, value in item.seconds.items()})
+        data = b"".join([head, b',"seconds":', seconds, b',"runs":', tail, b"}"])
+        return Response(data, media_type="application/json", headers=headers)
+
+    return routes
+
+
+def job_of(
+    model: Model,
+    body: bytes | bytearray,
+    content_type: str,
+    output: Output,
+    opacity: float,
+    max_pixels: int,
+) -> Job:
+    """What is done to a picture; the answer is a PNG, or JSON up to its seconds and its runs."""
+    labels = model.predictor.labels
+
+    def read() -> pictures.Pixels:
+        form = content_type.lower().startswith("multipart/form-data")
+        data = form_file(body, content_type, "image") if form else body
+        return pictures.decode(data, max_pixels)
+
+    def finish(frame: Frame) -> Any:
+        class_map = frame.class_map
+        assert class_map is not None
+        if output == "mask":
+            return pictures.mask_png(class_map, labels)
+        if output == "overlay":
+            assert frame.pixels is not None
+            return pictures.overlay_png(frame.pixels, class_map, labels, opacity)
+        document = {
+            "model": model.name,
+            "width": class_map.shape[1],
+            "height": class_map.shape[0],
+            "classes": pictures.classes_of(class_map, labels),
+        }
+        return to_json(document)[:-1], to_json(pictures.runs(class_map).tolist())
+
+    return Job(finish, pixels=read, keep_pixels=output == "overlay")
+
+
+def describe(model: Model) -> ModelEntry:
+    """What the page shows of a model."""
+    predictor = model.predictor
+    metadata, labels = predictor.engine.metadata, predictor.labels
+    height, width = predictor.preprocess.size
+    classes = [pictures.describe(labels, i) for i in range(labels.num_classes)]
+    return ModelEntry(
+        name=model.name,
+        default=False,
+        precision=precision(model),
+        engine=predictor.engine.name,
+        identity=predictor.engine.identity,
+        licence=metadata.licence if metadata else "",
+        labels=Labels(
+            name=labels.name,
+            ignore_index=labels.ignore_index,
+            classes=[ClassLabel(**entry) for entry in classes],
+        ),
+        input=InputSize(height=height, width=width),
+        accuracies=list(metadata.accuracies) if metadata else [],
+    )

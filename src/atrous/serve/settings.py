@@ -1,0 +1,117 @@
+"""What a server is told: where it listens, whom it lets in, and its limits."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image
+
+from atrous.errors import ConfigError
+
+KEY_VARIABLE = "ATROUS_API_KEY"
+
+MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 2**26
+"""Above this Pillow takes an image for a decompression bomb."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where a server listens, whom it lets in, and its limits.
+
+    Attributes:
+        host: address to listen on.
+        port: TCP port, 0 for a free one.
+        key: that a client must show; `None` lets everybody in.
+        batch: images that a network sees at once; `None` for its own number, 1 if it is free.
+        wait: seconds to wait for a batch to fill.
+        queue: images that one model has under way; 0 for two for each that it works on at once.
+        max_body: bytes of a request, after inflating it.
+        max_pixels: of one image.
+        max_held: bytes of all requests together.
+        body_seconds: within which a request must be in.
+        answer_seconds: within which its answer must be ready.
+        grace_seconds: to finish in what is under way when the server is told to end.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    key: str | None = None
+    batch: int | None = None
+    wait: float = 0.005
+    queue: int = 0
+    max_body: int = 64 * 2**20
+    max_pixels: int = 2**26
+    max_held: int = 2**30
+    body_seconds: float = 30.0
+    answer_seconds: float = 60.0
+    grace_seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_pixels <= MOST_PIXELS:
+            raise ConfigError(
+                f"--max-pixels: expected 1 to {MOST_PIXELS}, above which an image counts as a "
+                f"decompression bomb, got {self.max_pixels}"
+            )
+        for name in ("max_body", "body_seconds", "answer_seconds"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name}: expected more than 0, got {getattr(self, name)}")
+        for name in ("wait", "queue", "grace_seconds"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name}: expected 0 or more, got {getattr(self, name)}")
+
+
+LogFormat = Literal["text", "json"]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs on this machine reach `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def read_key(file: Path | None, host: str, *, without: bool = False) -> str | None:
+    """The API key from a file or the environment.
+
+    Args:
+        file: holds the key; without one the variable `ATROUS_API_KEY` does.
+        host: where the server listens. Elsewhere than on loopback a key is a must.
+        without: none is wanted, wherever it listens.
+
+    Returns:
+        the key, `None` for none.
+
+    Raises:
+        ConfigError: there is none and there must be, or it is not one.
+    """
+    if without:
+        if file is not None:
+            raise ConfigError("--no-api-key and --api-key-file exclude each other")
+        return None
+    try:
+        text = os.environ.get(KEY_VARIABLE) if file is None else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise ConfigError(f"--api-key-file: cannot read {file}: {reason}") from None
+    if text is None:
+        if is_loopback(host):
+            return None
+        raise ConfigError(
+            f"--host {host} lets other machines in: set {KEY_VARIABLE} or give --api-key-file "
+            "FILE; --no-api-key serves everybody who reaches it"
+        )
+    key = text.strip()
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise ConfigError(
+            f"the API key in {file or KEY_VARIABLE} is empty or has other than printable ASCII "
+            "characters; python -c 'import secrets; print(secrets.token_urlsafe())' makes one"
+        )
+    return key

@@ -1,0 +1,267 @@
+"""Clients that send too much, too slowly or too often, that go away, or that have no key."""
+
+import gzip
+import json
+import socket
+import struct
+import threading
+import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from atrous.errors import ConfigError
+from atrous.serve.body import inflate
+from atrous.serve.refusal import Refusal
+from atrous.serve.settings import Settings, read_key
+from tests.serve.conftest import Live, Network, serving, until
+from tests.serve.test_segment import halves, png
+
+PICTURE = png(halves())
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG whose header promises more than its few bytes hold."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        packed = kind + data
+        return struct.pack(">I", len(data)) + packed + struct.pack(">I", zlib.crc32(packed))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    pixels = chunk(b"IDAT", zlib.compress(bytes(1000)))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("side", [9000, 12_000, 60_000])
+def test_decompression_bombs_are_refused_by_their_header(live: Live, side: int) -> None:
+    answer = live.segment(bomb(side, side))
+    assert answer.status_code == 413
+    assert "the limit" in answer.json()["error"]
+
+
+def test_a_small_body_that_inflates_to_a_large_one() -> None:
+    with serving(max_body=2**20) as live:
+        packed = gzip.compress(bytes(2**24))
+        headers = {"content-encoding": "gzip"}
+        answer = live.client.post("/v1/segment", content=packed, headers=headers)
+        assert answer.status_code == 413
+        assert "inflates to more than 1048576 bytes" in answer.json()["error"]
+        assert live.service.intake.held == 0
+    with pytest.raises(Refusal, match="inflates to more"):
+        inflate(gzip.compress(bytes(99)), 98)
+    assert inflate(gzip.compress(bytes(99)), 99) == bytes(99)
+
+
+def raw(live: Live, head: str) -> socket.socket:
+    """A connection on which `head` has been sent."""
+    connection = socket.create_connection(live.address, timeout=9)
+    lines = head.replace("\n", "\r\n")
+    connection.sendall(f"{lines}\r\nHost: x\r\n\r\n".encode())
+    return connection
+
+
+def read_all(connection: socket.socket) -> bytes:
+    data = b""
+    while part := connection.recv(2**16):
+        data += part
+    return data
+
+
+@pytest.mark.parametrize(
+    "length", ["Content-Length: 2147483648", "Transfer-Encoding: chunked"], ids=["told", "untold"]
+)
+def test_a_body_of_two_gigabytes_is_refused_early(live: Live, length: str) -> None:
+    chunk = bytes(2**20)
+    framed = b"100000\r\n" + chunk + b"\r\n" if "chunked" in length else chunk
+    sent = 0
+    with raw(live, f"POST /v1/segment HTTP/1.1\n{length}") as connection:
+        try:
+            for _ in range(2048):
+                connection.sendall(framed)
+                sent += len(chunk)
+                if sent > 80 * 2**20:  # more than any limit: what else would come is known
+                    break
+        except OSError:
+            pass
+        answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"the limit" in answer
+    assert b"connection: close" in answer
+    assert live.service.intake.held == 0
+    assert live.segment(PICTURE).status_code == 200
+
+
+def test_expecting_clients_are_told_before_they_send(live: Live) -> None:
+    head = "POST /v1/segment HTTP/1.1\nContent-Length: 2147483648\nExpect: 100-continue"
+    with raw(live, head) as connection:
+        assert connection.recv(2**16).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_body_that_does_not_come() -> None:
+    with serving(body_seconds=0.2) as live:
+        with raw(live, "POST /v1/segment HTTP/1.1\nContent-Length: 100") as connection:
+            connection.sendall(b"abc")
+            answer = connection.recv(2**16)
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"not in within 0.2 s" in answer
+        until(lambda: live.service.intake.held == 0)
+
+
+def test_headers_that_do_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atrous.serve.server._HEADERS_WITHIN", 0.1)
+    with serving() as live, socket.create_connection(live.address, timeout=9) as connection:
+        connection.sendall(b"POST /v1/segment HTTP/1.1\r\nX: ")
+        assert connection.recv(100) == b""
+
+
+def test_memory_for_bodies_is_shared() -> None:
+    with serving(max_held=1000) as live:
+        answer = live.segment(bytes(2000))
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert live.service.intake.held == 0
+
+
+def test_a_full_queue_and_an_answer_that_takes_too_long() -> None:
+    engine = Network()
+    with serving(engine, queue=2, answer_seconds=1.0) as live, ThreadPoolExecutor(2) as pool:
+        engine.go.clear()
+        model = live.service.models["small"]
+        waiting = [pool.submit(live.segment, PICTURE) for _ in range(2)]
+        until(lambda: model.under_way == 2)
+        refused = live.segment(PICTURE)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert "2 images under way, the limit is 2" in refused.json()["error"]
+        assert live.segment(PICTURE, model="voc").status_code == 200
+        late = [one.result() for one in waiting]
+        assert [answer.status_code for answer in late] == [504, 504]
+        assert "no answer within 1 s" in late[0].json()["error"]
+        assert model.under_way == 0
+        engine.go.set()
+        until(lambda: live.segment(PICTURE).status_code == 200)
+
+
+def test_who_goes_away_frees_the_place() -> None:
+    engine = Network()
+    with serving(engine, queue=3) as live:
+        engine.go.clear()
+        model = live.service.models["small"]
+        head = f"POST /v1/segment HTTP/1.1\nContent-Length: {len(PICTURE)}"
+        connections = [raw(live, head) for _ in range(3)]
+        for connection in connections:
+            connection.sendall(PICTURE)
+        until(lambda: model.under_way == 3)
+        for connection in connections:
+            connection.close()
+        until(lambda: model.under_way == 0)
+        engine.go.set()
+        assert live.segment(PICTURE).status_code == 200
+        # The one in the network was finished; the others never got there.
+        assert len(engine.calls) == 2
+        status = (
+            'atrous_requests_total{method="POST",model="small",route="/v1/segment",status="499"}'
+        )
+        assert f"{status} 3.0" in live.client.get("/metrics").text
+
+
+def test_a_slow_picture_holds_up_no_other() -> None:
+    engine = Network()
+    with serving(engine) as live, ThreadPoolExecutor(1) as pool:
+        engine.go.clear()
+        slow = pool.submit(live.segment, PICTURE)
+        until(lambda: bool(engine.calls))
+        assert live.segment(b"no picture").status_code == 422
+        assert not slow.done()
+        engine.go.set()
+        assert slow.result().status_code == 200
+
+
+KEY = "a-key-of-some-length"
+
+
+@pytest.mark.parametrize("path", ["/v2", "/v1/models", "/metrics", "/openapi.json", "/nowhere"])
+def test_the_key_is_asked_for(path: str) -> None:
+    with serving(key=KEY) as live:
+        for headers in ({}, {"x-api-key": KEY[:-1]}, {"authorization": f"Basic {KEY}"}):
+            answer = live.client.get(path, headers=headers)
+            assert answer.status_code == 401
+            assert answer.headers["www-authenticate"] == "Bearer"
+            assert "X-API-Key" in answer.json()["error"]
+        shown = {"x-api-key": KEY} if path == "/v2" else {"authorization": f"Bearer {KEY}"}
+        assert live.client.get(path, headers=shown).status_code in (200, 404)
+        for health in ("live", "ready"):
+            assert live.client.get(f"/v2/health/{health}").status_code == 200
+
+
+def test_where_the_key_comes_from(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pytest.TempPathFactory
+) -> None:
+    file = tmp_path / "key"  # type: ignore[operator]
+    file.write_text(f"{KEY}\n")
+    monkeypatch.delenv("ATROUS_API_KEY", raising=False)
+    assert read_key(file, "127.0.0.1") == KEY
+    for host in ("127.0.0.1", "::1", "localhost", "127.9.9.9"):
+        assert read_key(None, host) is None
+    for host in ("0.0.0.0", "::", "192.0.2.1", "example.org"):
+        with pytest.raises(ConfigError, match="lets other machines in: set ATROUS_API_KEY"):
+            read_key(None, host)
+        assert read_key(None, host, without=True) is None
+    file.write_text(" \n")
+    with pytest.raises(ConfigError, match="is empty or has other than printable ASCII"):
+        read_key(file, "127.0.0.1")
+    monkeypatch.setenv("ATROUS_API_KEY", KEY)
+    assert read_key(None, "0.0.0.0") == KEY
+
+
+def test_settings_out_of_range() -> None:
+    with pytest.raises(ConfigError, match="--max-pixels: expected 1 to"):
+        Settings(max_pixels=2**30)
+    with pytest.raises(ConfigError, match="body_seconds: expected more than 0"):
+        Settings(body_seconds=0)
+
+
+def test_the_end_finishes_what_is_under_way() -> None:
+    engine = Network()
+    with serving(engine) as live, ThreadPoolExecutor(1) as pool:
+        engine.go.clear()
+        model = live.service.models["small"]
+        waiting = pool.submit(live.segment, PICTURE)
+        until(lambda: model.under_way == 1)
+        loop = model._loop
+        assert loop is not None
+        loop.call_soon_threadsafe(live.server.stop)
+        until(lambda: live.service.draining)
+        assert live.client.get("/v2/health/ready").status_code == 503
+        assert live.client.get("/v2/health/live").status_code == 200
+        refused = live.segment(PICTURE)
+        assert refused.status_code == 503
+        assert "shutting down" in refused.json()["error"]
+        engine.go.set()
+        assert waiting.result().status_code == 200
+        until(lambda: live.server.should_exit)
+
+
+def test_a_thousand_requests_one_in_ten_malformed() -> None:
+    """Whatever comes, the next is answered, and nothing is left over."""
+    good = json.dumps(
+        {"inputs": [{"name": "image", "shape": [1, 1, 1, 3], "datatype": "UINT8", "data": [1] * 3}]}
+    ).encode()
+    counts: dict[int, int] = {}
+    lock = threading.Lock()
+    with serving(queue=64) as live:
+
+        def ask(number: int) -> None:
+            with httpx.Client(base_url=live.url, timeout=15) as client:
+                for turn in range(125):
+                    cut = len(good) if turn % 10 else 10 + number * turn % 50
+                    answer = client.post("/v2/models/small/infer", content=good[:cut])
+                    with lock:
+                        counts[answer.status_code] = counts.get(answer.status_code, 0) + 1
+
+        before = time.monotonic()
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(ask, range(8)))
+        assert time.monotonic() - before < 60
+        assert live.service.models["small"].under_way == live.service.intake.held == 0
+    assert counts == {200: 896, 400: 104}

@@ -1,0 +1,122 @@
+"""`atrous serve` as a process: its words, its signals, its exit codes."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import onnx
+import pytest
+
+from atrous.artifact import Metadata, save
+from atrous.labels import generic
+from atrous.preprocess import Preprocess
+from tests.serve.test_segment import halves, png
+
+
+@pytest.fixture
+def model(tmp_path: Path, small_model: Callable[..., onnx.ModelProto]) -> Path:
+    settings = Preprocess(size=(32, 32), normalisation="div255")
+    path = tmp_path / "m.onnx"
+    save(small_model(), Metadata(name="small one", labels=generic(3), preprocess=settings), path)
+    return path
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "atrous", "serve", *map(str, arguments)]
+
+
+def without_key() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "ATROUS_API_KEY"}
+
+
+@contextmanager
+def process(*arguments: object) -> Iterator[tuple[subprocess.Popen[str], str, list[str]]]:
+    """A server, where it listens, and what it has said."""
+    told = command("--port", 0, "--engine", "onnxruntime", "--log-format", "json", *arguments)
+    with subprocess.Popen(told, stderr=subprocess.PIPE, text=True, env=without_key()) as running:
+        assert running.stderr is not None
+        said: list[str] = []
+        url = ""
+        for line in running.stderr:
+            said.append(line)
+            if found := re.search(r"listening on (http://[^\"]+)", line):
+                url = found[1]
+                break
+        assert url, said
+        rest = threading.Thread(target=lambda: said.extend(running.stderr or []))
+        rest.start()
+        try:
+            yield running, url, said
+        finally:
+            running.kill()
+            running.wait()
+            rest.join()
+
+
+def test_sigterm_under_load(model: Path) -> None:
+    """Every request is answered or refused as a whole, and the process ends with 0."""
+    picture = png(halves(200, 300))
+    statuses: list[int] = []
+    broken: list[str] = []
+
+    with process("-m", model, "--queue", 32) as (running, url, said):
+        enough = threading.Event()
+
+        def ask() -> None:
+            with httpx.Client(base_url=url, timeout=20) as client:
+                try:
+                    while not statuses or statuses[-1] == 200:
+                        statuses.append(client.post("/v1/segment", content=picture).status_code)
+                        if len(statuses) > 60:
+                            enough.set()
+                except httpx.HTTPError as error:
+                    broken.append(repr(error))
+
+        threads = [threading.Thread(target=ask) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        assert enough.wait(20)
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(20) == 0
+        for thread in threads:
+            thread.join()
+    assert not broken
+    assert set(statuses) == {200, 503}
+    assert statuses.count(200) > 30
+    lines = [json.loads(line) for line in said]
+    answered = [line for line in lines if line["event"] == "request"]
+    assert {line["model"] for line in answered} == {"small-one"}
+    assert {line["status"] for line in answered} <= {200, 503}
+    assert any("shutting down" in line.get("message", "") for line in lines)
+
+
+def test_two_models_and_ctrl_c(model: Path) -> None:
+    with process("-m", f"a={model}", "-m", f"b={model}") as (running, url, _):
+        names = [row["name"] for row in httpx.get(f"{url}/v1/models").json()["models"]]
+        assert names == ["a", "b"]
+        running.send_signal(signal.SIGINT)
+        assert running.wait(15) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--host", "0.0.0.0"], "lets other machines in: set ATROUS_API_KEY"),
+        (["-m", "x y=z"], "expected NAME=MODEL"),
+        (["--host", "192.0.2.1", "--no-api-key"], "cannot listen on 192.0.2.1"),
+    ],
+)
+def test_wrong_commands(arguments: list[str], message: str) -> None:
+    done = subprocess.run(
+        command("--port", 0, *arguments), capture_output=True, text=True, env=without_key()
+    )
+    assert done.returncode == 2
+    assert message in done.stderr

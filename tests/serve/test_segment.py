@@ -1,0 +1,151 @@
+"""`/v1`: pictures in, masks, overlays and JSON out; several models; the page's files."""
+
+import gzip
+import zlib
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from atrous.labels import VOC
+from tests.serve.conftest import BROKEN, Live, Pixels, serving
+
+
+def png(pixels: Pixels, kind: str = "PNG") -> bytes:
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, format=kind)
+    return file.getvalue()
+
+
+def halves(height: int = 8, width: int = 16) -> Pixels:
+    """The left half is red (class 0), the right half green (class 1)."""
+    picture = np.zeros((height, width, 3), np.uint8)
+    picture[:, : width // 2, 0] = 200
+    picture[:, width // 2 :, 1] = 200
+    return picture
+
+
+def test_mask_is_a_palette_png_of_class_ids(live: Live) -> None:
+    answer = live.segment(png(halves()))
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
+    mask = Image.open(BytesIO(answer.content))
+    assert mask.mode == "P"
+    expected = live.service.models["small"].predictor(halves()).class_map()
+    np.testing.assert_array_equal(np.asarray(mask), expected)
+    assert set(np.unique(expected)) == {0, 1}
+    assert "infer;dur=" in answer.headers["server-timing"]
+
+
+def test_json_has_runs_that_make_the_mask(live: Live) -> None:
+    document = live.segment(png(halves(6, 10)), output="json").json()
+    assert (document["model"], document["width"], document["height"]) == ("small", 10, 6)
+    ids, lengths = np.array(document["runs"]).T
+    expected = live.service.models["small"].predictor(halves(6, 10)).class_map()
+    np.testing.assert_array_equal(np.repeat(ids, lengths).reshape(6, 10), expected)
+    assert len(document["runs"]) == 12
+    assert {row["id"]: row["pixels"] for row in document["classes"]} == {0: 30, 1: 30}
+    assert sum(row["share"] for row in document["classes"]) == pytest.approx(1)
+    assert document["classes"][0]["name"] == "class 0"
+    steps = {"queue", "decode", "preprocess", "infer", "postprocess", "encode"}
+    assert set(document["seconds"]) == steps
+
+
+def test_overlay_follows_the_opacity(live: Live) -> None:
+    def painted(opacity: float) -> Pixels:
+        answer = live.segment(png(halves(40, 60)), output="overlay", opacity=opacity)
+        return np.asarray(Image.open(BytesIO(answer.content)).convert("RGB"))
+
+    faint, strong = painted(0), painted(1)
+    np.testing.assert_array_equal(faint[5, 5], (200, 0, 0))
+    assert tuple(strong[5, 5]) != (200, 0, 0)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF"])
+def test_kinds_of_pictures(live: Live, kind: str) -> None:
+    assert live.segment(png(halves(), kind)).status_code == 200
+
+
+def test_form_and_compressed_bodies(live: Live) -> None:
+    data = png(halves())
+    plain = live.segment(data).content
+    form = live.client.post("/v1/segment", files={"image": ("a.png", data, "image/png")})
+    assert form.content == plain
+    for name, pack in (("gzip", gzip.compress), ("deflate", zlib.compress)):
+        headers = {"content-encoding": name}
+        answer = live.client.post("/v1/segment", content=pack(data), headers=headers)
+        assert answer.content == plain, name
+
+
+def test_models_are_chosen_by_name(live: Live) -> None:
+    models = live.client.get("/v1/models").json()["models"]
+    assert [(row["name"], row["default"]) for row in models] == [("small", True), ("voc", False)]
+    assert models[1]["labels"]["ignore_index"] == 255
+    assert models[1]["labels"]["classes"][8] == {"id": 8, "name": "cat", "colour": "#400000"}
+    assert models[1]["input"] == {"height": 8, "width": 8}
+    assert len(models[1]["labels"]["classes"]) == VOC.num_classes
+    document = live.segment(png(halves()), model="voc", output="json").json()
+    assert document["model"] == "voc"
+    assert [row["name"] for row in document["classes"]] == ["background", "aeroplane"]
+
+
+BAD = {
+    "empty": (b"", {}, {}, 400, "expected an image file"),
+    "no picture": (b"not a picture", {}, {}, 422, "not an image of a known kind"),
+    "cut off": (png(halves(64, 64))[:80], {}, {}, 422, "damaged"),
+    "program": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", {}, {}, 422, "not an image"),
+    "model": (b"x", {"model": "big"}, {}, 404, "no model 'big'; there are small, voc"),
+    "output": (b"x", {"output": "text"}, {}, 422, "query.output"),
+    "opacity": (b"x", {"opacity": 2}, {}, 422, "query.opacity"),
+    "not a number": (b"x", {"opacity": "nan"}, {}, 422, "query.opacity"),
+    "encoding": (b"x", {}, {"content-encoding": "br"}, 415, "expected gzip or deflate"),
+    "not gzip": (b"x", {}, {"content-encoding": "gzip"}, 400, "damaged or cut off"),
+    "half a gzip": (gzip.compress(bytes(999))[:20], {}, {"content-encoding": "gzip"}, 400, "cut"),
+    "form": (b"x", {}, {"content-type": "multipart/form-data; boundary=b"}, 400, "form"),
+    "no boundary": (b"x", {}, {"content-type": "multipart/form-data"}, 400, "form"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_wrong_is_said(live: Live, name: str) -> None:
+    content, query, headers, status, message = BAD[name]
+    answer = live.client.post("/v1/segment", content=content, params=query, headers=headers)
+    assert answer.status_code == status
+    assert message in answer.json()["error"]
+
+
+def test_a_form_without_the_field(live: Live) -> None:
+    answer = live.client.post("/v1/segment", files={"picture": ("a.png", b"x", "image/png")})
+    assert answer.status_code == 400
+    assert "'image'" in answer.json()["error"]
+
+
+def test_a_network_that_fails_is_the_servers_fault(live: Live) -> None:
+    answer = live.segment(png(np.full((8, 8, 3), BROKEN, np.uint8)))
+    assert answer.status_code == 500
+    assert answer.headers["x-request-id"] in answer.json()["error"]
+    assert live.segment(png(halves())).status_code == 200
+
+
+def test_metrics_count_by_route_model_and_status() -> None:
+    with serving() as live:
+        live.segment(png(halves()))
+        live.segment(b"no picture")
+        live.client.get("/nowhere")
+        text = live.client.get("/metrics").text
+    route = 'method="POST",model="small",route="/v1/segment"'
+    assert f'atrous_requests_total{{{route},status="200"}} 1.0' in text
+    assert f'atrous_requests_total{{{route},status="422"}} 1.0' in text
+    assert 'atrous_requests_total{method="other",model="",route="",status="404"} 1.0' in text
+    assert 'atrous_step_seconds_count{model="small",step="infer"} 1.0' in text
+    assert 'atrous_batch_images_count{model="small"} 1.0' in text
+    assert 'atrous_under_way{model="small"} 0.0' in text
+    assert 'atrous_model_info{engine="fake",identity="",model="voc",precision=""} 1.0' in text
+    assert "process_resident_memory_bytes" in text
+
+
+def test_request_ids(live: Live) -> None:
+    echoed = live.client.get("/v2", headers={"x-request-id": "job-7"})
+    assert echoed.headers["x-request-id"] == "job-7"
+    made = live.client.get("/v2", headers={"x-request-id": 'a" b'}).headers["x-request-id"]
+    assert len(made) == 32
