@@ -5,11 +5,34 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 _unfinished: set[Path] = set()
+
+
+@contextmanager
+def unfinished(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`, renamed at the end, or removed if that is not reached.
+
+    For libraries that want a name and not an open file; missing folders are made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    _unfinished.add(temporary)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())  # mkstemp makes it private
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    finally:
+        _unfinished.discard(temporary)
 
 
 def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -19,20 +42,8 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         path: where the file ends up; missing folders are made.
         write: writes the content to the open binary file that it is given.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    temporary = Path(name)
-    _unfinished.add(temporary)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes it private
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    finally:
-        _unfinished.discard(temporary)
+    with unfinished(path) as temporary, temporary.open("wb") as file:
+        write(file)
 
 
 def discard_unfinished() -> None:

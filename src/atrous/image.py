@@ -23,7 +23,9 @@ SUFFIXES = frozenset(
 MAX_PIXELS = 2**28
 """Larger images are refused before they are decoded, unless told otherwise (268 megapixels)."""
 
-_OVERLAY_SIDE = 2048
+OVERLAY_SIDE = 2048
+"""Pixels of an overlay's longer side, at most."""
+
 _SIXTEEN_BIT = {"I;16", "I;16L", "I;16B", "I;16N"}
 _open_lock = threading.Lock()
 
@@ -129,9 +131,10 @@ def write_overlay(
     class_map: NDArray[np.uint8],
     labels: LabelSet,
     opacity: float = 0.5,
+    shares: dict[int, float] | None = None,
 ) -> None:
     """Write `overlay` as a JPEG, whole or not at all."""
-    picture = Image.fromarray(overlay(image, class_map, labels, opacity))
+    picture = Image.fromarray(overlay(image, class_map, labels, opacity, shares))
     write_atomic(path, lambda file: picture.save(file, format="JPEG", quality=90))
 
 
@@ -140,6 +143,7 @@ def overlay(
     class_map: NDArray[np.uint8],
     labels: LabelSet,
     opacity: float = 0.5,
+    shares: dict[int, float] | None = None,
 ) -> NDArray[np.uint8]:
     """Paint the classes over the image, outline them, and put a legend under it.
 
@@ -151,14 +155,15 @@ def overlay(
         class_map: `(H, W)` uint8, class ids.
         labels: names and colours.
         opacity: of the paint, 0–1.
+        shares: for the legend, by default those of `class_map`.
 
     Returns:
         `(H', W', 3)` uint8, RGB.
     """
-    shares = class_shares(class_map)
+    shares = class_shares(class_map) if shares is None else shares
     longer = max(image.shape[:2])
-    if longer > _OVERLAY_SIDE:
-        scale = _OVERLAY_SIDE / longer
+    if longer > OVERLAY_SIDE:
+        scale = OVERLAY_SIDE / longer
         size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
         class_map = cv2.resize(class_map, size, interpolation=cv2.INTER_NEAREST).astype(

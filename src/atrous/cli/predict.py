@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from atrous.cli import options, terminal
+from atrous.errors import ConfigError
 
 if TYPE_CHECKING:
     from atrous.labels import LabelSet
@@ -36,6 +37,18 @@ def predict(
     vdsp_params: options.VdspOption = None,
     size: options.SizeOption = None,
     max_pixels: Annotated[int, typer.Option(help="Refuse larger images.", min=1)] = 2**28,
+    tile: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PIXELS",
+            help="See images of any size in tiles of this side, as large as they are.",
+            min=1,
+            show_default=False,
+        ),
+    ] = None,
+    overlap: Annotated[
+        float, typer.Option(help="Share of a tile that it has in common with the next one.")
+    ] = 0.25,
     as_json: options.JsonOption = False,
 ) -> None:
     """Segment images: palette PNG masks whose values are class ids, and overlays to look at.
@@ -45,12 +58,19 @@ def predict(
     Files that cannot be read are reported and the rest goes on; then the exit code is 1. Results
     that exist are kept unless --force is given. Transparent pixels are put on white. With --json,
     one line per image.
+
+    Example: atrous predict orthophoto.tif -o out --tile 513
+
+    With --tile an image may be larger than memory: it is read and its mask written in rows, and
+    where tiles overlap their scores are blended. A GeoTIFF gives a GeoTIFF.
     """
     from contextlib import closing
 
-    from atrous.runtime.folder import segment
+    from atrous.runtime import folder
     from atrous.runtime.sources import find
 
+    if overlap != 0.25 and tile is None:
+        raise ConfigError("--overlap belongs to --tile")
     sources = find(src, exclude=(output, output / "masks", output / "overlays"))
     predictor = options.open_predictor(
         model,
@@ -63,26 +83,43 @@ def predict(
         vdsp_params=vdsp_params,
         size=size,
     )
-    results = segment(
-        predictor,
-        sources,
-        output,
-        overlays=overlays,
-        opacity=opacity,
-        force=force,
-        max_pixels=max_pixels,
-    )
     console = terminal.console()
     summary = _Summary(predictor.labels, predictor.engine.name)
-    with predictor, terminal.progress(console) as progress, closing(results):
+    with predictor, terminal.progress(console) as progress:
         task = progress.add_task("segmenting", total=len(sources))
-        for result in results:
-            progress.advance(task)
-            summary.add(result)
-            if result.error:
-                console.print(f"failed: {result.error}", soft_wrap=True)
-            if as_json:
-                print(json.dumps(_record(result, predictor.labels)), flush=True)
+        if tile is None:
+            results = folder.segment(
+                predictor,
+                sources,
+                output,
+                overlays=overlays,
+                opacity=opacity,
+                force=force,
+                max_pixels=max_pixels,
+            )
+        else:
+            from atrous.runtime import large
+
+            rows = progress.add_task("rows", total=None)
+            results = large.segment(
+                predictor,
+                sources,
+                output,
+                side=tile,
+                overlap=overlap,
+                overlays=overlays,
+                opacity=opacity,
+                force=force,
+                progress=lambda done, total: progress.update(rows, completed=done, total=total),
+            )
+        with closing(results):
+            for result in results:
+                progress.advance(task)
+                summary.add(result)
+                if result.error:
+                    console.print(f"failed: {result.error}", soft_wrap=True)
+                if as_json:
+                    print(json.dumps(_record(result, predictor.labels)), flush=True)
     if not as_json:
         summary.print(output, overlays)
     if summary.counts["failed"]:

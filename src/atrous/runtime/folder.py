@@ -120,7 +120,7 @@ class _Job:
         """Leave out what has been done already."""
         source: Source = frame.source
         mask, overlay = self._paths(source)
-        stamp = _stamp(source.path, self.predictor)
+        stamp = stamp_of(source.path, self.predictor)
         if not self.force and mask.exists() and (overlay is None or overlay.exists()):
             same = image.mask_stamp(mask) == stamp
             frame.note = Result(source.path, "kept" if same else "stale", mask, overlay)
@@ -153,7 +153,7 @@ def _named(source: Source, error: AtrousError) -> str:
     return text if str(source.path) in text else f"{source.path}: {text}"
 
 
-def _stamp(path: Path, predictor: Predictor) -> str:
+def stamp_of(path: Path, predictor: Predictor) -> str:
     """What a mask depends on: the image's content, the model and its preprocessing."""
     try:
         content = sha256(path)

@@ -129,6 +129,14 @@ class Tiling:
         return np.asarray(np.minimum(edge / falls_over, 1), np.float32)
 
 
+def check(side: int, overlap: float) -> None:
+    """Raise `ConfigError` if these are no tiles."""
+    if not 0 <= overlap <= MOST_OVERLAP:
+        raise ConfigError(f"--overlap: expected 0 to {MOST_OVERLAP}, got {overlap:g}")
+    if side < 1:
+        raise ConfigError(f"--tile: expected pixels, got {side}")
+
+
 def tiled(predictor: Predictor, side: int) -> Predictor:
     """The same network seeing square tiles as they are, padded where the image ends.
 
@@ -176,10 +184,7 @@ def segment(
         ConfigError: the network takes another size, or the overlap is out of range.
         AtrousError: the image cannot be read, or the network failed.
     """
-    if not 0 <= overlap <= MOST_OVERLAP:
-        raise ConfigError(f"--overlap: expected 0 to {MOST_OVERLAP}, got {overlap:g}")
-    if side < 1:
-        raise ConfigError(f"--tile: expected pixels, got {side}")
+    check(side, overlap)
     sees = tiled(predictor, side)
     down, across = Tiling(raster.height, side, overlap), Tiling(raster.width, side, overlap)
     work = stages(Steps(sees), batch=batch)[:2]

@@ -1,0 +1,178 @@
+"""Files of any size: what is read of them, what is written, and what is kept when it fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from atrous import image
+from atrous.engines.fake import FakeEngine
+from atrous.errors import ConfigError, EngineError, InputError
+from atrous.labels import generic
+from atrous.preprocess import Preprocess
+from atrous.runtime import large
+from atrous.runtime.folder import Result
+from atrous.runtime.predictor import Predictor
+from atrous.runtime.sources import find
+
+rasterio = pytest.importorskip("rasterio", reason="needs the extra large")
+
+from atrous.runtime.raster import FileRaster, stamp_of  # noqa: E402
+
+Pixels = NDArray[np.uint8]
+PLACE = rasterio.Affine(0.5, 0, 4e5, 0, -0.5, 5e6)
+
+
+def photograph(height: int = 40, width: int = 50) -> Pixels:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+
+
+@pytest.fixture
+def brightest() -> Predictor:
+    engine = FakeEngine(lambda batch: batch, num_classes=3)
+    preprocess = Preprocess(size=(16, 16), normalisation="none")
+    return Predictor(engine, preprocess, generic(3))
+
+
+def tiff(path: Path, bands: NDArray[np.generic], **profile: object) -> Path:
+    count, height, width = bands.shape
+    with rasterio.open(
+        path, "w", driver="GTiff", width=width, height=height, count=count,
+        dtype=bands.dtype.name, **profile,
+    ) as file:  # fmt: skip
+        file.write(bands)
+    return path
+
+
+@pytest.fixture
+def earth(tmp_path: Path) -> Path:
+    path = tmp_path / "earth.tif"
+    tiff(path, np.moveaxis(photograph(), 2, 0), crs="EPSG:32633", transform=PLACE)
+    with rasterio.open(path, "r+") as file:
+        file.update_tags(SURVEY="spring")
+    return path
+
+
+def run(predictor: Predictor, path: Path, output: Path, **settings: object) -> list[Result]:
+    return list(large.segment(predictor, find([path]), output, side=16, **settings))  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_geotiff_gives_a_geotiff(brightest: Predictor, earth: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done: list[tuple[int, int]] = []
+    [result] = run(brightest, earth, out, progress=lambda *rows: done.append(rows))
+    assert result.status == "written"
+    assert result.mask == out / "masks" / "earth.tif"
+    truth = photograph().argmax(2)
+    with rasterio.open(result.mask) as mask, rasterio.open(earth) as original:
+        np.testing.assert_array_equal(mask.read(1), truth)
+        assert (mask.crs, mask.transform) == (original.crs, original.transform)
+        assert mask.tags()["SURVEY"] == "spring"
+        assert mask.colormap(1)[1][:3] == tuple(brightest.labels.palette()[3:6])
+    assert result.shares == image.class_shares(truth.astype(np.uint8))
+    assert done[-1] == (40, 40)
+    with Image.open(out / "overlays" / "earth.jpg") as overlay:
+        assert overlay.width == 50
+    assert sorted(path.name for path in out.rglob("*") if path.is_file()) == [
+        "earth.jpg", "earth.tif",
+    ]  # fmt: skip
+
+
+def test_a_photograph_gives_a_palette_png(brightest: Predictor, tmp_path: Path) -> None:
+    path, out = tmp_path / "a.png", tmp_path / "out"
+    Image.fromarray(photograph()).save(path)
+    [result] = run(brightest, path, out, overlays=False)
+    assert result.mask == out / "masks" / "a.png"
+    with Image.open(result.mask) as mask:
+        assert mask.mode == "P"
+        np.testing.assert_array_equal(np.asarray(mask), photograph().argmax(2))
+    assert [path.name for path in out.rglob("*") if path.is_file()] == ["a.png"]
+    assert [one.status for one in run(brightest, path, out, overlays=False)] == ["kept"]
+    again = run(brightest, path, out, overlays=False, overlap=0.5)
+    assert [one.status for one in again] == ["stale"]
+    forced = run(brightest, path, out, overlays=False, overlap=0.5, force=True)
+    assert [one.status for one in forced] == ["written"]
+
+
+@pytest.mark.parametrize("kind", ["grey", "sixteen", "alpha", "palette", "near-infrared"])
+def test_pixels_are_those_of_the_ordinary_reader(kind: str, tmp_path: Path) -> None:
+    colours = photograph()
+    path = tmp_path / "a.tif"
+    if kind == "grey":
+        Image.fromarray(colours[..., 0]).save(path)
+    elif kind == "sixteen":
+        Image.fromarray(colours[..., 0].astype(np.uint16) * 257).save(path)
+    elif kind == "alpha":
+        Image.fromarray(np.dstack([colours, colours[..., 0]])).save(path)
+    elif kind == "palette":
+        Image.fromarray(colours).quantize(16).save(path)
+    else:
+        bands = np.concatenate([np.moveaxis(colours, 2, 0), colours[None, ..., 0]])
+        tiff(path, bands, photometric="rgb", alpha="no", transform=PLACE)
+    with FileRaster(path) as raster:
+        assert (raster.height, raster.width) == (40, 50)
+        found = np.concatenate([raster.rows(0, 13), raster.rows(13, 40)])
+        small = raster.small(25)
+    expected = colours if kind == "near-infrared" else image.read(path)
+    assert np.abs(found.astype(int) - expected).max() <= (kind == "alpha")
+    assert small.shape == (20, 25, 3)
+
+
+def test_what_cannot_be_read_is_said(brightest: Predictor, earth: Path, tmp_path: Path) -> None:
+    turned = tmp_path / "turned.jpg"
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(photograph()).save(turned, exif=exif)
+    text = tmp_path / "text.png"
+    text.write_text("no picture")
+    heights = tiff(tmp_path / "heights.tif", np.zeros((1, 9, 9), np.float32), transform=PLACE)
+    cut = tmp_path / "cut.tif"
+    cut.write_bytes(earth.read_bytes()[: earth.stat().st_size // 2])
+    out = tmp_path / "out"
+    sources = find([turned, text, heights, cut, earth])
+    results = {r.source.stem: r for r in large.segment(brightest, sources, out, side=16)}
+    assert results["earth"].status == "written"
+    for stem, message in {
+        "turned": "stored turned (EXIF orientation 6)",
+        "text": "not an image that GDAL can read",
+        "heights": "pixels are float32, expected 8 or 16 bits without sign",
+        "cut": "cut.tif",
+    }.items():
+        assert results[stem].status == "failed"
+        assert message in results[stem].error
+        assert results[stem].error.count(stem) >= 1
+    assert [path.name for path in (out / "masks").iterdir()] == ["earth.tif"]
+
+
+def test_a_network_that_fails_leaves_nothing_half_written(earth: Path, tmp_path: Path) -> None:
+    calls = iter(range(99))
+
+    def fail(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        if next(calls) > 5:
+            raise EngineError("the device is gone")
+        return batch
+
+    engine = FakeEngine(fail, num_classes=3)
+    broken = Predictor(engine, Preprocess(size=(16, 16), normalisation="none"), generic(3))
+    [result] = run(broken, earth, tmp_path / "out")
+    assert (result.status, result.error) == ("failed", f"{earth}: the device is gone")
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+
+def test_wrong_tiles_are_refused_before_anything_is_done(
+    brightest: Predictor, earth: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"--overlap: expected 0 to 0\.75, got 2"):
+        run(brightest, earth, tmp_path / "out", overlap=2)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_file_has_no_stamp(tmp_path: Path) -> None:
+    assert stamp_of(tmp_path / "none.tif") == ""
+    with pytest.raises(InputError, match="no such file"):
+        FileRaster(tmp_path / "none.tif")
