@@ -34,7 +34,7 @@ def halves(height: int, width: int) -> tuple[Pixels, Pixels]:
 
 
 @pytest.mark.parametrize(
-    "name", ["center-crop-64", "squash-64", "pad-64", "native", "slide-64", "whole"]
+    "name", ["center-crop-64", "squash-64", "pad-64", "native", "slide-64", "tile-64-0.25", "whole"]
 )
 @pytest.mark.parametrize("shape", [(48, 60), (100, 160), (64, 64), (30, 200)])
 def test_truth_and_prediction_lie_on_each_other(
@@ -60,6 +60,7 @@ def test_truth_and_prediction_lie_on_each_other(
         ("pad-64", (100, 160), (40, 64)),
         ("native", (100, 160), (100, 160)),
         ("slide-64", (100, 160), (100, 160)),
+        ("tile-64-0.25", (100, 160), (100, 160)),
         ("whole", (100, 160), (100, 160)),
     ],
 )
@@ -126,6 +127,19 @@ def test_windows_average_their_logits() -> None:
     assert seen == [0.0, 1.0]
     # Columns 0-3: 0.2 < 0.5. Columns 4-7: (0.2 + 1) / 2 > 0.5. Columns 8-11: 1.
     assert scored.class_map[0].tolist() == [0] * 4 + [1] * 8
+
+
+@pytest.mark.parametrize("name", ["tile-64-0.25", "tile-64-0", "tile-64-0.5"])
+def test_tiles_have_their_overlap_in_their_name(name: str) -> None:
+    assert Protocol.parse(name).name == name
+    with pytest.raises(ConfigError, match="flip does not belong to tile-64"):
+        Protocol.parse(name, flip=True)
+
+
+@pytest.mark.parametrize("name", ["tile-64", "tile-0-0.25", "tile-64-0.9", "tile-64-x"])
+def test_what_are_no_tiles(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"expected (0 to 0\.75|center-crop-N)"):
+        Protocol.parse(name)
 
 
 def test_flip_averages_the_mirror_image() -> None:

@@ -24,9 +24,14 @@ def evaluate(
         str | None, typer.Option(help="As voc:ROOT:val, cityscapes:ROOT:val, folder:X.yaml:SPLIT.")
     ] = None,
     protocol: Annotated[
-        str,
-        typer.Option(help="center-crop-N, squash-N, pad-N, native, slide-N or whole."),
-    ] = "squash-513",
+        str | None,
+        typer.Option(
+            help="center-crop-N, squash-N, pad-N, native, slide-N, tile-N-OVERLAP or whole. "
+            "Default: squash-513."
+        ),
+    ] = None,
+    tile: options.TileOption = None,
+    overlap: options.OverlapOption = None,
     scales: Annotated[
         str, typer.Option(help="See the image at these scales too: 0.5,1,1.5 (native, whole).")
     ] = "1",
@@ -87,8 +92,15 @@ def evaluate(
     from atrous.evaluation.protocols import Protocol
     from atrous.evaluation.run import Evaluation
     from atrous.runtime.predictor import Predictor
+    from atrous.runtime.tiles import OVERLAP
 
-    chosen = Protocol.parse(protocol, _numbers(scales), flip)
+    if tile is not None:
+        if protocol is not None:
+            raise ConfigError(f"--tile is a protocol of its own, and {protocol} another")
+        protocol = f"tile-{tile}-{OVERLAP if overlap is None else overlap:g}"
+    elif overlap is not None:
+        raise ConfigError("--overlap belongs to --tile")
+    chosen = Protocol.parse(protocol or "squash-513", _numbers(scales), flip)
     dataset = open_dataset(data)
     wanted = options.engine_options(model, device, threads, instances, cache)
     own = vdsp.read(vdsp_params, (513, 513)) if vdsp_params else None

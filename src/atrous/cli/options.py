@@ -78,6 +78,19 @@ SizeOption = Annotated[
     str | None, typer.Option(help="Network input as N or HEIGHT,WIDTH, for models of free size.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+TileOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PIXELS",
+        help="See images of any size in tiles of this side, as large as they are.",
+        min=1,
+        show_default=False,
+    ),
+]
+OverlapOption = Annotated[
+    float | None,
+    typer.Option(help="Share of a tile that it has in common with the next one. Default: 0.25."),
+]
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

@@ -37,18 +37,8 @@ def predict(
     vdsp_params: options.VdspOption = None,
     size: options.SizeOption = None,
     max_pixels: Annotated[int, typer.Option(help="Refuse larger images.", min=1)] = 2**28,
-    tile: Annotated[
-        int | None,
-        typer.Option(
-            metavar="PIXELS",
-            help="See images of any size in tiles of this side, as large as they are.",
-            min=1,
-            show_default=False,
-        ),
-    ] = None,
-    overlap: Annotated[
-        float, typer.Option(help="Share of a tile that it has in common with the next one.")
-    ] = 0.25,
+    tile: options.TileOption = None,
+    overlap: options.OverlapOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """Segment images: palette PNG masks whose values are class ids, and overlays to look at.
@@ -69,7 +59,7 @@ def predict(
     from atrous.runtime import folder
     from atrous.runtime.sources import find
 
-    if overlap != 0.25 and tile is None:
+    if overlap is not None and tile is None:
         raise ConfigError("--overlap belongs to --tile")
     sources = find(src, exclude=(output, output / "masks", output / "overlays"))
     predictor = options.open_predictor(
@@ -98,7 +88,7 @@ def predict(
                 max_pixels=max_pixels,
             )
         else:
-            from atrous.runtime import large
+            from atrous.runtime import large, tiles
 
             rows = progress.add_task("rows", total=None)
             results = large.segment(
@@ -106,7 +96,7 @@ def predict(
                 sources,
                 output,
                 side=tile,
-                overlap=overlap,
+                overlap=tiles.OVERLAP if overlap is None else overlap,
                 overlays=overlays,
                 opacity=opacity,
                 force=force,

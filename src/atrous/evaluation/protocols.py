@@ -12,6 +12,8 @@
   and scored against the original label. PASCAL VOC's official way.
 * `slide-N`: original size; windows of N at a stride of two thirds of N, mean-padded, their logits
   averaged; scored at the original size.
+* `tile-N-OVERLAP`: original size; tiles of N, blended as by `predict --tile N --overlap OVERLAP`;
+  scored at the original size.
 * `whole`: no resize at all; for models of free size.
 
 Labels are resized by Pillow's NEAREST; OpenCV's picks other pixels.
@@ -31,13 +33,16 @@ from atrous import upsample
 from atrous.engines.base import Engine
 from atrous.errors import ConfigError
 from atrous.geometry import Axis
+from atrous.labels import generic
 from atrous.preprocess import Preprocess
+from atrous.runtime import tiles
+from atrous.runtime.predictor import Predictor
 
 Pixels = NDArray[np.uint8]
 Logits = NDArray[np.float32]
-Kind = Literal["center-crop", "squash", "pad", "native", "slide", "whole"]
+Kind = Literal["center-crop", "squash", "pad", "native", "slide", "tile", "whole"]
 
-FORMS = "center-crop-N, squash-N, pad-N, native, slide-N or whole, as squash-513"
+FORMS = "center-crop-N, squash-N, pad-N, native, slide-N, tile-N-OVERLAP or whole, as squash-513"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +55,14 @@ class Protocol:
         scales: the input is also seen at these scales and the logits averaged; needs a model of
             free size unless it is `(1.0,)`.
         flip: the mirrored input is seen too.
+        overlap: of tiles, as a share of their side.
     """
 
     kind: Kind
     side: int | None = None
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
+    overlap: float | None = None
 
     @classmethod
     def parse(cls, text: str, scales: tuple[float, ...] = (1.0,), flip: bool = False) -> Protocol:
@@ -64,20 +71,31 @@ class Protocol:
         Raises:
             ConfigError: it is none of the forms of this module, or the scales do not fit it.
         """
-        match = re.fullmatch(r"(center-crop|squash|pad|slide)-(\d+)|(native|whole)", text)
-        if match is None or match[2] == "0":
+        match = re.fullmatch(
+            r"(center-crop|squash|pad|slide)-(\d+)|(tile)-(\d+)-(\d(?:\.\d+)?)|(native|whole)", text
+        )
+        side = int(match[2] or match[4] or 0) if match else 0
+        if match is None or (match[6] is None and not side):
             raise ConfigError(f"protocol {text!r}: expected {FORMS}")
-        kind: Kind = match[1] or match[3]  # type: ignore[assignment]
+        kind: Kind = match[1] or match[3] or match[6]  # type: ignore[assignment]
         if not scales or any(not 0 < scale <= 4 for scale in scales):
             raise ConfigError(f"scales: expected numbers over 0 and up to 4, got {scales}")
         if scales != (1.0,) and kind not in ("native", "whole"):
             raise ConfigError(f"several scales belong to native or whole, not to {text}")
-        return cls(kind, int(match[2]) if match[2] else None, scales, flip)
+        overlap = None
+        if kind == "tile":
+            overlap = float(match[5])
+            tiles.check(side, overlap)
+            if flip:
+                raise ConfigError(f"flip does not belong to {text}")
+        return cls(kind, side or None, scales, flip, overlap)
 
     @property
     def name(self) -> str:
         """As it is stamped on results, `squash-513` or `whole+scales-0.5-1+flip`."""
         name = f"{self.kind}-{self.side}" if self.side else self.kind
+        if self.overlap is not None:
+            name += f"-{self.overlap:g}"
         if self.scales != (1.0,):
             name += "+scales-" + "-".join(f"{scale:g}" for scale in self.scales)
         return name + "+flip" * self.flip
@@ -98,7 +116,7 @@ class Protocol:
                 geometry |= {"fit": "crop", "interpolation": "pillow-bilinear"}
             case "squash" | "native":
                 geometry |= {"fit": "squash", "interpolation": "opencv-bilinear"}
-            case "pad" | "slide" | "whole":
+            case "pad" | "slide" | "tile" | "whole":
                 geometry |= {"fit": "pad", "interpolation": "opencv-bilinear"}
         return own.model_copy(update=geometry)
 
@@ -112,7 +130,7 @@ class Protocol:
         Returns:
             `(H', W')` uint8, the shape of the class map that `predict` returns.
         """
-        if self.kind in ("native", "slide", "whole"):
+        if self.kind in ("native", "slide", "tile", "whole"):
             return label
         (inner, (top, left)) = preprocess.layout(*label.shape)
         height, width = preprocess.size
@@ -135,6 +153,8 @@ class Protocol:
         """
         if self.kind == "slide":
             return self._slide(engine, preprocess, image)
+        if self.kind == "tile":
+            return self._tiles(engine, preprocess, image)
         if self.kind == "whole":
             preprocess = preprocess.with_size(*image.shape[:2])
         if self.scales != (1.0,):
@@ -200,6 +220,18 @@ class Protocol:
         assert total is not None
         total /= count
         return Scored(total.argmax(0).astype(np.uint8), finite)
+
+    def _tiles(self, engine: Engine, preprocess: Preprocess, image: Pixels) -> Scored:
+        assert self.side is not None
+        assert self.overlap is not None
+        classes = engine.output.shape[1]
+        if classes is None:
+            raise ConfigError(f"{self.name}: the network does not say how many classes it has")
+        predictor = Predictor(engine, preprocess, generic(classes))
+        found = tiles.segment(
+            predictor, tiles.ArrayRaster(image), side=self.side, overlap=self.overlap
+        )
+        return Scored(np.concatenate(list(found)), True)
 
 
 @dataclass(frozen=True, slots=True)
