@@ -15,14 +15,22 @@ from atrous.errors import ConfigError
 if TYPE_CHECKING:
     from atrous.labels import LabelSet
     from atrous.runtime.folder import Result
+    from atrous.runtime.predictor import Predictor
+
+_VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".ts", ".webm")
 
 
 def predict(
     src: Annotated[
-        list[str], typer.Argument(help="Image files, folders (searched recursively), globs.")
+        list[str],
+        typer.Argument(
+            help="Image files, folders (searched recursively), globs; or one video: a file, "
+            "camera:N or a URL."
+        ),
     ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="Folder for masks/ and overlays/.")
+        Path,
+        typer.Option("-o", "--output", help="Folder for masks/ and overlays/; or a video file."),
     ],
     model: options.ModelOption = None,
     overlays: Annotated[bool, typer.Option(help="Draw overlays to look at.")] = True,
@@ -39,6 +47,15 @@ def predict(
     max_pixels: Annotated[int, typer.Option(help="Refuse larger images.", min=1)] = 2**28,
     tile: options.TileOption = None,
     overlap: options.OverlapOption = None,
+    every: Annotated[
+        int,
+        typer.Option(
+            help="Of a video only each N-th frame goes through the network; those between show "
+            "its classes.",
+            metavar="N",
+            min=1,
+        ),
+    ] = 1,
     as_json: options.JsonOption = False,
 ) -> None:
     """Segment images: palette PNG masks whose values are class ids, and overlays to look at.
@@ -53,6 +70,12 @@ def predict(
 
     With --tile an image may be larger than memory: it is read and its mask written in rows, and
     where tiles overlap their scores are blended. A GeoTIFF gives a GeoTIFF.
+
+    Example: atrous predict clip.mp4 -o masked.mp4
+
+    A video keeps the times of its frames and its audio; --no-overlays shows the classes alone. What
+    a damaged clip or Ctrl-C cuts short stays playable as NAME.partial.mp4. A camera (camera:0,
+    rtsp://…) leaves frames out where the network does not keep up, and ends at Ctrl-C.
     """
     from contextlib import closing
 
@@ -61,7 +84,15 @@ def predict(
 
     if overlap is not None and tile is None:
         raise ConfigError("--overlap belongs to --tile")
-    sources = find(src, exclude=(output, output / "masks", output / "overlays"))
+    video = output.suffix.lower() in _VIDEOS and not output.is_dir()
+    if not video and (every != 1 or any(map(_is_video, src))):
+        raise ConfigError(
+            f"a video makes a video: expected -o NAME.mp4 ({', '.join(_VIDEOS)}), got {output}"
+        )
+    if video and (len(src) != 1 or tile is not None):
+        raise ConfigError(f"{output}: expected one video, without --tile; got {' '.join(src)}")
+    made = (output, output / "masks", output / "overlays")
+    sources = [] if video else find(src, exclude=made)
     predictor = options.open_predictor(
         model,
         engine=engine,
@@ -73,6 +104,10 @@ def predict(
         vdsp_params=vdsp_params,
         size=size,
     )
+    if video:
+        with predictor:
+            _video(predictor, src[0], output, overlays, opacity, every, as_json)
+        return
     console = terminal.console()
     summary = _Summary(predictor.labels, predictor.engine.name)
     with predictor, terminal.progress(console) as progress:
@@ -114,6 +149,45 @@ def predict(
         summary.print(output, overlays)
     if summary.counts["failed"]:
         sys.exit(1)
+
+
+def _video(
+    predictor: Predictor,
+    source: str,
+    output: Path,
+    overlay: bool,
+    opacity: float,
+    every: int,
+    as_json: bool,
+) -> None:
+    from dataclasses import asdict
+
+    from atrous.runtime.video import segment_video
+
+    with terminal.progress(terminal.console()) as progress:
+        task = progress.add_task("frames", total=None)
+        made = segment_video(
+            predictor,
+            source,
+            output,
+            overlay=overlay,
+            opacity=opacity,
+            every=every,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    if as_json:
+        print(json.dumps(asdict(made), default=str))
+        return
+    print(
+        f"{made.output}: {made.frames} frames of {made.size[0]}×{made.size[1]}, {made.segmented} "
+        f"through the network, {made.dropped} left out, {made.audio} audio tracks; {made.encoder}; "
+        f"{made.frames / made.seconds:.1f} frames/s"
+    )
+
+
+def _is_video(source: str) -> bool:
+    name = source.lower()
+    return name.endswith(_VIDEOS) or name.startswith("camera:") or "://" in name
 
 
 class _Summary:

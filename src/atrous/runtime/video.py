@@ -1,0 +1,313 @@
+"""Segment a video: a clip or a camera in, the same clip with its classes painted on out."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from inspect import GEN_RUNNING, getgeneratorstate
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from atrous.errors import AtrousError, InputError
+from atrous.labels import LabelSet
+from atrous.runtime.clip import Reader, Writer, check_name, upright
+from atrous.runtime.pipeline import Pipeline
+from atrous.runtime.predictor import Predictor
+from atrous.runtime.stages import Frame, Steps, stages
+from atrous.runtime.stream import TIMEOUT, room
+from atrous.runtime.worker import SKIP, Item
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.frame import VideoFrame
+
+Pixels = NDArray[np.uint8]
+
+_log = logging.getLogger("atrous")
+_PATIENCE = 12.0  # a little more than a source on the network may stay silent
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What became of a video.
+
+    Attributes:
+        output: the file.
+        frames: how many it has.
+        segmented: how many of them the network saw.
+        dropped: frames of a live source that had to make room for newer ones.
+        size: width and height of a picture in it.
+        encoder: what compressed it.
+        audio: how many audio tracks were copied.
+        seconds: how long it took.
+    """
+
+    output: Path
+    frames: int
+    segmented: int
+    dropped: int
+    size: tuple[int, int]
+    encoder: str
+    audio: int
+    seconds: float
+
+
+def segment_video(
+    predictor: Predictor,
+    source: str | Path | InputContainer,
+    output: Path,
+    *,
+    overlay: bool = True,
+    opacity: float = 0.5,
+    every: int = 1,
+    batch: int | None = None,
+    progress: Callable[[int, int | None], object] | None = None,
+    live: bool | None = None,
+    timeout: float | None = TIMEOUT,
+) -> Summary:
+    """Segment a video; every frame keeps its place and its time, and audio is copied as it is.
+
+    A live source never waits: where the network does not keep up, frames are left out. It ends
+    when the source does or at a `KeyboardInterrupt`, and its file is whole. A clip that cannot be
+    finished, because it is damaged, the network fails or at a `KeyboardInterrupt`, leaves what was
+    done as `NAME.partial.SUFFIX`, which plays. Rotated clips are turned upright. Subtitles and
+    other tracks are left out.
+
+    Args:
+        predictor: the network.
+        source: a file, `camera:N`, a URL, or a container that PyAV has opened, closed at the end.
+        output: `.mp4`, `.m4v`, `.mov`, `.mkv`, `.ts` (H.264) or `.webm` (VP9).
+        overlay: paint over the picture; else the palette colours alone.
+        opacity: of the paint, 0–1.
+        every: only each that-many-th frame goes through the network, those between show its
+            classes.
+        batch: frames that the network sees at once; by default its own number, 1 if it is free.
+        progress: called after every frame with how many are done, and how many there are if the
+            file says so.
+        live: whether the source goes on whether we keep up or not; by default its name says.
+        timeout: seconds after which a step counts as stuck.
+
+    Raises:
+        ConfigError: the network takes another number of frames at a time.
+        InputError: an argument is out of range, the source cannot be read or is damaged, or the
+            output cannot be written.
+        EngineError: the network failed.
+        StreamError: a step is stuck.
+    """
+    if every < 1 or not 0 <= opacity <= 1:
+        raise InputError(
+            f"expected every of 1 or more and an opacity of 0–1, got {every} and {opacity:g}"
+        )
+    check_name(output)
+    named = isinstance(source, str | Path) and Path(source).exists() and output.exists()
+    if named and output.samefile(str(source)):
+        raise InputError(f"{output}: is the source itself; name another output")
+    began = time.perf_counter()
+    reader = Reader(source, live)
+    frames = reader.frames()
+    try:
+        first = next(frames)
+        writer = Writer(output, reader, first)
+        total = None if reader.live else reader.video.frames or None
+        job = _Job(Paint(predictor.labels, opacity), overlay, writer, every, progress, total)
+        try:
+            steps = Steps(predictor, read=job.read)
+            work = stages(
+                steps, before={"choose": job.choose}, after={"paint": job.paint}, batch=batch
+            )
+            pipeline = Pipeline(
+                work,
+                # Frames between two of the network's take places too, and it must not run dry.
+                capacity=room(work) * min(every, 4),
+                overflow="drop" if reader.live else "block",
+                timeout=timeout,
+            )
+            values = (Frame(_Shot(*shot)) for shot in enumerate(chain([first], frames)))
+            if reader.live:
+                _follow(pipeline, values, job.done)
+            else:
+                reader.on_packet = writer.audio
+                with pipeline, closing(pipeline.map(values)) as items:  # type: ignore[type-var]
+                    for item in items:
+                        job.done(item)
+            writer.finish(output)
+        except AtrousError as error:
+            raise type(error)(f"{error}; {_kept(writer)}") from None
+        except BaseException:
+            _log.warning("%s: not finished; %s", output, _kept(writer))
+            raise
+    finally:
+        if (
+            getgeneratorstate(frames) != GEN_RUNNING
+        ):  # a camera that hangs is left to the thread that reads it
+            reader.close()
+    size = (writer.width + writer.width % 2, writer.height + writer.height % 2)
+    return Summary(
+        output,
+        writer.frames,
+        job.segmented,
+        pipeline.dropped + job.unseen,
+        size,
+        writer.encoder,
+        len(reader.sounds),
+        time.perf_counter() - began,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Shot:
+    """A frame of the source and its number."""
+
+    number: int
+    picture: VideoFrame
+
+
+class _Job:
+    """What is done to the frames of one video.
+
+    Args:
+        paint: makes the pictures.
+        overlay: whether over the frames.
+        writer: takes the pictures.
+        every: only each that-many-th frame goes through the network.
+        progress: called with the frames written and `total`.
+        total: how many there will be.
+
+    Attributes:
+        segmented: frames that the network saw.
+        unseen: frames left out because none before them was segmented.
+    """
+
+    def __init__(
+        self,
+        paint: Paint,
+        overlay: bool,
+        writer: Writer,
+        every: int,
+        progress: Callable[[int, int | None], object] | None,
+        total: int | None,
+    ) -> None:
+        self.segmented = self.unseen = 0
+        self._paint, self._overlay, self._writer, self._every = paint, overlay, writer, every
+        self._progress, self._total = progress, total
+        self._latest: Pixels | None = None
+
+    def choose(self, frame: Frame) -> object:
+        """Leave out what the network need not see."""
+        return SKIP if frame.source.number % self._every else None
+
+    def read(self, shot: _Shot) -> Pixels:
+        """The pixels of a frame."""
+        return upright(shot.picture, self._writer.width, self._writer.height)
+
+    def paint(self, frame: Frame) -> None:
+        """Make the picture of a frame that the network saw."""
+        assert frame.class_map is not None
+        frame.note = self._picture(frame.pixels if self._overlay else None, frame.class_map)
+        frame.pixels = None
+
+    def done(self, item: Item[Frame]) -> None:
+        """Write a frame, in order."""
+        if item.error is not None:
+            raise item.error
+        frame, writer = item.value, self._writer
+        writer.audio()
+        if frame.class_map is not None:
+            self._latest, self.segmented = frame.class_map, self.segmented + 1
+            picture = frame.note
+        elif self._latest is not None:
+            pixels = self.read(frame.source) if self._overlay else None
+            picture = self._picture(pixels, self._latest)
+        else:
+            self.unseen += 1
+            return
+        writer.write(picture, frame.source.picture)
+        if self._progress is not None:
+            self._progress(writer.frames, self._total)
+
+    def _picture(self, pixels: Pixels | None, class_map: Pixels) -> VideoFrame:
+        return self._writer.picture(self._paint(pixels, class_map))
+
+
+class Paint:
+    """Paints classes over frames: as `image.overlay`, without outlines, legend and shrinking.
+
+    Args:
+        labels: colours; a background (class 0) and ignored pixels stay unpainted.
+        opacity: of the paint, 0–1.
+    """
+
+    def __init__(self, labels: LabelSet, opacity: float) -> None:
+        self._opacity = opacity
+        self._table = np.frombuffer(labels.palette(), np.uint8).reshape(256, 1, 3)
+        self._bare = np.zeros(256, np.uint8)
+        self._bare[labels.ignore_index] = 255
+        if labels.names[0] == "background":
+            self._bare[0] = 255
+
+    def __call__(self, pixels: Pixels | None, class_map: Pixels) -> Pixels:
+        """Paint one frame.
+
+        Args:
+            pixels: `(H, W, 3)` uint8, RGB; `None` for the palette's colours alone.
+            class_map: `(H, W)` uint8, class ids.
+
+        Returns:
+            `(H, W, 3)` uint8, RGB.
+        """
+        paint = cv2.applyColorMap(class_map, self._table)
+        if pixels is not None:
+            bare = cv2.LUT(class_map, self._bare)
+            paint = cv2.addWeighted(pixels, 1 - self._opacity, paint, self._opacity, 0)
+            paint = cv2.copyTo(pixels, bare, paint)
+        return np.asarray(paint, np.uint8)
+
+
+def _follow(
+    pipeline: Pipeline[Frame], values: Iterable[Frame], done: Callable[[Item[Frame]], None]
+) -> None:
+    """Read a live source in a thread of its own, so that it never waits for what follows.
+
+    A `KeyboardInterrupt` ends it, as nothing else would.
+    """
+    failures: list[Exception] = []
+
+    def capture() -> None:
+        try:
+            for value in values:
+                pipeline.submit(value)
+        except Exception as error:
+            failures.append(error)
+        finally:
+            pipeline.close()
+
+    thread = threading.Thread(target=capture, daemon=True, name="atrous capture")
+    thread.start()
+    try:
+        with closing(pipeline.results()) as items:  # type: ignore[type-var]
+            for item in items:
+                done(item)
+    except KeyboardInterrupt:
+        return
+    finally:
+        pipeline.cancel()
+        thread.join(_PATIENCE)
+    if failures:
+        raise failures[0]
+
+
+def _kept(writer: Writer) -> str:
+    """End the file early and say where it is."""
+    part = writer.keep()
+    if part is None:
+        return "nothing was written"
+    return f"the first {writer.frames} frames are kept in {part}"

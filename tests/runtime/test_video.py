@@ -1,0 +1,470 @@
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from atrous.engines.fake import FakeEngine
+from atrous.errors import ConfigError, EngineError, InputError
+from atrous.labels import generic
+from atrous.preprocess import Preprocess
+from atrous.runtime.clip import partial
+from atrous.runtime.predictor import Predictor
+from atrous.runtime.video import Paint, segment_video
+
+pytestmark = pytest.mark.usefixtures("guard")
+
+BASE = Fraction(1, 12800)
+STEP = 512  # 25 frames per second
+LABELS = generic(3)
+
+
+def predictor_of(work: Callable[[NDArray[Any]], NDArray[Any]] = lambda x: x) -> Predictor:
+    """The class of a pixel is its brightest channel."""
+    return Predictor(FakeEngine(work, 3), Preprocess(size=(16, 16)), LABELS)
+
+
+@pytest.fixture
+def predictor() -> Predictor:
+    return predictor_of()
+
+
+def picture(number: int, width: int = 64, height: int = 48) -> NDArray[np.uint8]:
+    """A third of each channel; a white square of 8 pixels says in which frame we are."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    for channel in range(3):
+        pixels[:, channel * width // 3 : (channel + 1) * width // 3, channel] = 200
+    left = number * 4 % (width - 8)
+    pixels[:8, left : left + 8] = 255
+    return pixels
+
+
+def make_clip(
+    path: Path,
+    frames: int = 30,
+    *,
+    size: tuple[int, int] = (64, 48),
+    times: Callable[[int], int] = lambda number: number * STEP,
+    sound: bool = True,
+    rotation: int = 0,
+    shape: Fraction | None = None,
+    tags: tuple[int, int] | None = None,
+    codec: str = "libx264",
+    pixels: Callable[..., NDArray[np.uint8]] = picture,
+    options: dict[str, str] | None = None,
+) -> Path:
+    layout = "yuv420p" if size[0] % 2 == size[1] % 2 == 0 else "yuv444p"
+    with av.open(str(path), "w", options=options or {}) as container:
+        video: Any = container.add_stream(codec, rate=25, options={"g": "5", "crf": "10"})
+        video.width, video.height, video.pix_fmt = *size, layout
+        video.time_base = video.codec_context.time_base = BASE
+        if rotation:
+            video.set_display_rotation(rotation)
+        if shape:
+            video.codec_context.sample_aspect_ratio = shape
+        if tags:
+            video.codec_context.colorspace, video.codec_context.color_range = tags
+        audio: Any = container.add_stream("aac", rate=16000) if sound else None
+        for number in range(frames):
+            frame = av.VideoFrame.from_ndarray(pixels(number, *size), format="rgb24")
+            frame.color_range = 2
+            colorspace, color_range = tags or (5, 1)
+            frame = frame.reformat(
+                format=layout, dst_colorspace=colorspace, dst_color_range=color_range
+            )
+            frame.pts, frame.time_base, frame.duration = times(number), BASE, STEP
+            container.mux(video.encode(frame))
+            if audio:
+                wave = np.sin((np.arange(640) + 640 * number) * 0.1).astype(np.float32)[None]
+                tone = av.AudioFrame.from_ndarray(np.vstack([wave, wave]), "fltp", "stereo")
+                tone.sample_rate, tone.pts = 16000, 640 * number
+                container.mux(audio.encode(tone))
+        container.mux(video.encode(None))
+        if audio:
+            container.mux(audio.encode(None))
+    return path
+
+
+@dataclass
+class Seen:
+    """What a player would find in a file."""
+
+    times: list[Fraction]
+    pixels: list[NDArray[np.uint8]]
+    sound: list[tuple[Fraction, bytes]]
+    rotations: set[int]
+    shape: Fraction | None
+    end: Fraction
+    tags: tuple[int, int]
+    codec: str
+
+
+def play(path: Path) -> Seen:
+    with av.open(str(path)) as container:
+        video = container.streams.video[0]
+        sound, frames = [], []
+        for packet in container.demux():
+            if packet.stream is not video:
+                if packet.dts is not None:
+                    sound.append((packet.pts * packet.time_base, bytes(packet)))
+            else:
+                frames += packet.decode()
+        return Seen(
+            [frame.pts * frame.time_base for frame in frames],
+            [frame.to_ndarray(format="rgb24") for frame in frames],
+            sound,
+            {frame.rotation for frame in frames},
+            video.sample_aspect_ratio,
+            video.duration * video.time_base if video.duration else Fraction(0),
+            (frames[0].colorspace, frames[0].color_range),
+            video.codec_context.name,
+        )
+
+
+def marker(pixels: NDArray[np.uint8]) -> int:
+    """Where the white square begins, in steps of 4 pixels."""
+    row = pixels[2:6].min(axis=(0, 2))
+    return round(int(np.argmax(row > 128)) / 4)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_frames_times_and_sound_are_kept(tmp_path: Path, predictor: Predictor, suffix: str) -> None:
+    source = make_clip(tmp_path / f"in{suffix}")
+    output = tmp_path / f"out{suffix}"
+    calls: list[tuple[int, int | None]] = []
+    summary = segment_video(
+        predictor, source, output, opacity=0.0, progress=lambda *count: calls.append(count)
+    )
+    before, after = play(source), play(output)
+    assert after.times == before.times
+    assert after.end == before.end
+    assert after.sound == before.sound
+    assert len(after.sound) > 10
+    assert [marker(pixels) for pixels in after.pixels] == [
+        number * 4 % 56 // 4 for number in range(30)
+    ]
+    assert (summary.frames, summary.segmented, summary.dropped, summary.audio) == (30, 30, 0, 1)
+    assert (summary.size, summary.encoder, summary.output) == ((64, 48), "libx264", output)
+    assert calls == [(n, None if suffix == ".mkv" else 30) for n in range(1, 31)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"in{suffix}", f"out{suffix}"]
+
+
+def test_frames_any_time_apart(tmp_path: Path, predictor: Predictor) -> None:
+    source = make_clip(tmp_path / "in.mp4", times=lambda n: n * n * 100 + 77 * n, sound=False)
+    segment_video(predictor, source, tmp_path / "out.mp4")
+    before, after = play(source), play(tmp_path / "out.mp4")
+    assert after.times == before.times
+    assert len({b - a for a, b in zip(after.times, after.times[1:], strict=False)}) > 20
+
+
+def test_webm(tmp_path: Path, predictor: Predictor) -> None:
+    source = make_clip(tmp_path / "in.mkv", 8, sound=False)
+    segment_video(predictor, source, tmp_path / "out.webm")
+    seen = play(tmp_path / "out.webm")
+    assert len(seen.times) == 8
+    assert seen.codec == "vp9"
+
+
+def test_mask_alone(tmp_path: Path, predictor: Predictor) -> None:
+    source = make_clip(tmp_path / "in.mp4", 3)
+    segment_video(predictor, source, tmp_path / "out.mp4", overlay=False)
+    palette = np.array([*LABELS.palette()]).reshape(256, 3)
+    for pixels in play(tmp_path / "out.mp4").pixels:
+        for class_id in range(3):
+            assert pixels[30, 11 + 21 * class_id] == pytest.approx(palette[class_id], abs=12)
+
+
+def test_paint() -> None:
+    labels = replace(generic(3), names=("background", "b", "c"))
+    pixels = np.full((1, 3, 3), 100, np.uint8)
+    classes = np.array([[0, 2, labels.ignore_index]], np.uint8)
+    result = Paint(labels, 0.5)(pixels, classes)
+    colour = np.array([*labels.palette()[6:9]])
+    assert result[0, 0].tolist() == result[0, 2].tolist() == [100] * 3
+    assert result[0, 1] == pytest.approx((100 + colour) / 2, abs=1)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_every_fourth_frame(tmp_path: Path, batch: int) -> None:
+    """The picture changes its class at every frame, the paint at every fourth alone."""
+
+    def one_class(number: int, width: int, height: int) -> NDArray[np.uint8]:
+        pixels = np.zeros((height, width, 3), np.uint8)
+        pixels[..., number % 3] = 200
+        return pixels
+
+    seen = []
+
+    def work(x: NDArray[Any]) -> NDArray[Any]:
+        seen.append(len(x))
+        return x
+
+    source = make_clip(tmp_path / "in.mp4", 30, pixels=one_class)
+    summary = segment_video(
+        predictor_of(work), source, tmp_path / "out.mp4", overlay=False, every=4, batch=batch
+    )
+    after = play(tmp_path / "out.mp4")
+    palette = np.array([*LABELS.palette()]).reshape(256, 3)
+    for number, pixels in enumerate(after.pixels):
+        assert pixels[24, 32] == pytest.approx(palette[number // 4 * 4 % 3], abs=12)
+    assert len(after.pixels) == 30
+    assert (summary.frames, summary.segmented, sum(seen)) == (30, 8, 8)
+    assert after.sound == play(source).sound
+
+
+def test_odd_sizes_get_one_pixel_more(tmp_path: Path, predictor: Predictor) -> None:
+    source = make_clip(tmp_path / "in.mkv", 4, size=(63, 47))
+    summary = segment_video(predictor, source, tmp_path / "out.mp4", opacity=0.0)
+    [first, *_] = play(tmp_path / "out.mp4").pixels
+    assert first.shape == (48, 64, 3)
+    assert summary.size == (64, 48)
+    assert first[40, 63] == pytest.approx(first[40, 61], abs=20)
+    assert first[46, 30] == pytest.approx([0, 200, 0], abs=20)
+
+
+@pytest.mark.parametrize("degrees", [90, 180, -90])
+def test_rotated_clips_come_out_upright(tmp_path: Path, degrees: int) -> None:
+    """The network sees what a person sees, and so does who plays the result."""
+    seen = []
+
+    def work(x: NDArray[Any]) -> NDArray[Any]:
+        seen.append(np.argmax(x[0], axis=0))
+        return x
+
+    source = make_clip(tmp_path / "in.mp4", 3, rotation=degrees, shape=Fraction(4, 3))
+    assert play(source).rotations == {degrees if degrees != 180 else -180}
+    summary = segment_video(predictor_of(work), source, tmp_path / "out.mp4", opacity=0.0)
+    after = play(tmp_path / "out.mp4")
+    expected = np.rot90(picture(0), degrees // 90)
+    assert after.rotations == {0}
+    assert summary.size == expected.shape[1::-1]
+    assert np.abs(after.pixels[0].astype(int) - expected).mean() < 12
+    assert after.shape == (Fraction(4, 3) if degrees == 180 else Fraction(3, 4))
+    height, width = expected.shape[:2]
+    shown = np.argmax(expected[height // 32 :: height // 16, width // 32 :: width // 16], axis=2)
+    for classes in seen:
+        assert np.mean(classes == shown) > 0.9
+
+
+@pytest.mark.parametrize("tags", [(1, 1), (1, 2), (5, 1), (5, 2)])
+def test_colours_and_their_tags_are_kept(
+    tmp_path: Path, predictor: Predictor, tags: tuple[int, int]
+) -> None:
+    source = make_clip(tmp_path / "in.mp4", 3, tags=tags)
+    segment_video(predictor, source, tmp_path / "out.mp4", opacity=0.0)
+    before, after = play(source), play(tmp_path / "out.mp4")
+    assert after.tags == before.tags == tags
+    for x in (10, 32, 54):
+        assert after.pixels[1][30, x] == pytest.approx(picture(1)[30, x], abs=8)
+
+
+def test_a_clip_without_its_index(tmp_path: Path, predictor: Predictor) -> None:
+    source = make_clip(tmp_path / "in.mp4")
+    source.write_bytes(source.read_bytes()[:2000])
+    with pytest.raises(InputError, match=r"in\.mp4: expected a video, cannot be opened: Invalid"):
+        segment_video(predictor, source, tmp_path / "out.mp4")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def noise(number: int, width: int, height: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(number).integers(0, 255, (height, width, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "harm"),
+    [(".mp4", "overwritten"), (".mp4", "cut short"), (".mkv", "cut short")],
+)
+def test_damage_keeps_what_came_before(
+    tmp_path: Path, predictor: Predictor, harm: str, suffix: str
+) -> None:
+    source = tmp_path / f"in{suffix}"
+    make_clip(source, pixels=noise, options={"movflags": "faststart"} if suffix == ".mp4" else None)
+    data = bytearray(source.read_bytes())
+    middle = len(data) // 2
+    if harm == "overwritten":
+        data[middle : middle + 20000] = b"\xff" * 20000
+    else:
+        del data[middle:]
+    source.write_bytes(data)
+    output = tmp_path / f"out{suffix}"
+    with pytest.raises(InputError, match=r"damaged after \d+ frames, expected more .* kept in"):
+        segment_video(predictor, source, output)
+    seen = play(partial(output))
+    assert 5 < len(seen.times) < 25
+    assert seen.times == [Fraction(STEP * n) * BASE for n in range(len(seen.times))]
+    assert seen.sound
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"in{suffix}",
+        f"out.partial{suffix}",
+    ]
+
+
+def test_a_failing_network_keeps_what_came_before(tmp_path: Path) -> None:
+    left = iter(range(10))
+
+    def work(x: NDArray[Any]) -> NDArray[Any]:
+        if next(left, None) is None:
+            raise EngineError("the network failed")
+        return x
+
+    source = make_clip(tmp_path / "in.mp4")
+    with pytest.raises(EngineError, match=r"the network failed; the first 10 frames are kept in"):
+        segment_video(predictor_of(work), source, tmp_path / "out.mp4")
+    assert len(play(tmp_path / "out.partial.mp4").times) == 10
+
+
+def test_cancelled(tmp_path: Path, predictor: Predictor, caplog: pytest.LogCaptureFixture) -> None:
+    def stop(done: int, total: int | None) -> None:
+        if done == 12:
+            raise KeyboardInterrupt
+
+    source = make_clip(tmp_path / "in.mp4")
+    with caplog.at_level(logging.WARNING), pytest.raises(KeyboardInterrupt):
+        segment_video(predictor, source, tmp_path / "out.mp4", progress=stop)
+    assert "not finished; the first 12 frames are kept in" in caplog.text
+    assert len(play(tmp_path / "out.partial.mp4").times) == 12
+
+
+def test_an_earlier_output_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    def fail(x: NDArray[Any]) -> NDArray[Any]:
+        raise EngineError("the network failed")
+
+    output = tmp_path / "out.mp4"
+    output.write_bytes(b"mine")
+    with pytest.raises(EngineError, match="nothing was written"):
+        segment_video(predictor_of(fail), make_clip(tmp_path / "in.mp4"), output)
+    assert output.read_bytes() == b"mine"
+    assert len([*tmp_path.iterdir()]) == 2
+
+
+def test_audio_that_the_container_cannot_hold(tmp_path: Path, predictor: Predictor) -> None:
+    source = make_clip(tmp_path / "in.mkv", 5)
+    with pytest.raises(
+        InputError, match=r"out\.webm: cannot hold aac audio.*name the output \.mkv"
+    ):
+        segment_video(predictor, source, tmp_path / "out.webm")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
+
+
+@pytest.mark.parametrize(
+    ("output", "options", "error", "message"),
+    [
+        ("out.avi", {}, InputError, r"expected a name that ends in one of .*\.mp4.*got \.avi"),
+        ("out", {}, InputError, "got none"),
+        ("in.mp4", {}, InputError, "is the source itself"),
+        ("out.mp4", {"every": 0}, InputError, "every of 1 or more"),
+        ("out.mp4", {"opacity": 1.5}, InputError, "opacity of 0–1"),
+        ("in.mp4/out.mp4", {}, InputError, "cannot be written"),
+        ("out.mp4", {"batch": 0}, InputError, "batch"),
+    ],
+)
+def test_refused(
+    tmp_path: Path,
+    predictor: Predictor,
+    output: str,
+    options: dict[str, Any],
+    error: type[Exception],
+    message: str,
+) -> None:
+    source = make_clip(tmp_path / "in.mp4", 2, sound=False)
+    with pytest.raises(error, match=message):
+        segment_video(predictor, source, tmp_path / output, **options)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_what_is_no_video(tmp_path: Path, predictor: Predictor) -> None:
+    sound = tmp_path / "sound.mkv"
+    with av.open(str(sound), "w") as container:
+        audio: Any = container.add_stream("aac", rate=16000)
+        tone = av.AudioFrame.from_ndarray(np.zeros((2, 1024), np.float32), "fltp", "stereo")
+        tone.sample_rate, tone.pts = 16000, 0
+        container.mux([*audio.encode(tone), *audio.encode(None)])
+    with pytest.raises(InputError, match="found no pictures"):
+        segment_video(predictor, sound, tmp_path / "out.mp4")
+    for name in (tmp_path / "missing.mp4", "camera:99"):
+        with pytest.raises(
+            InputError, match=r"(missing\.mp4|camera:99): .*cannot be opened: No such"
+        ):
+            segment_video(predictor, name, tmp_path / "out.mp4")
+
+
+class Camera:
+    """Plays a clip at its own pace, again and again if it has to, and never waits for anybody."""
+
+    def __init__(self, path: Path, pace: float) -> None:
+        self._container = av.open(str(path))
+        self.streams, self.name = self._container.streams, "camera"
+        self._pace, self.closed = pace, threading.Event()
+
+    def demux(self, *streams: Any) -> Iterator[Any]:
+        for packet in self._container.demux(*streams):
+            if packet.stream.type == "video":
+                time.sleep(self._pace)
+            yield packet
+
+    def close(self) -> None:
+        self.closed.set()
+        self._container.close()
+
+
+def test_a_live_source_drops_what_the_network_has_no_time_for(tmp_path: Path) -> None:
+    def slow(x: NDArray[Any]) -> NDArray[Any]:
+        time.sleep(0.03)
+        return x
+
+    source = make_clip(tmp_path / "in.mp4", 60)
+    camera: Any = Camera(source, 0.003)
+    summary = segment_video(
+        predictor_of(slow), camera, tmp_path / "out.mp4", opacity=0.0, live=True
+    )
+    before, after = play(source), play(tmp_path / "out.mp4")
+    assert summary.dropped > 5
+    assert summary.frames == len(after.times) == 60 - summary.dropped
+    assert after.times == sorted(after.times)
+    for when, pixels in zip(after.times, after.pixels, strict=True):
+        assert marker(pixels) == before.times.index(when) * 4 % 56 // 4
+    assert after.sound == before.sound
+    assert camera.closed.is_set()
+
+
+def test_a_live_source_ends_at_an_interrupt_and_its_file_is_whole(
+    tmp_path: Path, predictor: Predictor
+) -> None:
+    def stop(done: int, total: int | None) -> None:
+        assert total is None
+        if done == 12:
+            raise KeyboardInterrupt
+
+    camera: Any = Camera(make_clip(tmp_path / "in.mp4", 100), 0.01)
+    summary = segment_video(predictor, camera, tmp_path / "out.mp4", progress=stop, live=True)
+    assert summary.frames == len(play(tmp_path / "out.mp4").times) == 12
+    assert camera.closed.is_set()
+
+
+def test_a_live_source_that_breaks_off(tmp_path: Path, predictor: Predictor) -> None:
+    class Broken(Camera):
+        def demux(self, *streams: Any) -> Iterator[Any]:
+            for number, packet in enumerate(super().demux(*streams)):
+                if number == 40:
+                    raise OSError(5, "Input/output error")
+                yield packet
+
+    camera: Any = Broken(make_clip(tmp_path / "in.mp4", 60), 0.005)
+    with pytest.raises(InputError, match=r"the source ended after \d+ frames: Input/output.*kept"):
+        segment_video(predictor, camera, tmp_path / "out.mp4", live=True)
+    assert play(tmp_path / "out.partial.mp4").times
+
+
+def test_no_encoder(tmp_path: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = make_clip(tmp_path / "in.mp4", 2)
+    monkeypatch.setattr(av, "codecs_available", {"h264"})
+    with pytest.raises(ConfigError, match="needs the encoder libx264 or libopenh264"):
+        segment_video(predictor, source, tmp_path / "out.mp4")
