@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -254,9 +255,13 @@ def test_ctrl_c(more: tuple[str, ...], folder: Path) -> None:
     command = [sys.executable, "-m", "atrous", "bench", *MODEL, "-t", "3600", *more]
     running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert running.stderr is not None
-    while "measuring" not in (line := running.stderr.readline()):
-        assert line, "it ended before it measured"
-    os.killpg(running.pid, signal.SIGINT)
-    _, rest = running.communicate(timeout=30)
+    try:
+        while "measuring" not in (line := running.stderr.readline()):
+            assert line, "it ended before it measured"
+        os.killpg(running.pid, signal.SIGINT)
+        _, rest = running.communicate(timeout=30)
+    finally:
+        with suppress(ProcessLookupError):  # an hour of measuring would slow down everything else
+            os.killpg(running.pid, signal.SIGKILL)
     assert running.returncode == 130
     assert "Traceback" not in rest
