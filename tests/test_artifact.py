@@ -1,10 +1,11 @@
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import onnx
 import pytest
 
-from atrous import artifact, zoo
+from atrous import artifact
 from atrous.artifact import Accuracy, Metadata
 from atrous.errors import ArtifactError
 from atrous.labels import VOC
@@ -89,18 +90,24 @@ def test_the_default_model_describes_itself() -> None:
 
 
 @pytest.mark.parametrize("path", [artifact.DEFAULT, artifact.DEFAULT_INT8], ids=["fp16", "int8"])
-def test_the_default_models_carry_what_the_zoo_says_of_them(path: Path) -> None:
+def test_the_readme_shows_what_the_default_models_carry(path: Path) -> None:
     found = artifact.metadata_of(artifact.load(path), path)
     assert found is not None
-    engines = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
-    recorded = {(one.protocol, engines[one.note.split()[0]], one.value) for one in found.accuracies}
-    listed = {
-        (one.protocol.rsplit(", ", 1)[1], one.source.rsplit(", ", 1)[1], one.value)
-        for one in zoo.weights(path.stem).accuracy
-    }
-    assert recorded == listed
-    assert {one.images for one in found.accuracies} == {725}
     assert found.name == path.stem
+    assert {one.images for one in found.accuracies} == {725}
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    section = readme.split("## The model in the package")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \|([^|]*)\|([^|]*)\|([^|]*)\|", section, re.MULTILINE)
+
+    columns = (("fp16", "onnxruntime"), ("int8", "onnxruntime"), ("int8", "openvino"))
+    shown = {
+        (protocol, engine, float(cell))
+        for protocol, *cells in rows
+        for (precision, engine), cell in zip(columns, cells, strict=True)
+        if precision == found.precision and cell.strip()
+    }
+    carried = {(one.protocol, one.note.split()[0], one.value) for one in found.accuracies}
+    assert shown == carried
 
 
 def test_the_int8_default_loses_no_more_than_a_tenth_of_a_point() -> None:
