@@ -38,9 +38,8 @@ from pydantic import (
 from atrous import zoo
 from atrous.compiler import keys, process_ops
 from atrous.compiler.process_ops import STEPS, Step
-from atrous.compiler.sections import Quantize, Section
+from atrous.compiler.sections import ProtocolName, Quantize, Section
 from atrous.errors import ConfigError
-from atrous.evaluation.protocols import Protocol
 from atrous.labels import LABEL_SETS
 from atrous.preprocess import Preprocess
 
@@ -214,17 +213,8 @@ class Evaluate(Section):
     """
 
     data: str
-    protocol: str = "squash-513"
+    protocol: ProtocolName = "squash-513"
     ids: str | None = None
-
-    @field_validator("protocol")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        try:
-            Protocol.parse(value)
-        except ConfigError as error:
-            raise ValueError(str(error)) from None
-        return value
 
 
 class Workspace(Section):

@@ -4,9 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt
+
+from atrous.errors import ConfigError
+from atrous.evaluation.protocols import Protocol
+
+
+def _protocol(name: str) -> str:
+    try:
+        Protocol.parse(name)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+    return name
+
 
 Indices = tuple[StrictInt, ...]
+ProtocolName = Annotated[str, AfterValidator(_protocol)]
+"""A name that `atrous.evaluation.protocols` knows."""
 
 
 class Section(BaseModel):

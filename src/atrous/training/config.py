@@ -25,9 +25,8 @@ from pydantic import BaseModel, Field, StrictBool, ValidationError, field_valida
 
 from atrous import zoo
 from atrous.compiler import keys
-from atrous.compiler.sections import Section
+from atrous.compiler.sections import ProtocolName, Section
 from atrous.errors import ConfigError
-from atrous.evaluation.protocols import Protocol
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -229,17 +228,8 @@ class Validation(Section):
     """
 
     every: Count = 1000
-    protocol: str = "center-crop-513"
+    protocol: ProtocolName = "center-crop-513"
     images: Count | None = None
-
-    @field_validator("protocol")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        try:
-            Protocol.parse(value)
-        except ConfigError as error:
-            raise ValueError(str(error)) from None
-        return value
 
 
 class Recipe(Section):
