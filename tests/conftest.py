@@ -1,5 +1,6 @@
 """What several tests need: photographs-like images, a small model, the shared data."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 SHARED = Path(__file__).parents[2] / "shared"
+
+# A job that a script puts into the background ignores Ctrl-C, and what it starts inherits that: the
+# tests which interrupt a command would wait for its end.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
