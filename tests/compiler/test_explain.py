@@ -15,9 +15,10 @@ from PIL import Image
 
 from atrous import artifact, labels
 from atrous.artifact import Metadata
-from atrous.compiler import explain_layers
-from atrous.compiler.explain import Explanation, Seen, Side, explain
+from atrous.compiler import explain_layers, explain_page
+from atrous.compiler.explain import explain
 from atrous.compiler.explain_layers import Common, Layer, common, layers, measure
+from atrous.compiler.explanation import Explanation, Seen, Side
 from atrous.errors import ArtifactError, ConfigError, EngineError, InputError
 from atrous.export.half import store_half
 from atrous.image import photograph
@@ -439,7 +440,7 @@ def test_the_page_and_the_file(tmp_path: Path) -> None:
     figures = dict.fromkeys(("image", "before"), "data:image/jpeg;base64,AA")
     one = made(notes=("made <somewhere>",), unreadable=("z.jpg: empty",))
     shown = one.model_copy(update={"pictures": ((one.images[1], figures),)})
-    shown.save(tmp_path / "new")
+    explain_page.save(shown, tmp_path / "new")
     assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["explain.html", "explain.json"]
     stored = json.loads((tmp_path / "new/explain.json").read_text())
     assert Explanation.model_validate(stored) == one
@@ -475,7 +476,7 @@ def test_the_page_and_the_file(tmp_path: Path) -> None:
 def test_a_chart_of_anything(decibels: tuple[float | None, ...], tmp_path: Path) -> None:
     """Also of a network that is exact, nearly exact, destroyed or flat."""
     found = [Layer(tensor="t", name="n", operator="Conv", decibels=one, lost=0) for one in decibels]
-    made(layers=tuple(found), images=made().images[:1]).save(tmp_path)
+    explain_page.save(made(layers=tuple(found), images=made().images[:1]), tmp_path)
     text = (tmp_path / "explain.html").read_text()
     assert Reader(text).points == 2
     assert "nan" not in text

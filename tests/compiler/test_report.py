@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from atrous.compiler import report_page
 from atrous.compiler.int8_report import Attempt, Int8
 from atrous.compiler.report import AccuracyChange, Agreement, Report, Rewrite, Stage
-from atrous.compiler.report_page import as_change, as_ms, as_points, as_share, shortened
 from atrous.compiler.rewrites import Change
 from atrous.compiler.rewrites.base import Outcome
+from atrous.compiler.wording import as_change, as_ms, as_points, as_share, shortened
 from atrous.engines.profile import Layer, Profile
 from atrous.errors import ConfigError
 from atrous.evaluation.result import Result, Stamp
@@ -163,7 +164,7 @@ class Reader(HTMLParser):
 
 
 def read_page(saved: Report, folder: Path) -> Reader:
-    saved.save(folder)
+    report_page.save(saved, folder)
     return Reader((folder / "report.html").read_text(encoding="utf-8"))
 
 
@@ -173,7 +174,7 @@ def read_page(saved: Report, folder: Path) -> Reader:
     ids=["least", "whole", "int8"],
 )
 def test_round_trip(one: Report, tmp_path: Path) -> None:
-    one.save(tmp_path / "new")
+    report_page.save(one, tmp_path / "new")
     assert Report.load(tmp_path / "new") == Report.load(tmp_path / "new/report.json") == one
     assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["report.html", "report.json"]
 
@@ -198,7 +199,7 @@ def test_what_was_not_measured_is_absent(tmp_path: Path) -> None:
 
 
 def test_the_file_in_plain_numbers(tmp_path: Path) -> None:
-    whole().save(tmp_path)
+    report_page.save(whole(), tmp_path)
     stored = json.loads((tmp_path / "report.json").read_text())
     assert stored["rewrites"][3] == {
         "name": "decoder",
@@ -312,7 +313,7 @@ def test_int8_that_was_not_evaluated(tmp_path: Path) -> None:
 def test_steps_of_accuracy(
     scores: tuple[float, ...], bars: list[tuple[str, float, float]], tmp_path: Path
 ) -> None:
-    report(stages=staged(*scores)).save(tmp_path)
+    report_page.save(report(stages=staged(*scores)), tmp_path)
     text = (tmp_path / "report.html").read_text()
     pattern = r"<i(?: class=(\w+))? style='left:([\d.]+)%;width:([\d.]+)%'>"
     found = re.findall(pattern, text.partition("<h2>Where accuracy went")[2])

@@ -118,6 +118,7 @@ def _explain(
     pair: tuple[str, str], engine: str, images: Path | None, output: Path | None, as_json: bool
 ) -> None:
     from atrous import artifact, engines
+    from atrous.compiler import explain_page
     from atrous.compiler.explain import explain
     from atrous.runtime.sources import find
 
@@ -127,7 +128,7 @@ def _explain(
     folder = output or (after.parent if artifact.locate(pair[1]) is not None else Path())
     with _progress() as say:
         found = explain(before, after, [source.path for source in sources], engine=engine, say=say)
-        found.save(folder)
+        explain_page.save(found, folder)
     if as_json:
         print(found.model_dump_json(indent=2))
         return

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from atrous import artifact, engines, upsample
 from atrous.artifact import Metadata
-from atrous.compiler import budget, frontend, rewrites
+from atrous.compiler import budget, frontend, report_page, rewrites
 from atrous.compiler import int8 as int8s
 from atrous.compiler import scores as scores_of
 from atrous.compiler.config import CompileConfig
@@ -125,7 +125,7 @@ def build(
             say("timing")
             old, new = profile_both(before, after, engine=engine, runs=RUNS)
             report = report.model_copy(update={"before": old, "after": new})
-        report.save(work)
+        report_page.save(report, work)
         resolved = config if int8 is None else config.with_floats(int8.returned)
         (work / "resolved.yaml").write_text(resolved.to_yaml(), encoding="utf-8")
     return report

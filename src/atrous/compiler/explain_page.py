@@ -7,7 +7,7 @@ import io
 import math
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,20 +15,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from atrous.compiler.explain_layers import CLEAN, Layer
-from atrous.compiler.report_page import TABLES, as_share, bar, megabytes, section
+from atrous.compiler.explanation import Explanation, Figures
+from atrous.compiler.report_page import TABLES, bar, section
+from atrous.compiler.wording import as_share, megabytes
 from atrous.evaluation.report import STYLE
+from atrous.files import write_atomic
 from atrous.image import overlay
 from atrous.labels import LabelSet
-
-if TYPE_CHECKING:
-    from atrous.compiler.explain import Explanation
 
 SHOWN = 12
 """Layers in the list of the worst."""
 
 Pixels = NDArray[np.uint8]
-Figures = dict[str, str]
-"""Caption → picture as a data URI."""
 
 _WIDTH = 420
 _RED = (225, 40, 40)
@@ -44,6 +42,13 @@ svg circle.worst { fill: #d43b3b; } summary { cursor: pointer; margin: .6rem 0; 
 .bars i.lost { background: #d43b3b; } .pictures p small { opacity: .7; }
 @media (max-width: 50rem) { .pictures .row { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
 """
+
+
+def save(one: Explanation, folder: Path) -> None:
+    """Write `explain.json` and `explain.html`, each whole or not at all."""
+    text, html = one.model_dump_json(indent=2), page(one)
+    write_atomic(folder / "explain.json", lambda file: file.write(text.encode()))
+    write_atomic(folder / "explain.html", lambda file: file.write(html.encode()))
 
 
 def page(one: Explanation) -> str:

@@ -8,8 +8,8 @@ from typing import Self
 
 from atrous.compiler.budget import Step
 from atrous.compiler.int8 import Prepared
-from atrous.compiler.report_page import shortened
 from atrous.compiler.sections import Section
+from atrous.compiler.wording import shortened
 
 
 class Attempt(Section):

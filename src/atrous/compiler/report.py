@@ -10,21 +10,12 @@ from typing import Self
 from pydantic import Field, ValidationError
 
 from atrous.compiler.int8_report import Int8
-from atrous.compiler.report_page import (
-    as_change,
-    as_ms,
-    as_points,
-    as_share,
-    megabytes,
-    page,
-    shortened,
-)
 from atrous.compiler.rewrites import Change
 from atrous.compiler.sections import Section
+from atrous.compiler.wording import as_change, as_ms, as_points, as_share, megabytes, shortened
 from atrous.engines.profile import Profile
 from atrous.errors import ConfigError
 from atrous.evaluation.result import Result, check_comparable
-from atrous.files import write_atomic
 
 
 class Rewrite(Section):
@@ -261,17 +252,14 @@ class Report(Section):
         )
         return f"{f'{self.engine} {self.engine_version}'.strip()}, {count}"
 
-    def save(self, folder: Path) -> None:
-        """Write `report.json` and `report.html`, each whole or not at all."""
+    def to_json(self) -> str:
+        """All of it, as `load` reads it."""
         absent = {name for name in ("accuracies", "stages") if not getattr(self, name)}
-        text = self.model_dump_json(indent=2, exclude_none=True, exclude=absent)
-        html = page(self)
-        write_atomic(folder / "report.json", lambda file: file.write(text.encode()))
-        write_atomic(folder / "report.html", lambda file: file.write(html.encode()))
+        return self.model_dump_json(indent=2, exclude_none=True, exclude=absent)
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what `save` wrote.
+        """Read what `report_page.save` wrote.
 
         Args:
             path: `report.json`, or the folder that holds it.

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from atrous.compiler.int8_report import Int8
+from atrous.compiler.report import AccuracyChange, Report, Rewrite, Stage
+from atrous.compiler.wording import as_change, as_ms, as_points, as_share, megabytes
 from atrous.engines.profile import Layer, Profile
 from atrous.evaluation.report import STYLE
-
-if TYPE_CHECKING:
-    from atrous.compiler.int8_report import Int8
-    from atrous.compiler.report import AccuracyChange, Report, Rewrite, Stage
+from atrous.files import write_atomic
 
 SHOWN = 25
 """Layers in a list on the page: the slowest, the noisiest."""
@@ -37,6 +36,13 @@ td.n, th.n { text-align: right; white-space: nowrap; } td.best { font-weight: 60
 th.group { text-align: center; }
 .keys code { display: inline-block; margin: 0 1.2rem .2rem 0; }
 """
+
+
+def save(report: Report, folder: Path) -> None:
+    """Write `report.json` and `report.html`, each whole or not at all."""
+    text, html = report.to_json(), page(report)
+    write_atomic(folder / "report.json", lambda file: file.write(text.encode()))
+    write_atomic(folder / "report.html", lambda file: file.write(html.encode()))
 
 
 def page(report: Report) -> str:
@@ -358,37 +364,3 @@ def bar(share: float, kind: str = "") -> str:
 
 def _plain(milliseconds: float | None) -> str:
     return "" if milliseconds is None else f"{milliseconds:.2f}"
-
-
-def as_ms(milliseconds: float) -> str:
-    """Milliseconds with three digits."""
-    digits = 1 if milliseconds >= 10 else 2 if milliseconds >= 1 else 3
-    return f"{milliseconds:.{digits}f} ms"
-
-
-def as_points(points: float) -> str:
-    """A difference in points, and no sign before zero."""
-    return f"{points:+.2f}" if abs(points) >= 0.005 else "0.00"
-
-
-def as_change(before: float, after: float) -> str:
-    """By how much something grew."""
-    if before == after:
-        return "unchanged"
-    return f"{100 * (after / before - 1):+.1f} %" if before else "new"
-
-
-def as_share(share: float) -> str:
-    """A share in percent that says 100 only if it is all."""
-    return f"{math.floor(share * 1e6) / 1e4:.4f} %" if share < 1 else "100 %"
-
-
-def megabytes(size: int) -> str:
-    """Bytes in MB."""
-    return f"{size / 1e6:.1f} MB"
-
-
-def shortened(texts: Sequence[str], most: int, separator: str = "; ") -> str:
-    """The first texts and how many more there are."""
-    more = f" and {len(texts) - most} more" if len(texts) > most else ""
-    return separator.join(texts[:most]) + more
