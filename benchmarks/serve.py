@@ -10,7 +10,8 @@ machine's cores, and what else runs on them is in the figures too.
 Overhead: one client, one request after the other, 513×513, binary tensors, class map out, by
 tritonclient and by http.client; the network does not sleep. Subtracted is the same work in this
 process without a server: prediction and class map of the same tensor. In turn, blocks of 20; the
-first block is not counted. Shown are the medians with 10th and 90th percentile.
+first block is not counted. Shown are the medians with 10th and 90th percentile. As a floor, what
+the same bytes take over a bare socket: another process reads them and sends a class map back.
 
 Overload: the network sleeps 50 ms, two calls side by side, so that it does 40 images a second.
 First one request after the other; then requests leave on a schedule, four times 40 a second,
@@ -26,6 +27,8 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -77,6 +80,31 @@ def serve(seconds: float, side: int, queue: int) -> None:
     server.run(service, bound, lambda _: print(server.url_of(bound), flush=True))
 
 
+def echo() -> None:
+    """What the process of the bare socket does; eight bytes say how many come."""
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        print(f"http://127.0.0.1:{bound.getsockname()[1]}", flush=True)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        while True:
+            connection, _ = bound.accept()
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            while count := int.from_bytes(receive(connection, 8), "little"):
+                receive(connection, count)
+                connection.sendall(bytes(SIDE * SIDE))
+
+
+def receive(connection: socket.socket, count: int) -> bytearray:
+    """So many bytes, or none if the other side has closed."""
+    data = bytearray(count)
+    left = memoryview(data)
+    while left:
+        came = connection.recv_into(left)
+        if not came:
+            return bytearray()
+        left = left[came:]
+    return data
+
+
 @dataclass
 class Running:
     """A server process."""
@@ -99,7 +127,11 @@ class Running:
 
 def start(seconds: float, side: int = SIDE, queue: int = 0) -> Running:
     """Start one."""
-    arguments = ["--serve", str(seconds), str(side), str(queue)]
+    return start_process("--serve", str(seconds), str(side), str(queue))
+
+
+def start_process(*arguments: str) -> Running:
+    """Start this file again; it says where it listens."""
     process = subprocess.Popen(
         [sys.executable, __file__, *arguments], stdout=subprocess.PIPE, text=True
     )
@@ -156,9 +188,12 @@ def overhead(rounds: int) -> dict[str, Any]:
     local = network(0, SIDE)
     found: dict[str, Any] = {}
     print("overhead, ms a request: median (p10 to p90); aim: under 3")
-    with start(0) as running:
+    with start(0) as running, start_process("--echo") as bare:
         client = triton.InferenceServerClient(running.address)
         connection = http.client.HTTPConnection(running.address)
+        host, port = bare.address.split(":")
+        wire = socket.create_connection((host, int(port)))
+        wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for name, array in arrays.items():
             tensor = triton.InferInput(
                 name, list(array.shape), "UINT8" if name == "image" else "FP32"
@@ -172,6 +207,11 @@ def overhead(rounds: int) -> dict[str, Any]:
             def plain(body: bytes = body, headers: dict[str, str] = headers) -> None:
                 assert post(connection, body, headers) == 200
 
+            def floor(body: bytes = body) -> None:
+                wire.sendall(len(body).to_bytes(8, "little"))
+                wire.sendall(body)
+                assert receive(wire, SIDE * SIDE)
+
             def alone(name: str = name, array: Any = array) -> None:
                 if name == "image":
                     local(array[0]).class_map()
@@ -183,6 +223,7 @@ def overhead(rounds: int) -> dict[str, Any]:
                 "tritonclient": by_triton,
                 "http.client": plain,
                 "no server": alone,
+                "bare socket": floor,
             }
             times: dict[str, list[list[float]]] = {way: [] for way in ways}
             for _ in range(rounds + 1):
@@ -191,10 +232,12 @@ def overhead(rounds: int) -> dict[str, Any]:
             counted = {way: np.array(blocks[1:]).ravel() for way, blocks in times.items()}
             base = float(np.median(counted["no server"]))
             for way, values in counted.items():
-                added = "" if way == "no server" else f"   added {spread(values - base)}"
+                server_is_in = way not in ("no server", "bare socket")
+                added = f"   added {spread(values - base)}" if server_is_in else ""
                 print(f"  {name:5}  {way:12}  {spread(values)}{added}")
             found[name] = {way: values.round(3).tolist() for way, values in counted.items()}
         client.close()
+        wire.close()
     return found
 
 
@@ -284,8 +327,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15.0, help="of overload")
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--json", type=Path, help="keep every value in this file")
+    parser.add_argument("--echo", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--serve", nargs=3, type=float, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.echo:
+        echo()
+        return
     if given.serve:
         serve(given.serve[0], int(given.serve[1]), int(given.serve[2]))
         return

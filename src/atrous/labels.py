@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from atrous.errors import InputError
@@ -73,10 +74,7 @@ class LabelSet:
 
         Ids that are no class have VOC's colours; the ignored id has its beige.
         """
-        colours = [*self.colours, *map(interleaved_colour, range(self.num_classes, 256))]
-        if self.ignore_index >= self.num_classes:
-            colours[self.ignore_index] = VOID_COLOUR
-        return bytes(value for colour in colours for value in colour)
+        return _palette(self.colours, self.ignore_index)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that `json.dumps` takes and `from_dict` reads."""
@@ -113,6 +111,14 @@ class LabelSet:
                 raise InputError(f"label set: a colour must be three integers, found {colour!r}")
         colours = tuple((red, green, blue) for red, green, blue in data["colours"])
         return cls(data["name"], tuple(data["names"]), colours, data["ignore_index"])
+
+
+@lru_cache(maxsize=64)
+def _palette(colours: tuple[Colour, ...], ignore_index: int) -> bytes:
+    every = [*colours, *map(interleaved_colour, range(len(colours), 256))]
+    if ignore_index >= len(colours):
+        every[ignore_index] = VOID_COLOUR
+    return bytes(value for colour in every for value in colour)
 
 
 def generic(num_classes: int) -> LabelSet:

@@ -98,10 +98,13 @@ def test_sigterm_under_load(model: Path) -> None:
     assert any("shutting down" in line.get("message", "") for line in lines)
 
 
-def test_two_models_and_ctrl_c(model: Path) -> None:
-    with process("-m", f"a={model}", "-m", f"b={model}") as (running, url, _):
+def test_two_models_another_name_and_ctrl_c(model: Path) -> None:
+    told = ["-m", f"a={model}", "-m", f"b={model}", "--allow-host", "lab.example"]
+    with process(*told) as (running, url, _):
         names = [row["name"] for row in httpx.get(f"{url}/v1/models").json()["models"]]
         assert names == ["a", "b"]
+        for name, status in (("lab.example", 200), ("evil.example", 421)):
+            assert httpx.get(f"{url}/v1/models", headers={"host": name}).status_code == status
         running.send_signal(signal.SIGINT)
         assert running.wait(15) == 0
 

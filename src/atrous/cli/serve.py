@@ -40,6 +40,14 @@ def serve(
     no_api_key: Annotated[
         bool, typer.Option("--no-api-key", help="Serve everybody, wherever it listens.")
     ] = False,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Name of a proxy in front; again for more. Without a key, a server on loopback "
+            "answers only to localhost.",
+        ),
+    ] = None,
     batch: options.BatchOption = None,
     wait_ms: Annotated[
         float, typer.Option(help="Milliseconds to wait for a batch to fill.", min=0)
@@ -96,6 +104,7 @@ def serve(
         host=host,
         port=port,
         key=settings.read_key(api_key_file, host, without=no_api_key),
+        hosts=tuple(allow_host or ()),
         batch=batch,
         wait=wait_ms / 1e3,
         queue=queue,

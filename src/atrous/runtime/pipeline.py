@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import Generic, Literal, Self, TypeVar, get_args
 
@@ -129,8 +130,7 @@ class Pipeline(Generic[T]):
             StreamError: another loop takes results.
         """
         with self._taking():
-            take = self._take if ordered else self._take_any
-            while (item := take(wait=True)) is not None:
+            while (item := self._take(wait=True, ordered=ordered)) is not None:
                 yield item
 
     def map(self, values: Iterable[T]) -> Iterator[Item[T]]:
@@ -243,13 +243,10 @@ class Pipeline(Generic[T]):
         with self._lock:
             return self._under_way[0] if self._under_way else None
 
-    def _take(self, *, wait: bool) -> Item[T] | None:
-        """The next item in order; `None` if it is not ready, or with `wait` if none will come."""
+    def _take(self, *, wait: bool, ordered: bool = True) -> Item[T] | None:
+        """The next item; `None` if it is not ready, or with `wait` if none will come."""
         while True:
-            head = self._head()
-            if head is not None and (item := self._early.pop(head.index, None)) is not None:
-                with self._lock:
-                    self._under_way.popleft()
+            if (item := self._pop_done(ordered)) is not None:
                 self._room.release()
                 return item
             try:
@@ -262,28 +259,17 @@ class Pipeline(Generic[T]):
             if item is None:
                 self._out.put(None)  # the last worker has ended: nothing comes after this
                 return None
+            # A worker may end a step after its item has come out failed as stuck.
             self._early.setdefault(item.index, item)
 
-    def _take_any(self, *, wait: bool) -> Item[T] | None:
-        """The next item that is done, whichever it is; `None` as `_take`."""
-        while True:
-            try:
-                item = self._out.get(wait, _TICK)
-            except Empty:
-                if not wait:
-                    return None
-                self._watch()
-                continue
-            if item is None:
-                self._out.put(None)  # the last worker has ended: nothing comes after this
-                return None
-            with self._lock:
-                known = [one for one in self._under_way if one.index == item.index]
-                for one in known:
+    def _pop_done(self, ordered: bool) -> Item[T] | None:
+        """The item whose turn it is, or any if not `ordered`, once it has come out."""
+        with self._lock:
+            for one in islice(self._under_way, 1 if ordered else None):
+                if (item := self._early.pop(one.index, None)) is not None:
                     self._under_way.remove(one)
-            if known:  # else it came out before the pipeline broke
-                self._room.release()
-                return item
+                    return item
+        return None
 
     def _check(self) -> None:
         if self._broken is not None:

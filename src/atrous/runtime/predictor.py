@@ -174,10 +174,10 @@ class Predictor:
         Raises:
             EngineError: the engine failed.
         """
+        batch: Any = tensors[0][None]
         missing = (self.engine.input.shape[0] or 0) - len(tensors)
-        alone = len(tensors) == 1 and missing <= 0
-        padding = [np.zeros_like(tensors[0])] * missing
-        batch: Any = tensors[0][None] if alone else np.stack([*tensors, *padding])
+        if len(tensors) > 1 or missing > 0:
+            batch = np.stack([*tensors, *(np.zeros_like(tensors[0]) for _ in range(missing))])
         logits = self.engine.run(batch)
         # A prediction outlives the next call, which may reuse the engine's memory.
         return [grid.copy() for grid in logits[: len(tensors)]]

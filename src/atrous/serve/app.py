@@ -74,7 +74,7 @@ def make_app(service: Service, page: Path = PAGE) -> Guard:
         said = f"internal error, request {trace.request_id} in the server's log"
         return JSONResponse({"error": said}, 500)
 
-    return Guard(app, service.metrics, service.settings.key, paths)
+    return Guard(app, service.metrics, service.settings, paths)
 
 
 def _add_page(app: FastAPI, page: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""Around every request: its id, the API key, one line in the log, and never an answer in HTML."""
+"""Around every request: its id, who may ask, one line in the log, and never an answer in HTML."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from atrous.serve.logs import Trace, access, log
 from atrous.serve.metrics import Metrics
 from atrous.serve.refusal import ClientGone, Refusal
+from atrous.serve.settings import Settings
 
 HEALTH = frozenset({"/v2/health/live", "/v2/health/ready"})
 
@@ -31,7 +32,7 @@ class Guard:
     Args:
         app: what it guards.
         metrics: counts requests.
-        key: that a client must show, `None` for none.
+        settings: the API key, and by which names the server may be called.
         open_paths: paths that need no key; those of `HEALTH` never do.
 
     Attributes:
@@ -40,10 +41,10 @@ class Guard:
     """
 
     def __init__(
-        self, app: ASGIApp, metrics: Metrics, key: str | None, open_paths: Collection[str] = ()
+        self, app: ASGIApp, metrics: Metrics, settings: Settings, open_paths: Collection[str] = ()
     ) -> None:
-        self._app, self._metrics = app, metrics
-        self._key = None if key is None else _digest(key.encode())
+        self._app, self._metrics, self._settings = app, metrics, settings
+        self._key = None if settings.key is None else _digest(settings.key.encode())
         self._open = HEALTH | frozenset(open_paths)
         self.busy = 0
         self.closing = False
@@ -69,14 +70,10 @@ class Guard:
         counts = scope["method"] == "POST"
         self.busy += counts
         try:
-            if self._let_in(scope["path"], headers):
+            refusal = self._refusal(scope["path"], headers)
+            if refusal is None:
                 await self._app(scope, exchange.receive, exchange.send)
             else:
-                refusal = Refusal(
-                    401,
-                    "the API key is missing or wrong; send it as Authorization: Bearer KEY or as "
-                    "X-API-Key",
-                )
                 await exchange.refuse(refusal)
         except ClientGone:
             pass
@@ -94,7 +91,22 @@ class Guard:
             self._metrics.request(method, trace.route, trace.model, trace.status, trace.seconds)
             access(trace)
 
-    def _let_in(self, path: str, headers: dict[bytes, bytes]) -> bool:
+    def _refusal(self, path: str, headers: dict[bytes, bytes]) -> Refusal | None:
+        called = headers.get(b"host", b"localhost").decode("latin-1")
+        if not self._settings.is_called(called):
+            return Refusal(
+                421,
+                f"this server is not called {called[:80]!r} but localhost; --allow-host adds a "
+                "name, and with an API key it takes any",
+            )
+        if self._has_key(path, headers):
+            return None
+        return Refusal(
+            401,
+            "the API key is missing or wrong; send it as Authorization: Bearer KEY or as X-API-Key",
+        )
+
+    def _has_key(self, path: str, headers: dict[bytes, bytes]) -> bool:
         if self._key is None or path in self._open:
             return True
         shown = headers.get(b"x-api-key")

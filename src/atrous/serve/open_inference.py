@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from atrous.runtime.stages import Frame
+from atrous.serve.body import Body
 from atrous.serve.documents import (
     BODY_ERRORS,
     Error,
@@ -105,8 +106,9 @@ def router(service: Service) -> APIRouter:
         """
         model = service.model(request, name, version)
         service.admit(model)
-        async with service.intake.body(request) as body:
-            header = request.headers.get(_HEADER)
+        header = request.headers.get(_HEADER)
+        tensors_at = int(header) if header and header.isdecimal() and len(header) < 19 else 0
+        async with service.intake.body(request, tensors_at) as body:
             wanted = await _parsed(model, body, header, service.settings.max_pixels)
             jobs = jobs_of(model, wanted)
             items = await while_connected(request, model.run(jobs))
@@ -205,9 +207,7 @@ def _same(pixels: NDArray[Any]) -> NDArray[Any]:
     return pixels
 
 
-async def _parsed(
-    model: Model, body: bytes | bytearray, header: str | None, max_pixels: int
-) -> TensorRequest:
+async def _parsed(model: Model, body: Body, header: str | None, max_pixels: int) -> TensorRequest:
     predictor = model.predictor
     details = (predictor.engine.input.dtype, predictor.preprocess.size, max_pixels)
     if header is None and len(body) > 2**16:  # tensors in JSON

@@ -11,6 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from atrous import image
 from atrous.labels import LabelSet
+from atrous.serve.body import Body
 from atrous.serve.refusal import Refusal
 
 Pixels = NDArray[np.uint8]
@@ -23,7 +24,7 @@ _FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
-def decode(data: bytes | bytearray, max_pixels: int) -> Pixels:
+def decode(data: Body, max_pixels: int) -> Pixels:
     """An image as a person would see it, as `atrous.image.read` reads files.
 
     Args:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from atrous.runtime.stages import Frame
 from atrous.serve import pictures
-from atrous.serve.body import form_file
+from atrous.serve.body import Body, form_file
 from atrous.serve.documents import (
     BODY_ERRORS,
     ClassLabel,
@@ -97,7 +97,7 @@ def router(service: Service) -> APIRouter:
 
 def job_of(
     model: Model,
-    body: bytes | bytearray,
+    body: Body,
     content_type: str,
     output: Output,
     opacity: float,

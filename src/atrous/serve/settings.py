@@ -5,8 +5,10 @@ from __future__ import annotations
 import ipaddress
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from PIL import Image
 
@@ -26,6 +28,8 @@ class Settings:
         host: address to listen on.
         port: TCP port, 0 for a free one.
         key: that a client must show; `None` lets everybody in.
+        hosts: by which clients may call a server that is on loopback and has no key, besides
+            `localhost` and loopback addresses; as a proxy in front is called.
         batch: images that a network sees at once; `None` for its own number, 1 if it is free.
         wait: seconds to wait for a batch to fill.
         queue: images that one model has under way; 0 for two for each that it works on at once.
@@ -43,6 +47,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     key: str | None = None
+    hosts: tuple[str, ...] = ()
     batch: int | None = None
     wait: float = 0.005
     queue: int = 0
@@ -66,10 +71,25 @@ class Settings:
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}: expected 0 or more, got {getattr(self, name)}")
 
+    def is_called(self, field: str) -> bool:
+        """Whether a request with this `Host` field may be meant for this server.
+
+        A page from elsewhere can have its own name resolve to this machine, and a browser then lets
+        it read what a server on loopback answers. The name is what gives it away.
+        """
+        if self.key is not None or not is_loopback(self.host):
+            return True
+        try:
+            name = urlsplit(f"//{field}").hostname or ""
+        except ValueError:
+            return False
+        return is_loopback(name) or name in (host.lower() for host in self.hosts)
+
 
 LogFormat = Literal["text", "json"]
 
 
+@lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Whether only programs on this machine reach `host`."""
     try:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
 
+from atrous.serve.body import Body
 from atrous.serve.refusal import Refusal
 
 DTYPES = {"float32": "FP32", "uint8": "UINT8"}
@@ -86,7 +87,7 @@ class Request:
 
 
 def parse(
-    body: bytes | bytearray, header: str | None, dtype: str, size: tuple[int, int], max_pixels: int
+    body: Body, header: str | None, dtype: str, size: tuple[int, int], max_pixels: int
 ) -> Request:
     """Read a request.
 
