@@ -28,7 +28,7 @@ $(VENV)/demo: pyproject.toml constraints.txt src/atrous/_upsample.c | $(BIN)/pyt
 $(VENV)/dev: pyproject.toml constraints.txt src/atrous/_upsample.c | $(BIN)/python
 	@echo "installing atrous, PyTorch and the checkers into $(VENV) ..."
 	$(PIP) "$$(grep '^torch==' constraints.txt)"
-	$(PIP) -e '.[demo,dev,train,openvino,report,serve,large,video]'
+	$(PIP) -e '.[demo,dev,train,openvino,report,serve,large,video,cluster]'
 	@touch $@
 
 demo: $(VENV)/demo

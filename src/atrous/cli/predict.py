@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,13 +24,18 @@ def predict(
     src: Annotated[
         list[str],
         typer.Argument(
-            help="Image files, folders (searched recursively), globs; or one video: a file, "
-            "camera:N or a URL."
+            help="Image files, folders (searched recursively), globs, with --cluster also URLs; or "
+            "one video: a file, camera:N or a URL."
         ),
     ],
     output: Annotated[
-        Path,
-        typer.Option("-o", "--output", help="Folder for masks/ and overlays/; or a video file."),
+        str,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="PATH",
+            help="Folder for masks/ and overlays/, with --cluster also a URL; or a video file.",
+        ),
     ],
     model: options.ModelOption = None,
     overlays: Annotated[bool, typer.Option(help="Draw overlays to look at.")] = True,
@@ -56,6 +61,22 @@ def predict(
             min=1,
         ),
     ] = 1,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Share the work with a Ray cluster: HOST:PORT, auto for the one that runs here or "
+            "that RAY_ADDRESS names, local for workers on this machine alone.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int,
+        typer.Option(
+            help="With --cluster: engines, each with --threads CPUs (1 by default) or one GPU. 0: "
+            "as many as there is room for.",
+            min=0,
+        ),
+    ] = 0,
     as_json: options.JsonOption = False,
 ) -> None:
     """Segment images: palette PNG masks whose values are class ids, and overlays to look at.
@@ -76,47 +97,79 @@ def predict(
     A video keeps the times of its frames and its audio; --no-overlays shows the classes alone. What
     a damaged clip or Ctrl-C cuts short stays playable as NAME.partial.mp4. A camera (camera:0,
     rtsp://…) leaves frames out where the network does not keep up, and ends at Ctrl-C.
+
+    Example: atrous predict s3://photographs/2024 -o s3://results/2024 --cluster auto
+
+    With --cluster folders must be shared by all machines; fsspec reads and writes URLs. A job that
+    was stopped goes on where the same command is given again.
     """
     from contextlib import closing
 
-    from atrous.runtime import folder
+    from atrous.engines import find_model
+    from atrous.runtime import folder, remote
     from atrous.runtime.sources import find
 
     if overlap is not None and tile is None:
         raise ConfigError("--overlap belongs to --tile")
-    video = output.suffix.lower() in _VIDEOS and not output.is_dir()
-    if not video and (every != 1 or any(map(_is_video, src))):
+    path = Path(output)
+    video = path.suffix.lower() in _VIDEOS and not path.is_dir()
+    if cluster is not None and (video or tile is not None or every != 1):
+        raise ConfigError("--cluster segments images: expected no video, --tile or --every")
+    if cluster is None and (workers or "://" in output):
+        raise ConfigError(f"{'--workers' if workers else output} belongs to --cluster")
+    if not video and (every != 1 or any(_is_video(name, cluster is None) for name in src)):
         raise ConfigError(
-            f"a video makes a video: expected -o NAME.mp4 ({', '.join(_VIDEOS)}), got {output}"
+            f"a video makes a video: expected -o NAME.mp4 ({', '.join(_VIDEOS)}), got {path}"
         )
     if video and (len(src) != 1 or tile is not None):
-        raise ConfigError(f"{output}: expected one video, without --tile; got {' '.join(src)}")
-    made = (output, output / "masks", output / "overlays")
-    sources = [] if video else find(src, exclude=made)
+        raise ConfigError(f"{path}: expected one video, without --tile; got {' '.join(src)}")
+    images = [] if cluster is None else remote.find(src, output)
+    made = (path, path / "masks", path / "overlays")
+    sources = [] if video or images else find(src, exclude=made)
+    # Of a cluster this machine need not have the device: here the model is only looked at.
+    here = cluster is None
     predictor = options.open_predictor(
-        model,
+        model if here else str(find_model(model, device)),
         engine=engine,
-        device=device,
-        threads=threads,
-        instances=instances,
-        cache=cache,
+        device=device if here else "cpu",
+        threads=threads if here else 1,
+        instances=instances if here else 1,
+        cache=cache if here else None,
         labels=labels,
         vdsp_params=vdsp_params,
         size=size,
     )
     if video:
         with predictor:
-            _video(predictor, src[0], output, overlays, opacity, every, as_json)
+            _video(predictor, src[0], path, overlays, opacity, every, as_json)
         return
     console = terminal.console()
     summary = _Summary(predictor.labels, predictor.engine.name)
     with predictor, terminal.progress(console) as progress:
-        task = progress.add_task("segmenting", total=len(sources))
-        if tile is None:
+        task = progress.add_task("segmenting", total=len(sources or images))
+        if cluster is not None:
+            from atrous.runtime import cluster as machines
+
+            own = options.engine_options(model, device, threads or 1, instances, cache)
+            summary.engine = machines.engine_name(predictor, own)
+            results = machines.segment(
+                predictor,
+                find_model(model, device),
+                images,
+                output,
+                address=cluster,
+                workers=workers,
+                options=own,
+                overlays=overlays,
+                opacity=opacity,
+                force=force,
+                max_pixels=max_pixels,
+            )
+        elif tile is None:
             results = folder.segment(
                 predictor,
                 sources,
-                output,
+                path,
                 overlays=overlays,
                 opacity=opacity,
                 force=force,
@@ -129,7 +182,7 @@ def predict(
             results = large.segment(
                 predictor,
                 sources,
-                output,
+                path,
                 side=tile,
                 overlap=tiles.OVERLAP if overlap is None else overlap,
                 overlays=overlays,
@@ -185,9 +238,9 @@ def _video(
     )
 
 
-def _is_video(source: str) -> bool:
+def _is_video(source: str, urls: bool) -> bool:
     name = source.lower()
-    return name.endswith(_VIDEOS) or name.startswith("camera:") or "://" in name
+    return name.endswith(_VIDEOS) or name.startswith("camera:") or (urls and "://" in name)
 
 
 class _Summary:
@@ -211,7 +264,7 @@ class _Summary:
         if result.shares and len(self.first) <= self.listed:
             self.first.append(result)
 
-    def print(self, output: Path, overlays: bool) -> None:
+    def print(self, output: str, overlays: bool) -> None:
         from rich.console import Console
         from rich.table import Table
 
@@ -224,7 +277,7 @@ class _Summary:
             for result in self.first:
                 assert result.size is not None
                 assert result.shares is not None
-                name, size = result.source.name, "×".join(map(str, result.size))
+                name, size = PurePath(result.source).name, "×".join(map(str, result.size))
                 for class_id, share in result.shares.items():
                     table.add_row(name, size, class_name(self.labels, class_id), f"{share:.1%}")
                     name = size = ""
@@ -247,6 +300,7 @@ class _Summary:
         if self.counts["stale"] or self.counts["kept"]:
             counts += " (--force makes them again)"
         if sum(self.counts.values()) > self.counts["failed"]:
+            output = output.rstrip("/")
             counts += f"; see {output}/masks" + (f" and {output}/overlays" if overlays else "")
         console.print(counts, highlight=False, soft_wrap=True)
 

@@ -16,7 +16,7 @@ from atrous.runtime.predictor import Predictor
 from atrous.runtime.sources import Source
 from atrous.runtime.stages import Frame, Steps, stages
 from atrous.runtime.stream import TIMEOUT, room
-from atrous.runtime.worker import SKIP
+from atrous.runtime.worker import SKIP, Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Result:
     """What became of one image.
 
     Attributes:
-        source: the image file.
+        source: the image file; it and the results may be URLs on a cluster.
         status: `written`, `kept` (its results were there already), `stale` (they were there and
             are kept, but were made from another image or by another model) or `failed`.
         mask: the palette PNG, `None` if it failed.
@@ -35,10 +35,10 @@ class Result:
         score: what the function returned that `segment` was given for it.
     """
 
-    source: Path
+    source: Path | str
     status: Literal["written", "kept", "stale", "failed"]
-    mask: Path | None = None
-    overlay: Path | None = None
+    mask: Path | str | None = None
+    overlay: Path | str | None = None
     size: tuple[int, int] | None = None
     shares: dict[int, float] | None = None
     error: str = ""
@@ -55,6 +55,7 @@ def segment(
     force: bool = False,
     max_pixels: int = image.MAX_PIXELS,
     batch: int | None = None,
+    pipelined: bool = True,
     score: Callable[[Frame], Any] | None = None,
     timeout: float | None = TIMEOUT,
 ) -> Generator[Result]:
@@ -72,6 +73,8 @@ def segment(
         force: make results again that are there already.
         max_pixels: refuse larger images before decoding them.
         batch: images that the network sees at once; by default its own number, 1 if it is free.
+        pipelined: overlap decoding, the network and writing, which takes more cores than the
+            network's. Else one thread for every call of the network does all that an image needs.
         score: called with every frame that was written; `outputs["infer"]` is its `Prediction`.
         timeout: seconds after which a step counts as stuck.
 
@@ -91,6 +94,9 @@ def segment(
         taps=() if score is None else ("infer",),
     )
     work = stages(steps, before={"check": job.check}, after={"write": job.write}, batch=batch)
+    if not pipelined and all(stage.batch == 1 for stage in work):
+        every = {name: step for stage in work for name, step in stage.steps.items()}
+        work = [Stage(every, predictor.engine.streams)]
     with Pipeline(work, capacity=room(work), timeout=timeout) as pipeline:
         for item in pipeline.map(Frame(source) for source in sources):
             frame: Frame = item.value

@@ -5,12 +5,15 @@ from __future__ import annotations
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from atrous.errors import InputError
 from atrous.image import SUFFIXES
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,27 +46,50 @@ def find(sources: Sequence[str | Path], exclude: Sequence[Path] = ()) -> list[So
     excluded = {folder.resolve() for folder in exclude}
     found: dict[Path, Path] = {}
     for source in sources:
-        matches = dict(_matches(source, excluded))
-        if not matches:
-            kinds = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
-            raise InputError(f"{source}: no images in it (looked for {kinds})")
-        for path, relative in matches.items():
+        for path, relative in matches(source, excluded).items():
             found.setdefault(path, relative)
-    stems = Counter(relative.with_suffix("") for relative in found.values())
+    names = stems(found, lambda path: Path(*path.resolve().parts[1:]))
+    return [Source(path, stem) for path, stem in names.items()]
+
+
+def matches(source: str | Path, excluded: Collection[Path] = ()) -> dict[Path, Path]:
+    """The images that one source names, each with its path below the folder that was searched.
+
+    Args:
+        source: a file, a folder or a glob pattern.
+        excluded: folders to leave out, resolved.
+
+    Raises:
+        InputError: it does not exist, or holds no image.
+    """
+    found = dict(_matches(source, excluded))
+    if not found:
+        kinds = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
+        raise InputError(f"{source}: no images in it (looked for {kinds})")
+    return found
+
+
+def stems(found: Mapping[T, Path], whole: Callable[[T], Path]) -> dict[T, Path]:
+    """What the results of every image are called, see `Source.stem`.
+
+    Args:
+        found: image → its path below the folder that was searched.
+        whole: image → a path that no other has.
+    """
+    short = Counter(relative.with_suffix("") for relative in found.values())
     relatives = Counter(found.values())
-    result = []
-    for path, relative in found.items():
-        if stems[relative.with_suffix("")] == 1:
-            stem = relative.with_suffix("")
+    result = {}
+    for image, relative in found.items():
+        if short[relative.with_suffix("")] == 1:
+            result[image] = relative.with_suffix("")
         elif relatives[relative] == 1:
-            stem = relative
+            result[image] = relative
         else:  # the same name below two folders
-            stem = Path(*path.resolve().parts[1:])
-        result.append(Source(path, stem))
+            result[image] = whole(image)
     return result
 
 
-def _matches(source: str | Path, excluded: set[Path]) -> Iterator[tuple[Path, Path]]:
+def _matches(source: str | Path, excluded: Collection[Path]) -> Iterator[tuple[Path, Path]]:
     path = Path(source)
     if path.is_dir():
         yield from _below(path, excluded)
@@ -80,7 +106,7 @@ def _matches(source: str | Path, excluded: set[Path]) -> Iterator[tuple[Path, Pa
                 yield name, Path(name.name)
 
 
-def _below(folder: Path, excluded: set[Path]) -> Iterator[tuple[Path, Path]]:
+def _below(folder: Path, excluded: Collection[Path]) -> Iterator[tuple[Path, Path]]:
     for parent, folders, names in os.walk(folder):
         here = Path(parent)
         folders[:] = sorted(

@@ -1,0 +1,334 @@
+"""`predict --cluster` on a Ray cluster of two nodes: whatever is lost, the outputs are the same."""
+
+import filecmp
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import onnx
+import psutil
+import pytest
+from PIL import Image
+
+from atrous.image import photograph
+
+from ..cli.conftest import Done, atrous
+
+Run = Callable[..., Done]
+__all__ = ["atrous"]
+
+pytestmark = pytest.mark.skipif(
+    not all(map(find_spec, ("ray", "fsspec", "pyarrow"))),
+    reason="needs pip install 'atrous[cluster]'",
+)
+COUNT = 64
+BATCH = COUNT // 32
+MANAGER = Path(__file__).with_name("cluster_of_two.py")
+
+# Every Python process of the cluster runs this: who opens this picture dies of it.
+DEADLY = """
+import os, signal, sys
+
+def watch(event, arguments):
+    if event == "open" and str(arguments[0]).endswith("deadly.png"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(watch)
+"""
+
+
+class Nodes:
+    """A cluster of two nodes in processes of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "sitecustomize.py").write_text(DEADLY)
+        self.process = subprocess.Popen(
+            [sys.executable, MANAGER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(folder)},
+        )
+        self.address = self.read()
+
+    def read(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def tell(self, word: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{word}\n")
+        self.process.stdin.flush()
+        assert self.read() == "done"
+
+    def workers(self) -> list[psutil.Process]:
+        """Processes of actors that hold an engine."""
+        found = []
+        for process in psutil.Process(self.process.pid).children(recursive=True):
+            try:
+                if "MapWorker" in " ".join(process.cmdline()):
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    def close(self) -> None:
+        started = psutil.Process(self.process.pid).children(recursive=True)
+        try:
+            self.process.communicate(timeout=20)
+        finally:
+            for process in (*started, self.process):
+                try:
+                    process.kill()
+                except psutil.NoSuchProcess:
+                    continue
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    nodes = Nodes(tmp_path_factory.mktemp("cluster"))
+    yield nodes
+    nodes.close()
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Windows of a photograph, and among them one file that is no image."""
+    folder = tmp_path_factory.mktemp("pictures") / "in"
+    (folder / "sub").mkdir(parents=True)
+    whole = photograph()
+    for number in range(COUNT - 1):
+        top, left = divmod(number * 7, 100)
+        window = np.ascontiguousarray(whole[top : top + 160, left : left + 200])
+        name = f"{number:03}.jpg" if number % 2 else f"sub/{number:03}.png"
+        Image.fromarray(window).save(folder / name)
+    (folder / "broken.jpg").write_bytes(b"no image")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(pictures: Path) -> Path:
+    """What one machine makes of them."""
+    output = pictures.parent / "expected"
+    done = predict(pictures, "-o", output, "--threads", "1")
+    assert done.returncode == 1
+    assert len(files(output)) == 2 * (COUNT - 1)
+    return output
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "atrous", "predict", *map(str, arguments)]
+
+
+def predict(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=90)
+
+
+def files(folder: Path) -> list[str]:
+    """All of them, hidden ones too."""
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(path.relative_to(folder).as_posix() for path in paths)
+
+
+def assert_same(output: Path, expected: Path) -> None:
+    assert files(output) == files(expected)
+    same, *others = filecmp.cmpfiles(output, expected, files(expected), shallow=False)
+    assert (len(same), others) == (2 * (COUNT - 1), [[], []])
+
+
+def made(output: Path) -> dict[Path, tuple[int, int]]:
+    """The masks that are there, and what changes when one is made again."""
+    masks = [path for path in (output / "masks").rglob("*.png") if path.name[0] != "."]
+    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in masks}
+
+
+def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + 40
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def statuses(out: str) -> dict[str, list[str]]:
+    """Status → names of the images."""
+    found: dict[str, list[str]] = {}
+    for line in out.splitlines():
+        record = json.loads(line)
+        found.setdefault(record["status"], []).append(Path(record["source"]).name)
+    return found
+
+
+def begin(*arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command(*arguments, "--json"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    )
+
+
+def test_a_worker_that_is_killed(
+    nodes: Nodes, pictures: Path, expected: Path, tmp_path: Path
+) -> None:
+    process = begin(pictures, "-o", tmp_path / "out", "--cluster", nodes.address)
+    until(lambda: len(made(tmp_path / "out")) > COUNT // 4, process)
+    victim = nodes.workers()[0]
+    victim.kill()
+    victim.wait()
+    before = made(tmp_path / "out")
+    out, err = process.communicate(timeout=60)
+    found = statuses(out)
+    assert (process.returncode, found["failed"]) == (1, ["broken.jpg"])
+    assert f"failed: {pictures / 'broken.jpg'}: not an image" in err
+    assert_same(tmp_path / "out", expected)
+    # Of its batch was done again what it had not finished, and nothing else.
+    kept = found.get("kept", [])
+    assert len(found["written"]) + len(kept) == COUNT - 1
+    assert len(kept) <= BATCH
+    after = made(tmp_path / "out")
+    assert len(before) < len(after)
+    assert {path: after[path] for path in before} == before
+
+
+def test_a_job_that_is_stopped_and_given_again(
+    nodes: Nodes, pictures: Path, expected: Path, tmp_path: Path
+) -> None:
+    arguments = (pictures, "-o", f"file://{tmp_path}/out", "--cluster", nodes.address)
+    first = begin(*arguments)
+    until(lambda: len(made(tmp_path / "out")) > COUNT // 4, first)
+    os.killpg(first.pid, signal.SIGINT)
+    _, err = first.communicate(timeout=30)
+    assert (first.returncode, "Traceback" in err) == (130, False)
+    assert err.splitlines()[-1] == "interrupted; what was finished is kept"
+    before = made(tmp_path / "out")
+    assert COUNT // 4 < len(before) < COUNT - 1
+    assert not [name for name in files(tmp_path / "out") if Path(name).name.startswith(".")]
+
+    done = predict(*arguments, "--json")
+    found = statuses(done.stdout)
+    assert (done.returncode, found["failed"]) == (1, ["broken.jpg"])
+    assert len(found["kept"]) == len(before)
+    assert len(found["written"]) == COUNT - 1 - len(before)
+    after = made(tmp_path / "out")
+    assert {path: after[path] for path in before} == before
+    assert_same(tmp_path / "out", expected)
+
+
+def test_a_node_that_is_lost(nodes: Nodes, pictures: Path, expected: Path, tmp_path: Path) -> None:
+    process = begin(pictures, "-o", tmp_path / "out", "--cluster", nodes.address)
+    until(lambda: len(made(tmp_path / "out")) > COUNT // 4, process)
+    nodes.tell("remove")
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        nodes.tell("add")
+    found = statuses(out)
+    assert (process.returncode, found["failed"]) == (1, ["broken.jpg"])
+    assert len(found["written"]) + len(found.get("kept", [])) == COUNT - 1
+    assert len(found.get("kept", [])) <= BATCH
+    assert [line for line in err.splitlines() if "segmenting" not in line] == [
+        f"failed: {pictures / 'broken.jpg'}: not an image that Pillow can read"
+    ]
+    assert_same(tmp_path / "out", expected)
+
+
+def test_a_picture_that_kills_its_worker(
+    nodes: Nodes, pictures: Path, expected: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "in"
+    shutil.copytree(pictures, source)
+    (source / "deadly.png").touch()
+    (source / "broken.jpg").unlink()
+    done = predict(source, "-o", tmp_path / "out", "--cluster", nodes.address, "--json")
+    found = statuses(done.stdout)
+    assert (done.returncode, found["failed"]) == (1, ["deadly.png"])
+    assert f"failed: {source / 'deadly.png'}: 4 workers that took it were lost" in done.stderr
+    assert len(found["written"]) + len(found.get("kept", [])) == COUNT - 1
+    assert_same(tmp_path / "out", expected)
+
+
+def test_urls_and_a_model_of_ones_own(
+    nodes: Nodes,
+    pictures: Path,
+    tmp_path: Path,
+    small_model: Callable[..., onnx.ModelProto],
+) -> None:
+    """`dir::file` is a file system that all processes share and that counts as remote."""
+    (tmp_path / "model").mkdir()
+    onnx.save(small_model(classes=21), tmp_path / "model" / "mod.onnx")
+    common = ("-m", tmp_path / "model", "--labels", "voc", "--size", 32, "--threads", 1)
+    source = pictures / "sub"
+    assert predict(source, "-o", tmp_path / "one", *common).returncode == 0
+    arguments = (
+        f"dir://sub::file://{pictures}",
+        *("-o", f"dir://many::file://{tmp_path}", "--cluster", nodes.address, *common),
+    )
+    done = predict(*arguments)
+    assert (done.returncode, "32 written by openvino" in done.stdout) == (0, True), done
+    assert files(tmp_path / "many") == files(tmp_path / "one")
+    for name in files(tmp_path / "one"):
+        assert (tmp_path / "many" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+    assert "32 kept" in predict(*arguments).stdout
+
+
+def test_workers_on_this_machine_alone(pictures: Path, expected: Path, tmp_path: Path) -> None:
+    some = [pictures / f"{number:03}.jpg" for number in (1, 3, 5)]
+    done = predict(*some, "-o", tmp_path, "--cluster", "local", "--workers", 1)
+    assert (done.returncode, "3 written" in done.stdout) == (0, True), done
+    # Ray has nothing to say on the terminal.
+    assert [line for line in done.stderr.splitlines() if "segmenting" not in line] == []
+    for path in some:
+        name = Path("masks", f"{path.stem}.png")
+        assert (tmp_path / name).read_bytes() == (expected / name).read_bytes()
+
+
+def test_a_worker_larger_than_all_machines(nodes: Nodes, pictures: Path, tmp_path: Path) -> None:
+    common = (pictures / "001.jpg", "-o", tmp_path, "--cluster", nodes.address)
+    for options, what in {("--threads", 2): "2 CPUs", ("--device", "cuda"): "GPU"}.items():
+        done = predict(*common, *options)
+        assert done.returncode == 2
+        assert f"no machine of the cluster has {what}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--cluster", "local", "--tile", "64"), "expected no video, --tile or --every"),
+        (("--cluster", "local", "--every", "2"), "expected no video, --tile or --every"),
+        (("--cluster", "local", "-o", "out.mp4"), "expected no video, --tile or --every"),
+        (("--cluster", "127.0.0.1:1"), "--cluster 127.0.0.1:1: nobody answers there"),
+        (("--cluster", "nonsense"), "expected local, auto or HOST:PORT, got 'nonsense'"),
+        (("--cluster", "local", "-o", "nonsense://out"), "Protocol not known: nonsense"),
+        (("--workers", "2"), "--workers belongs to --cluster"),
+        (("-o", "s3://bucket/out"), "s3://bucket/out belongs to --cluster"),
+    ],
+)
+def test_a_wrong_command(
+    atrous: Run, pictures: Path, tmp_path: Path, options: tuple[str, ...], words: str
+) -> None:
+    done = atrous("predict", pictures / "001.jpg", "-o", tmp_path / "out", *options)
+    assert done.code == 2
+    [error] = [line for line in done.err.splitlines() if "segmenting" not in line]
+    assert error.startswith("error: ")
+    assert words in error
+
+
+def test_without_ray(
+    atrous: Run, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    done = atrous("predict", pictures / "001.jpg", "-o", tmp_path / "out", "--cluster", "local")
+    assert done.code == 2
+    assert "pip install 'atrous[cluster]'" in done.err
+    assert files(tmp_path) == []
