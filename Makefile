@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test check format default-model docs bench clean
+.PHONY: help demo test check format docs bench clean
 help:
 	@echo "make demo           segment photographs, look at demo/out"
 	@echo "make test           ruff, mypy and the tests: what CI runs"
@@ -13,7 +13,6 @@ help:
 	@echo "make format         let ruff format the code"
 	@echo "make bench          time predict against the plain way"
 	@echo "make docs           write docs/cli.md from the command line's help"
-	@echo "make default-model CHECKPOINT=x.pth   replace the model inside the package"
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -53,12 +52,6 @@ docs: $(VENV)/dev
 
 bench: $(VENV)/dev
 	$(BIN)/python benchmarks/predict.py
-
-default-model: $(VENV)/dev
-	$(BIN)/atrous export $(CHECKPOINT) -o src/atrous/assets/default.onnx --precision fp16 \
-		--labels voc --name default --licence Apache-2.0
-	@echo "its row in src/atrous/zoo.py says how it was trained and how good it is: update that too,"
-	@echo "and its int8 form: atrous compile examples/default-int8.yaml; evaluate with --record; copy"
 
 clean:
 	rm -rf $(VENV) build demo src/*.egg-info src/atrous/*.so

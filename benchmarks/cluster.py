@@ -11,7 +11,8 @@ this process, two threads and two instances, as `atrous predict` does by default
 Method: a round is each of the three once, with new workers and a new folder. Counted are the images
 between the first fifth, by which all workers are at work, and the last image, over the time that
 they take; what starting takes is shown, not counted. Before the first round one of each is done
-that is not shown. Printed are all rounds, and of the ratios median, least and greatest.
+that is not shown. Printed are all rounds, of the ratios median, least and greatest, the CPU time of
+the command itself with two workers, and the bytes of an image and of its results.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -45,16 +47,30 @@ def make_images(target: Path, count: int) -> None:
         Image.fromarray(window).save(target / f"{number:05}.jpg", quality=90)
 
 
-def rate(results: Generator[folder.Result]) -> tuple[float, float]:
-    """Images a second after the first fifth, and seconds until the first image."""
-    began, times = time.perf_counter(), []
+class Measured(NamedTuple):
+    """Of one run: images a second after the first fifth, seconds until the first, CPU per image."""
+
+    rate: float
+    start: float
+    cpu: float
+
+
+def measure(results: Generator[folder.Result]) -> Measured:
+    """Take all results, and the time."""
+    began, before, times = time.perf_counter(), time.process_time(), []
     for result in results:
         assert result.status == "written", result
         times.append(time.perf_counter())
     start = times[len(times) // 5]
     # Results of a cluster come by the batch: those that came together took no time of their own.
     after = [moment for moment in times if moment - start > 0.02]
-    return len(after) / (times[-1] - start), times[0] - began
+    cpu = (time.process_time() - before) / len(times)
+    return Measured(len(after) / (times[-1] - start), times[0] - began, cpu)
+
+
+def size(files: Iterable[Path]) -> float:
+    """Mean kilobytes."""
+    return statistics.mean(file.stat().st_size for file in files) / 1000
 
 
 def main() -> None:
@@ -70,8 +86,9 @@ def main() -> None:
     source, output = scratch / "in", scratch / "out"
     make_images(source, arguments.images)
     model = engines.find_model(arguments.model)
+    written: list[float] = []
 
-    def run(workers: int, count: int) -> tuple[float, float]:
+    def run(workers: int, count: int) -> Measured:
         threads = 1 if workers else 2
         options = Options(threads=threads, streams=threads)
         with Predictor.open(model, engine=arguments.engine, options=options) as predictor:
@@ -82,7 +99,8 @@ def main() -> None:
                 )
             else:
                 made = folder.segment(predictor, find([source])[:count], output)
-            measured = rate(made)
+            measured = measure(made)
+        written[:] = [size((output / kind).iterdir()) for kind in ("masks", "overlays")]
         shutil.rmtree(output)
         return measured
 
@@ -90,23 +108,29 @@ def main() -> None:
         for workers in (1, 2, 0):
             run(workers, arguments.warm_up)
         print(f"{arguments.images} images of 500×375, {model.name}; images/s (start in s)")
-        scaling, overhead = [], []
+        scaling, overhead, cpu = [], [], []
         for number in range(arguments.rounds):
             # In turn, so that what else the machine does falls on all.
             order = (1, 2, 0) if number % 2 else (0, 2, 1)
             found = {workers: run(workers, arguments.images) for workers in order}
-            (plain, _), (one, start_one), (two, start_two) = found[0], found[1], found[2]
-            scaling.append(two / one)
-            overhead.append(two / plain)
+            plain, one, two = found[0], found[1], found[2]
+            scaling.append(two.rate / one.rate)
+            overhead.append(two.rate / plain.rate)
+            cpu.append(1000 * two.cpu)
             print(
-                f"  one worker {one:6.2f} ({start_one:.1f})   two {two:6.2f} ({start_two:.1f})   "
-                f"without a cluster {plain:6.2f}   two/one {scaling[-1]:.3f}   "
-                f"two/without {overhead[-1]:.3f}"
+                f"  one worker {one.rate:6.2f} ({one.start:.1f})   two {two.rate:6.2f} "
+                f"({two.start:.1f})   without a cluster {plain.rate:6.2f}   two/one "
+                f"{scaling[-1]:.3f}   two/without {overhead[-1]:.3f}"
             )
     for name, ratios in (("two/one", scaling), ("two/without", overhead)):
         print(
             f"{name}: median {statistics.median(ratios):.3f}, {min(ratios):.3f}–{max(ratios):.3f}"
         )
+    print(f"CPU time of the command: {statistics.median(cpu):.2f} ms per image")
+    mask, overlay = written
+    print(
+        f"kB per image: {size(source.iterdir()):.0f} read, mask {mask:.0f}, overlay {overlay:.0f}"
+    )
     shutil.rmtree(scratch)
 
 

@@ -145,7 +145,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("VOCdevkit"))
     parser.add_argument("--card", type=Path, metavar="FILE.md")
     arguments = parser.parse_args()
-    if arguments.card:
+    if arguments.card == Path("-"):
+        sys.stdout.write(card())
+    elif arguments.card:
         arguments.card.write_text(card())
     elif arguments.name and arguments.checkpoint:
         make(arguments.name, arguments.checkpoint.resolve(), arguments.data.resolve())

@@ -288,38 +288,43 @@ _HRNET_IMAGENET = replace(
 )
 
 
-_DEFAULT = Weights(
-    name="default",
-    kind="segmentation",
-    network="deeplabv3plus_mobilenet",
-    file_name="default.onnx",
-    url=None,
-    page="the package itself",
-    sha256="",
-    num_classes=VOC.num_classes,
-    labels=VOC.name,
-    preprocessing=_VOC_INPUT,
-    licence="Apache-2.0 (its origin)",
-    recipe="Google's DeepLabV3-MobileNetV2 for PASCAL VOC (Apache-2.0, google-coral/test_data), "
-    "briefly fine-tuned on 1103 VOC 2012 train images: 600 iterations of eight 321-pixel crops",
-    paper=_V3PLUS,
-    accuracy=(),
-    note="An ONNX file inside the package, for the runtime: there is no PyTorch checkpoint of it. "
-    "Meant to be replaced by the project's own training.",
-)
+def _packaged(name: str, network: str, iterations: int) -> tuple[Weights, Weights]:
+    """Return the rows of a model in the package: fp16 and int8."""
+    row = Weights(
+        name=name,
+        kind="segmentation",
+        network=network,
+        file_name=f"{name}.onnx",
+        url=None,
+        page="the package itself",
+        sha256="",
+        num_classes=VOC.num_classes,
+        labels=VOC.name,
+        preprocessing=_VOC_INPUT,
+        licence="Apache-2.0 (its origin)",
+        recipe="Started as Google's DeepLabV3-MobileNetV2 for PASCAL VOC (Apache-2.0, "
+        f"google-coral/test_data), trained by recipes/{name}.yaml on 1103 VOC 2012 train images: "
+        f"{iterations} iterations of eight 321-pixel crops, that network as the teacher",
+        paper=VARIANTS[network].paper,
+        accuracy=(),
+        note="An ONNX file inside the package, for the runtime; docs/models.md is its card. Google "
+        "describes its network as trained on COCO and VOC trainaug; that it never saw val is "
+        "their word.",
+    )
+    int8 = replace(
+        row,
+        name=f"{name}-int8",
+        file_name=f"{name}-int8.onnx",
+        recipe=f"{row.recipe}; int8 by examples/{name}-int8.yaml, calibrated on 50 of them",
+    )
+    return row, int8
 
-_DEFAULT_INT8 = replace(
-    _DEFAULT,
-    name="default-int8",
-    file_name="default-int8.onnx",
-    recipe=f"{_DEFAULT.recipe}; int8 by examples/default-int8.yaml, calibrated on 50 of them",
-)
 
 WEIGHTS: dict[str, Weights] = {
     row.name: row
     for row in (
-        _DEFAULT,
-        _DEFAULT_INT8,
+        *_packaged("default", "deeplabv3plus_mobilenet", 2000),
+        *_packaged("fast", "deeplabv3_mobilenet", 600),
         _reference("deeplabv3_mobilenet", 70.1),
         _reference("deeplabv3_resnet50", 76.9),
         _reference("deeplabv3_resnet101", 77.3),
