@@ -32,9 +32,11 @@ from PIL import Image
 
 from atrous import engines, image
 from atrous.engines.base import Options
-from atrous.runtime import cluster, folder, remote
+from atrous.jobs import folder
+from atrous.jobs.cluster import job as cluster
+from atrous.jobs.cluster import remote
+from atrous.jobs.sources import find
 from atrous.runtime.predictor import Predictor
-from atrous.runtime.sources import find
 
 
 def make_images(target: Path, count: int) -> None:

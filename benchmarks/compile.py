@@ -53,7 +53,7 @@ import numpy as np
 from contenders import ENGINES, SIDE, Pixels
 
 from atrous import artifact, image, zoo
-from atrous.runtime.sources import find
+from atrous.jobs.sources import find
 
 DEFAULT = (
     "deeplabv3plus_mobilenet",

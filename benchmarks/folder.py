@@ -41,8 +41,8 @@ from compile import prepare
 from contenders import SIDE
 from PIL import Image
 
+from atrous.jobs.sources import find
 from atrous.labels import LABEL_SETS
-from atrous.runtime.sources import find
 
 NETWORK = "deeplabv3plus_mobilenet"
 PAUSE = 0.3
@@ -102,7 +102,7 @@ def plain(
 def atrous(folder: Path, images: list[Path], output: Path, threads: int) -> Turn:
     """What `atrous predict` does."""
     from atrous.cli.options import engine_options
-    from atrous.runtime.folder import segment
+    from atrous.jobs.folder import segment
     from atrous.runtime.predictor import Predictor
 
     predictor = Predictor.open(options=engine_options(None, "cpu", threads, 0, None))

@@ -31,8 +31,8 @@ from numpy.typing import NDArray
 
 from atrous import artifact, image
 from atrous.engines.base import Options
+from atrous.jobs.sources import find
 from atrous.runtime.predictor import Predictor
-from atrous.runtime.sources import find
 
 Pixels = NDArray[np.uint8]
 WARMUP = 2

@@ -3,7 +3,7 @@
     python benchmarks/seams.py PHOTOGRAPHS
     python benchmarks/seams.py PHOTOGRAPHS --overlap 0 0.25 --photographs 60
 
-Photographs are put together into one large image, which `atrous.runtime.tiles.segment` segments
+Photographs are put together into one large image, which `atrous.jobs.large.tiles.segment` segments
 twice, as `atrous predict --tile` does: as it is, and with half a tile's step of mirrored pixels
 around it, which moves every tile border. So the pixels along the borders of one run lie inside the
 tiles of the other: what is compared is the same content.
@@ -26,9 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atrous import image
+from atrous.jobs.large.tiles import ArrayRaster, Tiling, segment
+from atrous.jobs.sources import find
 from atrous.runtime.predictor import Predictor
-from atrous.runtime.sources import find
-from atrous.runtime.tiles import ArrayRaster, Tiling, segment
 
 Pixels = NDArray[np.uint8]
 WIDTH, HEIGHT = 500, 375

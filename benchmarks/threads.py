@@ -31,8 +31,8 @@ import numpy as np
 
 from atrous import image
 from atrous.engines.base import Options
+from atrous.jobs.sources import find
 from atrous.runtime.predictor import Predictor
-from atrous.runtime.sources import find
 
 STEPS = ("decode", "preprocess", "infer", "postprocess", "write mask", "write overlay")
 

@@ -30,9 +30,9 @@ import numpy as np
 
 from atrous import image
 from atrous.engines.base import Options
+from atrous.jobs.video.job import segment_video
 from atrous.runtime.predictor import Predictor
 from atrous.runtime.stream import Stream
-from atrous.runtime.video import segment_video
 
 
 def make_clip(path: Path, frames: int, width: int, height: int) -> None:

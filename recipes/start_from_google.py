@@ -33,10 +33,10 @@ from atrous import image, models
 from atrous.artifact import Metadata
 from atrous.export.onnx import export_onnx
 from atrous.files import sha256
+from atrous.jobs.sources import find
 from atrous.labels import LABEL_SETS
 from atrous.models.weights import save_safetensors
 from atrous.preprocess import Preprocess
-from atrous.runtime.sources import find
 
 SHIFT = {"deeplabv3_mobilenet": (0.0, 0.593, 0.407), "deeplabv3plus_mobilenet": (0.0, 0.0, 1.0)}
 UNSHIFTED = (0.0, 1.0, 0.0)

@@ -1,14 +1,18 @@
 """What several tests need: photographs-like images, a small model, the shared data."""
 
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+
+from tests.builders.threads import threads
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -22,6 +26,26 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"needs {SHARED}, which is not part of the repository")
     return SHARED
+
+
+@pytest.fixture
+def guard() -> Iterator[None]:
+    """A deadlock fails the test instead of stopping the whole run, and no thread is left behind."""
+
+    def give_up(number: int, frame: FrameType | None) -> None:
+        raise TimeoutError("deadlock: the test has not ended within a minute")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(60)
+    try:
+        yield
+        end = time.monotonic() + 10
+        while threads() and time.monotonic() < end:
+            time.sleep(0.01)
+        assert not threads()
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture

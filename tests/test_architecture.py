@@ -17,6 +17,7 @@ LAYERS = [
     {"compiler"},
     {"export"},
     {"evaluation"},
+    {"jobs"},
     {"data", "runtime"},
     {"engines"},
     {"artifact", "models", "vdsp"},

@@ -9,8 +9,7 @@ from atrous.bench import advice
 from atrous.bench.plan import Plan
 from atrous.bench.result import Server
 from atrous.bench.statistics import Step
-
-from .made_up import FACTS, result
+from tests.bench.made_up import FACTS, result
 
 
 def steps(**busy: float) -> tuple[Step, ...]:

@@ -16,8 +16,7 @@ from atrous.bench.plan import Plan
 from atrous.bench.result import Result, Server
 from atrous.engines.profile import Layer, Profile
 from atrous.errors import ConfigError, EngineError
-
-from .made_up import FACTS, result
+from tests.bench.made_up import FACTS, result
 
 NAMES = ("a.json", "b.json")
 

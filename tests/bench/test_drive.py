@@ -11,8 +11,7 @@ from atrous.bench import drive
 from atrous.bench.drive import Flow, Load, Loops, arrivals, driver
 from atrous.bench.plan import Plan
 from atrous.errors import EngineError
-
-from .made_up import loaded, logits
+from tests.bench.made_up import loaded, logits
 
 
 class Counting:

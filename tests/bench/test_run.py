@@ -12,8 +12,7 @@ from atrous.bench import machine, run, server
 from atrous.bench.drive import Load, Recording
 from atrous.bench.plan import Plan
 from atrous.bench.warmup import WarmUp
-
-from .made_up import FACTS, recording
+from tests.bench.made_up import FACTS, recording
 
 
 class Queue:

@@ -6,8 +6,7 @@ import pytest
 from atrous.bench import statistics
 from atrous.bench.drive import Crew
 from atrous.bench.statistics import Latency, Throughput
-
-from .made_up import recording
+from tests.bench.made_up import recording
 
 
 def test_percentiles_of_1_to_101_milliseconds() -> None:

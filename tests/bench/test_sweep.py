@@ -15,10 +15,9 @@ from atrous.bench import plot, report, result, sweep
 from atrous.bench.plan import Plan
 from atrous.bench.result import Result, Sweep
 from atrous.errors import AtrousError, ConfigError
-
-from .made_up import FACTS
-from .made_up import result as made
-from .test_compare import text
+from tests.bench.made_up import FACTS
+from tests.bench.made_up import result as made
+from tests.bench.test_compare import text
 
 
 def point(instances: int, processes: int, batch: int, rate: float, latency: float) -> Result:

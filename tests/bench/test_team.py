@@ -18,8 +18,7 @@ from atrous.bench.plan import Plan
 from atrous.bench.team import Several, cores_of, gather
 from atrous.bench.warmup import WarmUp
 from atrous.errors import ConfigError, EngineError
-
-from .made_up import FACTS, recording
+from tests.bench.made_up import FACTS, recording
 
 
 def ready(pipe: Connection, number: int) -> Load:

@@ -15,7 +15,7 @@ import onnx
 import pytest
 from PIL import Image
 
-from .conftest import Done
+from tests.cli.conftest import Done
 
 Run = Callable[..., Done]
 VDSP = {

@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from atrous.image import photograph
-
-from .conftest import Done
+from tests.cli.conftest import Done
 
 Run = Callable[..., Done]
 

@@ -9,8 +9,7 @@ import yaml
 from PIL import Image
 
 from atrous.data.synthetic import NAMES, draw
-
-from .conftest import Done
+from tests.cli.conftest import Done
 
 Run = Callable[..., Done]
 

@@ -13,8 +13,7 @@ from atrous import artifact
 from atrous.artifact import Calibration, Metadata
 from atrous.labels import VOC
 from atrous.preprocess import Preprocess
-
-from .conftest import Done
+from tests.cli.conftest import Done
 
 Run = Callable[..., Done]
 COUNT = 6

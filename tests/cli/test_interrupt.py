@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from .conftest import Done
-from .test_npz import IDS, voc
+from tests.cli.conftest import Done
+from tests.cli.test_npz import IDS, voc
 
 Run = Callable[..., Done]
 __all__ = ["voc"]

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from atrous.labels import VOC
-
-from .conftest import Done
+from tests.cli.conftest import Done
 
 Run = Callable[..., Done]
 IDS = ("2007_b", "2007_a", "2007_c", "2007_f", "2007_e", "2007_d")

@@ -15,8 +15,7 @@ from PIL import Image
 
 from atrous.cli.options import engine_options
 from atrous.labels import VOC
-
-from .conftest import Done
+from tests.cli.conftest import Done
 
 Run = Callable[..., Done]
 PHOTOGRAPH = Path(__file__).parents[2] / "src" / "atrous" / "assets" / "photograph.jpg"

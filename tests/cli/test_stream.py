@@ -11,9 +11,8 @@ import pytest
 from PIL import Image
 
 from atrous.labels import VOC
-
-from .conftest import Done
-from .test_npz import EVAL, FIRST_WRONG, IDS, MAKE, RUN, voc
+from tests.cli.conftest import Done
+from tests.cli.test_npz import EVAL, FIRST_WRONG, IDS, MAKE, RUN, voc
 
 Run = Callable[..., Done]
 __all__ = ["voc"]

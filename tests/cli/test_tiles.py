@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from .conftest import Done
+from tests.cli.conftest import Done
 
 rasterio = pytest.importorskip("rasterio", reason="needs the extra large")
 PLACE = rasterio.Affine(0.5, 0, 4e5, 0, -0.5, 5e6)

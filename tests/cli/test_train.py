@@ -15,8 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from atrous.data.synthetic import draw
 from atrous.evaluation import result as results
 from atrous.training import config
-
-from .conftest import Done
+from tests.cli.conftest import Done
 
 Run = Callable[..., Done]
 

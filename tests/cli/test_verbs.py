@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from atrous import artifact, zoo
-
-from .conftest import Done
+from tests.cli.conftest import Done
 
 Run = Callable[..., Done]
 VERBS = ("predict", "stream", "bench", "models", "export", "doctor")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from .conftest import Done
+from tests.cli.conftest import Done
 
 av = pytest.importorskip("av", reason="needs the extra video")
 

@@ -24,8 +24,7 @@ from atrous.compiler.sections import Quantize
 from atrous.data.synthetic import NAMES, draw
 from atrous.errors import ConfigError
 from atrous.preprocess import Preprocess
-
-from .sketch import Array, Sketch, feeds, spans
+from tests.compiler.sketch import Array, Sketch, feeds, spans
 
 SIDE = 33
 

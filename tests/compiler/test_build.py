@@ -26,8 +26,7 @@ from atrous.engines import processor
 from atrous.errors import ArtifactError, AtrousError, ConfigError, EngineError
 from atrous.image import photograph
 from atrous.runtime.predictor import Predictor
-
-from .sketch import Sketch
+from tests.compiler.sketch import Sketch
 
 Make = Callable[..., Path]
 SIDE = 33

@@ -23,8 +23,7 @@ from atrous.errors import ArtifactError, ConfigError, EngineError, InputError
 from atrous.export.half import store_half
 from atrous.image import photograph
 from atrous.preprocess import Preprocess
-
-from .sketch import Sketch
+from tests.compiler.sketch import Sketch
 
 SIDE = 16
 CLASSES = 4

@@ -6,8 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from atrous.compiler.graph import Graph, attributes
-
-from .sketch import Sketch, assert_same, body, feeds, kinds, run
+from tests.compiler.sketch import Sketch, assert_same, body, feeds, kinds, run
 
 
 def chain() -> onnx.ModelProto:

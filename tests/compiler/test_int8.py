@@ -22,8 +22,7 @@ from atrous.engines import processor
 from atrous.errors import AtrousError, ConfigError
 from atrous.preprocess import Preprocess
 from atrous.runtime.predictor import Predictor
-
-from .sketch import Sketch, decibels, feeds, kinds, run
+from tests.compiler.sketch import Sketch, decibels, feeds, kinds, run
 
 SIDE = 32
 PREPROCESS = Preprocess(size=(SIDE, SIDE))

@@ -6,8 +6,7 @@ import pytest
 
 from atrous.compiler import macs
 from atrous.compiler.graph import Graph
-
-from .sketch import Sketch
+from tests.compiler.sketch import Sketch
 
 
 @pytest.mark.parametrize(

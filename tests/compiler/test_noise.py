@@ -9,8 +9,7 @@ import pytest
 from atrous.compiler import noise, quantize
 from atrous.compiler.graph import Graph
 from atrous.compiler.quantize import Range, rounded
-
-from .sketch import Array, Sketch, feeds, run, spans
+from tests.compiler.sketch import Array, Sketch, feeds, run, spans
 
 Model = onnx.ModelProto
 

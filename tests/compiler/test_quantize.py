@@ -14,8 +14,7 @@ from atrous.compiler import quantize, rewrites
 from atrous.compiler.graph import Graph
 from atrous.compiler.quantize import Layer, correct_biases, rounded
 from atrous.compiler.rewrites.decoder import INTERPOLATION
-
-from .sketch import Array, Sketch, decibels, feeds, kinds, run, spans
+from tests.compiler.sketch import Array, Sketch, decibels, feeds, kinds, run, spans
 
 CLOSE = 25.0
 """dB that a small random network keeps with every layer in int8."""

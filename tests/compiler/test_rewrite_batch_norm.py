@@ -10,8 +10,7 @@ from onnx import numpy_helper
 from atrous.compiler.graph import Graph
 from atrous.compiler.rewrites import batch_norm
 from atrous.compiler.rewrites.base import Outcome
-
-from .sketch import Sketch, assert_same, kinds
+from tests.compiler.sketch import Sketch, assert_same, kinds
 
 BATCH = (2, 4, 6, 5)
 

@@ -12,8 +12,7 @@ from atrous.compiler import macs
 from atrous.compiler.graph import Graph
 from atrous.compiler.rewrites import decoder
 from atrous.compiler.rewrites.base import Layout, Outcome
-
-from .sketch import Sketch, assert_same, kinds, run
+from tests.compiler.sketch import Sketch, assert_same, kinds, run
 
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 LOW, OUTPUTS = 2, 4

@@ -24,8 +24,7 @@ from atrous.compiler import macs, opset, rewrites
 from atrous.compiler.graph import Graph
 from atrous.compiler.rewrites import REWRITES
 from atrous.compiler.rewrites.base import Layout
-
-from .sketch import CLOSE, assert_same, feeds, kinds, run
+from tests.compiler.sketch import CLOSE, assert_same, feeds, kinds, run
 
 SHAPE = (1, 3, 64, 80)
 CLASSES = 5

@@ -12,8 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from atrous.compiler.graph import Graph
 from atrous.compiler.rewrites import fold
 from atrous.compiler.rewrites.base import Outcome
-
-from .sketch import Sketch, assert_same, body, kinds, run
+from tests.compiler.sketch import Sketch, assert_same, body, kinds, run
 
 
 def folded(model: onnx.ModelProto) -> onnx.ModelProto:

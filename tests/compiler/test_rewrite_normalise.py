@@ -10,8 +10,7 @@ from onnx import TensorProto, helper
 from atrous.compiler import rewrites
 from atrous.errors import ArtifactError
 from atrous.preprocess import Preprocess
-
-from .sketch import CLOSE, Sketch, body, kinds, run
+from tests.compiler.sketch import CLOSE, Sketch, body, kinds, run
 
 SIZE = (6, 8)
 

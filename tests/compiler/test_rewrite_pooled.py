@@ -11,8 +11,7 @@ from atrous.compiler import macs
 from atrous.compiler.graph import Graph
 from atrous.compiler.rewrites import pooled
 from atrous.compiler.rewrites.base import Outcome
-
-from .sketch import Sketch, assert_same, kinds
+from tests.compiler.sketch import Sketch, assert_same, kinds
 
 CHANNELS, HEIGHT, WIDTH = 4, 5, 7
 Write = Callable[[Sketch, str], str]

@@ -12,8 +12,7 @@ from atrous.compiler.graph import Graph
 from atrous.compiler.rewrites import REWRITES, Change
 from atrous.compiler.rewrites.base import Outcome
 from atrous.errors import ConfigError
-
-from .sketch import Sketch, assert_same, kinds
+from tests.compiler.sketch import Sketch, assert_same, kinds
 
 
 def deeplab(opset: int = 18) -> onnx.ModelProto:

@@ -20,7 +20,7 @@ import pytest
 from atrous.errors import InputError, StreamError
 from atrous.runtime.pipeline import Pipeline
 from atrous.runtime.worker import SKIP, Item, Stage
-from tests.runtime.conftest import threads
+from tests.builders.threads import threads
 
 pytestmark = pytest.mark.usefixtures("guard")
 

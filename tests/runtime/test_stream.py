@@ -24,7 +24,7 @@ from atrous.labels import generic
 from atrous.preprocess import Preprocess
 from atrous.runtime.predictor import Prediction, Predictor
 from atrous.runtime.stream import Result, Stream
-from tests.runtime.conftest import threads
+from tests.builders.threads import threads
 
 pytestmark = pytest.mark.usefixtures("guard")
 

@@ -17,9 +17,9 @@ from atrous.engines.base import Engine, Options
 from atrous.errors import ConfigError
 from atrous.evaluation import npz as npz_files
 from atrous.evaluation.result import hash_ids
+from atrous.jobs.sources import find
 from atrous.preprocess import Preprocess
 from atrous.runtime.predictor import Predictor
-from atrous.runtime.sources import find
 
 SIZE = (513, 513)
 """Height and width of the network input where neither model nor command says it."""

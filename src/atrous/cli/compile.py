@@ -120,7 +120,7 @@ def _explain(
     from atrous import artifact, engines
     from atrous.compiler import explain_page
     from atrous.compiler.explain import explain
-    from atrous.runtime.sources import find
+    from atrous.jobs.sources import find
 
     before, after = (engines.find_model(name) for name in pair)
     sources = find([images]) if images is not None else []

@@ -91,8 +91,8 @@ def evaluate(
     from atrous.evaluation import result as results
     from atrous.evaluation.protocols import Protocol
     from atrous.evaluation.run import Evaluation
+    from atrous.jobs.large.tiles import OVERLAP
     from atrous.runtime.predictor import Predictor
-    from atrous.runtime.tiles import OVERLAP
 
     if tile is not None:
         if protocol is not None:

@@ -13,8 +13,8 @@ from atrous.cli import options, terminal
 from atrous.errors import ConfigError
 
 if TYPE_CHECKING:
+    from atrous.jobs.folder import Result
     from atrous.labels import LabelSet
-    from atrous.runtime.folder import Result
     from atrous.runtime.predictor import Predictor
 
 _VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".ts", ".webm")
@@ -106,8 +106,9 @@ def predict(
     from contextlib import closing
 
     from atrous.engines import find_model
-    from atrous.runtime import folder, remote
-    from atrous.runtime.sources import find
+    from atrous.jobs import folder
+    from atrous.jobs.cluster import remote
+    from atrous.jobs.sources import find
 
     if overlap is not None and tile is None:
         raise ConfigError("--overlap belongs to --tile")
@@ -148,7 +149,7 @@ def predict(
     with predictor, terminal.progress(console) as progress:
         task = progress.add_task("segmenting", total=len(sources or images))
         if cluster is not None:
-            from atrous.runtime import cluster as machines
+            from atrous.jobs.cluster import job as machines
 
             own = options.engine_options(model, device, threads or 1, instances, cache)
             summary.engine = machines.engine_name(predictor, own)
@@ -176,7 +177,8 @@ def predict(
                 max_pixels=max_pixels,
             )
         else:
-            from atrous.runtime import large, tiles
+            from atrous.jobs.large import job as large
+            from atrous.jobs.large import tiles
 
             rows = progress.add_task("rows", total=None)
             results = large.segment(
@@ -215,7 +217,7 @@ def _video(
 ) -> None:
     from dataclasses import asdict
 
-    from atrous.runtime.video import segment_video
+    from atrous.jobs.video.job import segment_video
 
     with terminal.progress(terminal.console()) as progress:
         task = progress.add_task("frames", total=None)

@@ -88,8 +88,8 @@ def stream(
     from contextlib import closing
 
     from atrous.evaluation.truth import Truth
-    from atrous.runtime.folder import segment
-    from atrous.runtime.sources import find
+    from atrous.jobs.folder import segment
+    from atrous.jobs.sources import find
 
     runs_on = _device(device, device_id)
     sources = find([file_path], exclude=(save_dir, save_dir / "masks", save_dir / "overlays"))

@@ -33,9 +33,9 @@ from atrous import upsample
 from atrous.engines.base import Engine
 from atrous.errors import ConfigError
 from atrous.geometry import Axis
+from atrous.jobs.large import tiles
 from atrous.labels import generic
 from atrous.preprocess import Preprocess
-from atrous.runtime import tiles
 from atrous.runtime.predictor import Predictor
 
 Pixels = NDArray[np.uint8]

@@ -15,9 +15,9 @@ from atrous.evaluation.health import check_predictions
 from atrous.evaluation.npz_eval import protocol_name
 from atrous.evaluation.protocols import Protocol
 from atrous.geometry import Axis
+from atrous.jobs.sources import Source
 from atrous.metrics import Absent, ConfusionMatrix
 from atrous.runtime.predictor import Predictor
-from atrous.runtime.sources import Source
 from atrous.runtime.stages import Frame
 
 

@@ -24,9 +24,9 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from atrous import image
 from atrous.engines.base import Options
 from atrous.errors import ConfigError, EngineError, InputError
-from atrous.runtime import remote
-from atrous.runtime.folder import Result
-from atrous.runtime.node import MOST_TRIES, Job, Reply, Segmenter, Tries
+from atrous.jobs.cluster import remote
+from atrous.jobs.cluster.node import MOST_TRIES, Job, Reply, Segmenter, Tries
+from atrous.jobs.folder import Result
 from atrous.runtime.predictor import Predictor
 
 _LARGEST_BATCH = 32

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from atrous.errors import InputError
-from atrous.runtime.sources import find
+from atrous.jobs.sources import find
 
 
 def touch(root: Path, *names: str) -> None:

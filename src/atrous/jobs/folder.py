@@ -11,9 +11,9 @@ from typing import Any, Literal
 from atrous import image
 from atrous.errors import AtrousError, InputError
 from atrous.files import sha256
+from atrous.jobs.sources import Source
 from atrous.runtime.pipeline import Pipeline
 from atrous.runtime.predictor import Predictor
-from atrous.runtime.sources import Source
 from atrous.runtime.stages import Frame, Steps, stages
 from atrous.runtime.stream import TIMEOUT, room
 from atrous.runtime.worker import SKIP, Stage
@@ -66,7 +66,7 @@ def segment(
 
     Args:
         predictor: the network.
-        sources: see `atrous.runtime.sources.find`.
+        sources: see `atrous.jobs.sources.find`.
         output: gets `masks/STEM.png` and `overlays/STEM.jpg`.
         overlays: whether to draw overlays.
         opacity: of the overlays' paint, 0–1.

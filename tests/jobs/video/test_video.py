@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from atrous.engines.fake import FakeEngine
 from atrous.errors import ConfigError, EngineError, InputError
+from atrous.jobs.video.clip import partial
+from atrous.jobs.video.job import Paint, segment_video
 from atrous.labels import generic
 from atrous.preprocess import Preprocess
-from atrous.runtime.clip import partial
 from atrous.runtime.predictor import Predictor
-from atrous.runtime.video import Paint, segment_video
 
 pytestmark = pytest.mark.usefixtures("guard")
 

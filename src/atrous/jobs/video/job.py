@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atrous.errors import AtrousError, InputError
+from atrous.jobs.video.clip import Reader, Writer, check_name, upright
 from atrous.labels import LabelSet
-from atrous.runtime.clip import Reader, Writer, check_name, upright
 from atrous.runtime.pipeline import Pipeline
 from atrous.runtime.predictor import Predictor
 from atrous.runtime.stages import Frame, Steps, stages

@@ -12,11 +12,11 @@ from PIL import Image
 
 from atrous.engines.fake import FakeEngine
 from atrous.errors import EngineError, InputError
+from atrous.jobs.folder import Result, segment
+from atrous.jobs.sources import find
 from atrous.labels import generic
 from atrous.preprocess import Preprocess
-from atrous.runtime.folder import Result, segment
 from atrous.runtime.predictor import Predictor
-from atrous.runtime.sources import find
 from atrous.runtime.stages import Frame
 
 

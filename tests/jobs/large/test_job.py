@@ -12,16 +12,16 @@ from PIL import Image
 from atrous import image
 from atrous.engines.fake import FakeEngine
 from atrous.errors import ConfigError, EngineError, InputError
+from atrous.jobs.folder import Result
+from atrous.jobs.large import job as large
+from atrous.jobs.sources import find
 from atrous.labels import generic
 from atrous.preprocess import Preprocess
-from atrous.runtime import large
-from atrous.runtime.folder import Result
 from atrous.runtime.predictor import Predictor
-from atrous.runtime.sources import find
 
 rasterio = pytest.importorskip("rasterio", reason="needs the extra large")
 
-from atrous.runtime.raster import FileRaster, stamp_of  # noqa: E402
+from atrous.jobs.large.raster import FileRaster, stamp_of  # noqa: E402
 
 Pixels = NDArray[np.uint8]
 PLACE = rasterio.Affine(0.5, 0, 4e5, 0, -0.5, 5e6)

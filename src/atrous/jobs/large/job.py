@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from atrous import image
 from atrous.errors import AtrousError, InputError
-from atrous.runtime import raster, tiles
-from atrous.runtime.folder import Result, stamp_of
+from atrous.jobs.folder import Result, stamp_of
+from atrous.jobs.large import raster, tiles
+from atrous.jobs.large.raster import FileRaster, shrunk
+from atrous.jobs.sources import Source
 from atrous.runtime.predictor import Predictor
-from atrous.runtime.raster import FileRaster, shrunk
-from atrous.runtime.sources import Source
 
 Pixels = NDArray[np.uint8]
 TIFF = (".tif", ".tiff")
@@ -40,7 +40,7 @@ def segment(
 
     Args:
         predictor: the network.
-        sources: see `atrous.runtime.sources.find`.
+        sources: see `atrous.jobs.sources.find`.
         output: gets `masks/STEM.tif` for TIFF files that say where on Earth they lie, with their
             tags, else `masks/STEM.png`; and `overlays/STEM.jpg`, at most 2048 pixels.
         side: of a tile, pixels.

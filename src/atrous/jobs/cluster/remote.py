@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from atrous.errors import ConfigError, InputError
 from atrous.image import SUFFIXES
-from atrous.runtime import sources
+from atrous.jobs import sources
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ class Image:
 
     Attributes:
         place: a path as it was given, or a URL.
-        stem: see `atrous.runtime.sources.Source`.
+        stem: see `atrous.jobs.sources.Source`.
     """
 
     place: str
@@ -60,7 +60,7 @@ def join(place: str, name: str) -> str:
 
 
 def find(places: Sequence[str], output: str) -> list[Image]:
-    """Find images as `atrous.runtime.sources.find` does, also behind URLs.
+    """Find images as `atrous.jobs.sources.find` does, also behind URLs.
 
     Args:
         places: files, folders and glob patterns; an image found twice counts once.

@@ -19,13 +19,14 @@ from PIL import Image
 
 from atrous.engines.base import Options
 from atrous.errors import ConfigError, EngineError, InputError
+from atrous.jobs import folder
+from atrous.jobs.cluster import job as cluster
+from atrous.jobs.cluster import node, remote
+from atrous.jobs.sources import find
 from atrous.labels import generic
 from atrous.preprocess import Preprocess
-from atrous.runtime import cluster, folder, node, remote
 from atrous.runtime.predictor import Predictor
-from atrous.runtime.sources import find
-
-from .conftest import threads
+from tests.builders.threads import threads
 
 fsspec = pytest.importorskip("fsspec", reason="needs pip install 'atrous[cluster]'")
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from atrous.engines.fake import FakeEngine
 from atrous.errors import ConfigError, EngineError
+from atrous.jobs.large.tiles import ArrayRaster, Tiling, segment
 from atrous.labels import generic
 from atrous.preprocess import Preprocess
 from atrous.runtime.predictor import Predictor
-from atrous.runtime.tiles import ArrayRaster, Tiling, segment
 
 Pixels = NDArray[np.uint8]
 Batch = NDArray[np.float32]

@@ -17,11 +17,12 @@ from typing import IO, Any
 
 from atrous.engines.base import Options
 from atrous.errors import AtrousError, ConfigError, EngineError
+from atrous.jobs import folder
+from atrous.jobs.cluster import remote
+from atrous.jobs.sources import Source
 from atrous.labels import LabelSet
 from atrous.preprocess import Preprocess
-from atrous.runtime import folder, remote
 from atrous.runtime.predictor import Predictor
-from atrous.runtime.sources import Source
 
 MOST_TRIES = 2
 """Workers that a batch may lose before it is given up."""

@@ -19,8 +19,7 @@ import pytest
 from PIL import Image
 
 from atrous.image import photograph
-
-from ..cli.conftest import Done, atrous
+from tests.cli.conftest import Done, atrous
 
 Run = Callable[..., Done]
 __all__ = ["atrous"]

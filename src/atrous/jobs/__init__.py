@@ -1,0 +1,1 @@
+"""Whatever a predictor is run over: folders, large images, videos, clusters."""

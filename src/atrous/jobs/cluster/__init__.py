@@ -1,0 +1,1 @@
+"""One job shared by many machines, on Ray."""
