@@ -24,7 +24,7 @@ LAYERS = [
     {"cache", "image", "metrics", "preprocess", "upsample"},
     {"zoo"},
     {"labels"},
-    {"download", "files", "geometry"},
+    {"download", "files", "formatting", "geometry", "strict_yaml"},
     {"errors"},
 ]
 DEPTH = {part: depth for depth, parts in enumerate(LAYERS) for part in parts}

@@ -17,16 +17,16 @@ from atrous import artifact
 from atrous.artifact import Calibration
 from atrous.compiler import build as builder
 from atrous.compiler import config as configs
-from atrous.compiler import noise
 from atrous.compiler.build import build
-from atrous.compiler.report import Report
+from atrous.compiler.int8 import noise
+from atrous.compiler.report.report import Report
 from atrous.compiler.rewrites import Outcome
 from atrous.data.synthetic import draw
 from atrous.engines import processor
 from atrous.errors import ArtifactError, AtrousError, ConfigError, EngineError
 from atrous.image import photograph
 from atrous.runtime.predictor import Predictor
-from tests.compiler.sketch import Sketch
+from tests.builders.sketch import Sketch
 
 Make = Callable[..., Path]
 SIDE = 33

@@ -17,9 +17,9 @@ from torch.nn import functional
 
 from atrous import artifact, models
 from atrous.artifact import Accuracy, Metadata
-from atrous.compiler import opset
 from atrous.compiler.config import CompileConfig
 from atrous.compiler.frontend import Source, read
+from atrous.compiler.graph import opset
 from atrous.errors import ArtifactError, ConfigError, EngineError
 from atrous.export.torchscript import export_torchscript
 from atrous.files import sha256

@@ -118,8 +118,8 @@ def _explain(
     pair: tuple[str, str], engine: str, images: Path | None, output: Path | None, as_json: bool
 ) -> None:
     from atrous import artifact, engines
-    from atrous.compiler import explain_page
-    from atrous.compiler.explain import explain
+    from atrous.compiler.explain import page as explain_page
+    from atrous.compiler.explain.explain import explain
     from atrous.jobs.sources import find
 
     before, after = (engines.find_model(name) for name in pair)

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from atrous import artifact, engines, upsample
 from atrous.artifact import Metadata
-from atrous.compiler import budget, frontend, report_page, rewrites
-from atrous.compiler import int8 as int8s
+from atrous.compiler import frontend, rewrites
 from atrous.compiler import scores as scores_of
 from atrous.compiler.config import CompileConfig
-from atrous.compiler.int8_report import Int8
-from atrous.compiler.report import Agreement, Report, Rewrite
+from atrous.compiler.int8 import budget
+from atrous.compiler.int8 import plan as int8s
+from atrous.compiler.report import page as report_page
+from atrous.compiler.report.int8 import Int8
+from atrous.compiler.report.report import Agreement, Report, Rewrite
 from atrous.compiler.rewrites import Change
 from atrous.compiler.scores import Scores
 from atrous.data import Dataset

@@ -35,8 +35,9 @@ from pydantic import (
     model_validator,
 )
 
+from atrous import strict_yaml as keys
 from atrous import zoo
-from atrous.compiler import keys, process_ops
+from atrous.compiler import process_ops
 from atrous.compiler.process_ops import STEPS, Step
 from atrous.compiler.sections import ProtocolName, Quantize, Section
 from atrous.errors import ConfigError

@@ -17,8 +17,8 @@ from onnx import TensorProto
 
 from atrous import artifact, engines, zoo
 from atrous.artifact import Metadata
-from atrous.compiler import opset
 from atrous.compiler.config import CompileConfig, Shape
+from atrous.compiler.graph import opset
 from atrous.errors import ArtifactError, ConfigError, EngineError
 from atrous.files import sha256
 from atrous.image import photograph

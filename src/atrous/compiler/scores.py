@@ -11,7 +11,7 @@ import onnx
 from atrous import artifact
 from atrous.artifact import Accuracy, Metadata
 from atrous.compiler.config import CompileConfig, Evaluate
-from atrous.compiler.report import AccuracyChange, Stage
+from atrous.compiler.report.report import AccuracyChange, Stage
 from atrous.data import Dataset, open_dataset
 from atrous.errors import ConfigError
 from atrous.evaluation.protocols import Protocol

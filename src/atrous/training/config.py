@@ -23,8 +23,8 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, Field, StrictBool, ValidationError, field_validator, model_validator
 
+from atrous import strict_yaml as keys
 from atrous import zoo
-from atrous.compiler import keys
 from atrous.compiler.sections import ProtocolName, Section
 from atrous.errors import ConfigError
 

@@ -9,9 +9,9 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from atrous.compiler.keys import nearest
 from atrous.errors import ConfigError
 from atrous.models import DeepLab, build, commute
+from atrous.strict_yaml import nearest
 from atrous.training.config import Recipe, Train
 from atrous.training.folded import folded
 

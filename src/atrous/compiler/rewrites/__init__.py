@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import onnx
 
-from atrous.compiler import macs
-from atrous.compiler.graph import Graph
+from atrous.compiler.graph import macs
+from atrous.compiler.graph.graph import Graph
 from atrous.compiler.rewrites import batch_norm, decoder, fold, normalise, pooled
 from atrous.compiler.rewrites.base import Layout, Outcome
 from atrous.errors import ConfigError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import NodeProto
 
-from atrous.compiler.graph import Graph, attributes
+from atrous.compiler.graph.graph import Graph, attributes
 from atrous.compiler.rewrites.base import Layout, Outcome
 
 

@@ -1,0 +1,1 @@
+"""Which layers make two models differ."""

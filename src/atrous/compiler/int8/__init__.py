@@ -1,0 +1,1 @@
+"""From float to int8: images, ranges, layers, quantiser pairs, a budget."""

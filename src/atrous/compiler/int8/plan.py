@@ -1,0 +1,319 @@
+"""Decide what becomes int8 and with which ranges, and write it; nothing is trained."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from atrous.artifact import Calibration
+from atrous.compiler.config import Dataset
+from atrous.compiler.graph.graph import Graph
+from atrous.compiler.int8 import calibrate, noise, ranges, samples
+from atrous.compiler.int8 import qdq as quantize
+from atrous.compiler.int8.qdq import Layer, Range
+from atrous.compiler.sections import Quantize
+from atrous.errors import ConfigError
+from atrous.preprocess import Preprocess
+
+IMAGES = 50
+"""Images that calibrate where the compile file names no number."""
+
+MEASURED = 4
+"""Images on which the noise of each layer is measured."""
+
+_log = logging.getLogger("atrous")
+_PARTS = re.compile(r"_(fine|wide|pooled|coarse\d+)(_\d+)*$")
+"""How rewrites name the parts of a layer that they split."""
+
+_CHEAP = ("sees the pixels", "works on one pixel")
+"""Why layers stay in float that could read bytes without harm."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A float model with everything needed to write it as int8, with any layers left in float.
+
+    Attributes:
+        model: float, rewritten.
+        layers: that can be quantised, in the order of the graph.
+        spans: range of every tensor that may be quantised.
+        means: per channel of those of four axes.
+        noise: signal-to-noise ratio of every layer alone, dB.
+        kept: layer → why it stays in float.
+        calibration: how the ranges were found.
+        unreadable: images that were left out, and why.
+        inputs: a few inputs of the network, to measure noise on.
+        bits: of the weights.
+        settings: of the compile file.
+        engine: what the file is written for.
+    """
+
+    model: onnx.ModelProto
+    layers: tuple[Layer, ...]
+    spans: Mapping[str, Range]
+    means: Mapping[str, NDArray[np.float64]]
+    noise: Mapping[str, float]
+    kept: Mapping[str, str]
+    calibration: Calibration
+    unreadable: tuple[str, ...]
+    inputs: tuple[NDArray[np.generic], ...]
+    bits: int
+    settings: Quantize
+    engine: str
+
+    def chosen(self, floats: Collection[str] = ()) -> list[Layer]:
+        """The layers that are written as int8.
+
+        ONNX Runtime computes a layer whose result is not quantised in float, whatever its weights
+        are stored as; so there a layer stays in float if another one needs its result exactly.
+
+        Args:
+            floats: layers to leave in float besides `kept`.
+        """
+        left = {*self.kept, *floats}
+        if self.engine == "onnxruntime":
+            left |= self._exact(Graph(self.model), floats)
+        return [layer for layer in self.layers if layer.name not in left]
+
+    def write(self, floats: Collection[str] = ()) -> onnx.ModelProto:
+        """The int8 model.
+
+        Args:
+            floats: layers to leave in float besides `kept`.
+        """
+        graph = Graph(self.model)
+        chosen = self.chosen(floats)
+        exact = self._exact(graph, floats)
+        per_channel = self.settings.quantize_per_channel
+        quantize.correct_biases(graph, chosen, self.means, per_channel=per_channel, bits=self.bits)
+        return quantize.insert(
+            graph,
+            chosen,
+            self.spans,
+            per_channel=per_channel,
+            bits=self.bits,
+            symmetric=self.engine == "tensorrt",
+            float_outputs=self.engine == "openvino",
+            exact=exact,
+        )
+
+    def _exact(self, graph: Graph, floats: Collection[str]) -> set[str]:
+        told = {name for name, why in self.kept.items() if why not in _CHEAP}
+        return quantize.exact_tensors(graph, told.union(floats))
+
+
+def prepare(
+    model: onnx.ModelProto,
+    original: onnx.ModelProto,
+    preprocess: Preprocess,
+    dataset: Dataset | None,
+    settings: Quantize,
+    *,
+    engine: str,
+    bits: int,
+    evaluated: Collection[str] = (),
+    say: Say,
+) -> Prepared:
+    """Calibrate, and choose the layers.
+
+    Args:
+        model: float, rewritten.
+        original: as it was read, whose nodes the indices of `settings` count.
+        preprocess: makes the input of `model`.
+        dataset: names the images.
+        settings: of the compile file.
+        engine: what the file is written for.
+        bits: of the weights: 8, or 7 where int8 products saturate.
+        evaluated: ids of images that one will be evaluated on: not calibrated on while there are
+            others.
+        say: called with progress.
+
+    Raises:
+        ConfigError: there are no images, or a layer is not in the model.
+        AtrousError: calibration failed, see `calibrate.collect`.
+    """
+    if dataset is None or dataset.path is None:
+        raise ConfigError(
+            "dataset.path: missing; int8 needs images to calibrate on, as dataset.path: "
+            "VOCdevkit/VOC2012/JPEGImages; a few dozen of the training images do"
+        )
+    if settings.weight_scale != "max":
+        raise ConfigError(
+            f"backend.quantize.weight_scale: expected max, found {settings.weight_scale}: scales "
+            "that are powers of 2 only help hardware without multipliers"
+        )
+    percentile = ranges.share(_percentile(settings))
+    graph = Graph(model)
+    layers = tuple(quantize.layers(graph))
+    if not layers:
+        raise ConfigError(
+            "backend.dtype: int8 needs convolutions or matrix products with constant weights, and "
+            "the network has none; compile to fp16"
+        )
+    skipped = named_layers(original, layers, settings)
+    count = dataset.sampler.get_data_num or IMAGES
+    images = samples.choose(dataset.path, dataset.sampler.suffix, count, exclude=evaluated, say=say)
+    found = calibrate.collect(model, quantize.tensors(graph), images, preprocess, say=say)
+    symmetric = engine == "tensorrt"
+    spans = {
+        name: ranges.choose(
+            one,
+            settings.calibrate_mode,
+            levels=254 if symmetric else 255,
+            percentile=percentile,
+            symmetric=symmetric,
+        )
+        for name, one in found.statistics.items()
+    }
+    say("measuring the noise of each layer")
+    few = samples.spread(found.used, min(MEASURED, len(found.used)))
+    inputs = tuple(_input(graph, path, preprocess) for path in few)
+    per_channel = settings.quantize_per_channel
+    noises = noise.local(graph, layers, spans, inputs, per_channel=per_channel, bits=bits)
+    kept = {**_kept(graph, layers), **skipped}
+    rest = [layer for layer in layers if layer.name not in kept]
+    suspects: dict[str, list[Layer]] = {}
+    for layer in rest:
+        if noises[layer.name] < noise.SUSPECT:
+            suspects.setdefault(noise.joined(graph, layer), []).append(layer)
+    for group in suspects.values():
+        alone = noise.on_output(graph, group, spans, inputs, per_channel=per_channel, bits=bits)
+        if alone < noise.FLOAT_BELOW:
+            kept |= {layer.name: f"alone disturbs the logits: {alone:.1f} dB" for layer in group}
+    return Prepared(
+        model=model,
+        layers=layers,
+        spans=spans,
+        means={n: one.mean for n, one in found.statistics.items() if one.mean is not None},
+        noise=noises,
+        kept=kept,
+        calibration=Calibration(
+            method=settings.calibrate_mode,
+            images=tuple(samples.image_id(path) for path in found.used),
+        ),
+        unreadable=found.unreadable,
+        inputs=inputs,
+        bits=bits,
+        settings=settings,
+        engine=engine,
+    )
+
+
+def named_layers(
+    original: onnx.ModelProto, layers: Collection[Layer], settings: Quantize
+) -> dict[str, str]:
+    """The layers that the compile file leaves in float → the key that says so.
+
+    Indices count the nodes of their kind in the file that was read, from 0; what a rewrite made
+    of a node counts as the node.
+
+    Raises:
+        ConfigError: there is no such node, or a name is that of no layer.
+    """
+    nodes = list(original.graph.node)
+    convolutions = [node for node in nodes if node.op_type in ("Conv", "ConvTranspose")]
+    products = [node for node in nodes if node.op_type in ("MatMul", "Gemm")]
+    origins = {layer.name: _origins(nodes, layer) for layer in layers}
+    wanted: dict[str, str] = {}
+    for key, counted in (
+        ("skip_conv_layers", convolutions),
+        ("skip_matmul_layers", products),
+        ("exclude_layers", nodes),
+    ):
+        for entry in getattr(settings, key):
+            if isinstance(entry, str):
+                found = [n for n in nodes if entry and entry in (n.name, *n.output)]
+            else:
+                found = counted[entry : entry + 1] if entry >= 0 else []
+            # The layers that rewrites made have names of their own.
+            if not found and not any(entry == layer.name for layer in layers):
+                raise ConfigError(
+                    f"backend.quantize.{key}: {entry!r} is not in the network; expected an index "
+                    f"below {len(counted)}, or the name of a node"
+                )
+            outputs = {name for node in found for name in node.output}
+            hit = [n for n, makers in origins.items() if n == entry or outputs & makers.keys()]
+            wanted |= dict.fromkeys(hit, key)
+            if not hit:
+                _log.warning(
+                    "backend.quantize.%s: %r has no effect: it is no convolution or product with "
+                    "constant weights; name the layer that makes its input",
+                    key,
+                    entry,
+                )
+    for layer in layers:
+        operators = origins[layer.name].values() or [layer.operator]
+        if not set(operators).isdisjoint(settings.ops_usingfp):
+            wanted[layer.name] = "ops_usingfp"
+    return wanted
+
+
+def _origins(nodes: Sequence[onnx.NodeProto], layer: Layer) -> dict[str, str]:
+    """The nodes that a layer was made of: output → operator."""
+    makers = {name: node for node in nodes for name in node.output}
+    name = layer.name if layer.name in makers else _PARTS.sub("", layer.name)
+    found = {}
+    if name in makers:
+        found[name] = makers[name].op_type
+        # A convolution takes over the name of the batch norm that it absorbs.
+        source = makers[name].input[0]
+        if found[name] == "BatchNormalization" and source in makers:
+            found[source] = makers[source].op_type
+    return found
+
+
+def _kept(graph: Graph, layers: Collection[Layer]) -> dict[str, str]:
+    """The layers that are not worth it or always harmful, and why."""
+    kept = {}
+    [image] = graph.inputs
+    for layer in layers:
+        output = graph.shape(layer.name) or ()
+        if np.asarray(graph.constant(layer.weight)).shape[1] == 3 and _near(graph, layer, image):
+            kept[layer.name] = _CHEAP[0]
+        elif len(output) == 4 and output[2:] == (1, 1):
+            kept[layer.name] = _CHEAP[1]
+    return kept
+
+
+def _near(graph: Graph, layer: Layer, image: str) -> bool:
+    """Whether nothing but arithmetic on pixels lies between the image and a layer."""
+    name = layer.source
+    while name != image:
+        node = graph.maker(name)
+        if node is None or node.op_type not in ("Cast", "Sub", "Add", "Mul", "Div", "Pad"):
+            return False
+        name = node.input[0]
+    return True
+
+
+def _input(graph: Graph, path: Path, preprocess: Preprocess) -> NDArray[np.generic]:
+    """One image as the network takes it."""
+    [name] = graph.inputs
+    batch, *_ = graph.shape(name) or (1,)
+    tensor = preprocess(samples.read(path), preprocess.empty(graph.dtype(name)))
+    filled = np.empty((batch, *tensor.shape), tensor.dtype)
+    filled[:] = tensor
+    return filled
+
+
+def _percentile(settings: Quantize) -> float:
+    """Its percentile, where the compile file gives one that counts."""
+    given = settings.calibrate_range
+    if settings.calibrate_mode != "percentile" or given is None:
+        return 99.99
+    try:
+        return float(given)
+    except (TypeError, ValueError):
+        raise ConfigError(
+            "backend.quantize.calibrate_range: expected a percentile, as 99.99 or 0.9999, found "
+            f"{given!r}"
+        ) from None

@@ -1,0 +1,305 @@
+"""Float graph → int8: standard QuantizeLinear / DequantizeLinear pairs that both engines fuse.
+
+The pairs are put in by ONNX Runtime's own quantiser; which layers get them, the ranges, and the
+correction of the biases are ours.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnxruntime.quantization import CalibrationMethod, QuantType
+from onnxruntime.quantization.calibrate import TensorsData
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+from atrous.compiler.graph.graph import Graph, attributes
+from atrous.compiler.rewrites.decoder import INTERPOLATION
+
+Range = tuple[float, float]
+
+LAYERS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
+"""What is worth computing in int8: the operators with weights."""
+
+_AROUND = ("Add", "Concat", "Relu", "Clip", "MaxPool", "AveragePool", "Reshape", "Transpose")
+"""What is kept in int8 between two layers, so that nothing is converted back and forth."""
+
+_LEVELS = {8: 127, 7: 64}
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A node with constant weights.
+
+    Attributes:
+        name: of its output tensor, which names the layer.
+        operator: as `Conv`.
+        source: its input tensor.
+        weight: its weights: `(O, C / groups, kh, kw)`, or `(K, N)` for matrix products.
+        bias: its bias, empty if it has none.
+    """
+
+    name: str
+    operator: str
+    source: str
+    weight: str
+    bias: str
+
+
+def layers(graph: Graph) -> list[Layer]:
+    """The layers of a graph that can be quantised, in its order.
+
+    Left out are the products with interpolation matrices that the `decoder` rewrite writes: in
+    int8 they lose more than they gain, as their operands would have to be converted.
+    """
+    found = []
+    for node in graph.nodes:
+        if node.op_type not in LAYERS or node.domain not in ("", "ai.onnx"):
+            continue
+        weight = graph.constant(node.input[1])
+        if (
+            weight is None
+            or weight.dtype != np.float32
+            or graph.constant(node.input[0]) is not None
+        ):
+            continue
+        if node.op_type == "MatMul" and (weight.ndim != 2 or node.input[1].endswith(INTERPOLATION)):
+            continue
+        bias = node.input[2] if len(node.input) > 2 else ""
+        found.append(Layer(node.output[0], node.op_type, node.input[0], node.input[1], bias))
+    return found
+
+
+def tensors(graph: Graph) -> list[str]:
+    """The tensors whose ranges `insert` may ask for, whichever layers are chosen."""
+    found = layers(graph)
+    region = _region(graph, {layer.name for layer in found})
+    names = {layer.source for layer in found}
+    for node in graph.nodes:
+        if node.output[0] in region:
+            joined = node.input if node.op_type in ("Add", "Concat") else node.input[:1]
+            names.update([*joined, node.output[0]])
+    made = [*graph.inputs, *(name for node in graph.nodes for name in node.output)]
+    return [name for name in made if name in names]
+
+
+def exact_tensors(graph: Graph, left: Collection[str]) -> set[str]:
+    """The tensors that layers in float have to read as they are.
+
+    What makes a layer noisy is often the range of its input, and the pair of quantisers that
+    another layer puts behind its result does the same harm.
+
+    Args:
+        graph: float.
+        left: names of the layers that stay in float for the sake of accuracy.
+    """
+    exact = {layer.source for layer in layers(graph) if layer.name in left}
+    for node in reversed(graph.nodes):
+        if node.op_type in _AROUND and node.op_type != "Add" and node.output[0] in exact:
+            exact.update(node.input if node.op_type == "Concat" else node.input[:1])
+    return exact
+
+
+def rounded(weight: NDArray[np.float32], axis: int | None, bits: int = 8) -> NDArray[np.float32]:
+    """Weights as int8 holds them: symmetric, one scale for each index of `axis`.
+
+    Args:
+        weight: any shape.
+        axis: of the output channels; `None` for one scale for all.
+        bits: 8, or 7 for processors whose int8 products saturate.
+    """
+    others = tuple(i for i in range(weight.ndim) if axis is None or i != axis % weight.ndim)
+    scale = np.abs(weight).max(axis=others, keepdims=True) / np.float32(_LEVELS[bits])
+    scale[scale == 0] = 1
+    values: NDArray[np.float32] = (np.round(weight / scale) * scale).astype(np.float32)
+    return values
+
+
+def output_axis(layer: Layer, graph: Graph) -> int:
+    """The axis of a layer's weights that counts its output channels."""
+    if layer.operator == "ConvTranspose":
+        return 1
+    node = graph.maker(layer.name)
+    if layer.operator == "Gemm" and node is not None:
+        return 0 if attributes(node).get("transB", 0) else 1
+    return 1 if layer.operator == "MatMul" else 0
+
+
+def correct_biases(
+    graph: Graph,
+    chosen: Collection[Layer],
+    means: Mapping[str, NDArray[np.float64]],
+    *,
+    per_channel: bool = True,
+    bits: int = 8,
+) -> int:
+    """Take the mean error that rounding the weights makes off the biases of convolutions.
+
+    Inputs are mostly positive, after a ReLU, so that errors of weights do not cancel: the mean of
+    each output shifts by `Σ (rounded - weight) · mean(input)` (arXiv:1906.04721, section 4.2).
+
+    Args:
+        graph: changed in place.
+        chosen: the layers that will be quantised.
+        means: of each channel of their inputs.
+        per_channel: see `insert`.
+        bits: of the weights.
+
+    Returns:
+        How many biases were corrected.
+    """
+    corrected = 0
+    for layer in chosen:
+        mean, node = means.get(layer.source), graph.maker(layer.name)
+        if layer.operator != "Conv" or mean is None or node is None:
+            continue
+        weight = np.asarray(graph.constant(layer.weight))
+        error = (rounded(weight, 0 if per_channel else None, bits) - weight).sum(
+            axis=tuple(range(2, weight.ndim))
+        )
+        groups = attributes(node).get("group", 1)
+        # Output channel o of group g reads the g-th part of the input channels.
+        parts = mean.reshape(groups, -1)[np.arange(len(weight)) // (len(weight) // groups)]
+        shift = (error * parts).sum(axis=1)
+        old = graph.constant(layer.bias) if layer.bias else np.zeros(len(weight), np.float32)
+        if old is None:
+            continue
+        stored = graph.add_constant((old - shift).astype(np.float32), f"{layer.weight}_bias")
+        del node.input[2:]
+        node.input.append(stored)
+        corrected += 1
+    graph.refresh()
+    return corrected
+
+
+def insert(
+    graph: Graph,
+    chosen: Collection[Layer],
+    ranges: Mapping[str, Range],
+    *,
+    per_channel: bool = True,
+    bits: int = 8,
+    symmetric: bool = False,
+    float_outputs: bool = False,
+    exact: Collection[str] = (),
+) -> onnx.ModelProto:
+    """Write the model with quantised layers.
+
+    Args:
+        graph: float; left as it is.
+        chosen: the layers to quantise.
+        ranges: lowest and highest value to represent of every activation tensor.
+        per_channel: one scale for each output channel of the weights, not one for all.
+        bits: of the weights, 8 or 7.
+        symmetric: activations as int8 with zero point 0 and biases in float, the form that
+            TensorRT's parser wants; otherwise uint8, biases int32.
+        float_outputs: leave the results of layers that only float nodes read in float.
+        exact: tensors that float nodes read unquantised, see `exact_tensors`.
+    """
+    if not chosen:
+        return graph.to_model()  # to the quantiser, no name at all means every node
+    names = {layer.name for layer in chosen}
+    graph = _own_weights(graph, names)
+    quantised = _region(graph, names) - (set(exact) - names - _sums(graph))
+    model = graph.to_model()
+    for node in model.graph.node:
+        node.name = node.output[0]
+    data = {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
+    options: dict[str, object] = {"WeightSymmetric": True, "ActivationSymmetric": symmetric}
+    if symmetric:
+        options |= {"QuantizeBias": False, "AddQDQPairToWeight": False, "DedicatedQDQPair": True}
+        options |= {"OpTypesToExcludeOutputQuantization": list(LAYERS)}
+    quiet = logging.getLogger()
+    level = quiet.level
+    quiet.setLevel(logging.ERROR)  # it advises to run a preprocessing that the rewrites are
+    try:
+        quantiser = QDQQuantizer(
+            onnx.shape_inference.infer_shapes(model),
+            per_channel,
+            bits == 7,
+            QuantType.QInt8,
+            QuantType.QInt8 if symmetric else QuantType.QUInt8,
+            TensorsData(CalibrationMethod.MinMax, data),
+            sorted(quantised),
+            [],
+            [*LAYERS, *_AROUND],
+            options,
+        )
+        quantiser.quantize_model()
+    finally:
+        quiet.setLevel(level)
+    quantiser.model.topological_sort()
+    written = Graph(quantiser.model.model)
+    _read_unquantised(written, quantised, exact, float_outputs=float_outputs)
+    written.refresh()
+    return written.to_model()
+
+
+def _own_weights(graph: Graph, chosen: set[str]) -> Graph:
+    """A copy in which no layer in float reads the weights of a quantised one."""
+    graph = Graph(graph.to_model())
+    for node in graph.nodes:
+        if node.output[0] in chosen and not chosen.issuperset(
+            reader.output[0] for reader in graph.readers(node.input[1])
+        ):
+            values = np.asarray(graph.constant(node.input[1]))
+            node.input[1] = graph.add_constant(values, node.input[1])
+    graph.refresh()
+    return graph
+
+
+def _region(graph: Graph, chosen: set[str]) -> set[str]:
+    """Names of the nodes between quantised layers that work on their numbers as they are."""
+    around = {node.output[0] for node in graph.nodes if node.op_type in _AROUND}
+    quantised = set(chosen)
+    # A node in between is worth it if something int8 makes one of its inputs and reads its output.
+    made, read = set(chosen), set(chosen)
+    for node in graph.nodes:
+        if node.output[0] in around and any(name in made for name in node.input):
+            made.add(node.output[0])
+    for node in reversed(graph.nodes):
+        readers = graph.readers(node.output[0])
+        if node.output[0] in around and any(reader.output[0] in read for reader in readers):
+            read.add(node.output[0])
+    follows = {
+        node.output[0]
+        for node in graph.nodes
+        if node.op_type in ("Relu", "Clip") and node.input[0] in chosen
+    }
+    return quantised | (made & read) | follows
+
+
+def _sums(graph: Graph) -> set[str]:
+    return {node.output[0] for node in graph.nodes if node.op_type == "Add"}
+
+
+def _read_unquantised(
+    graph: Graph, quantised: Collection[str], exact: Collection[str], *, float_outputs: bool
+) -> None:
+    """Lead float nodes around the pairs of the tensors that they read.
+
+    Args:
+        graph: changed in place.
+        quantised: names of the nodes that work in int8.
+        exact: the tensors.
+        float_outputs: do so for every layer whose result is only read in float, too.
+    """
+    for node in list(graph.nodes):
+        quantise = graph.maker(node.input[0]) if node.op_type == "DequantizeLinear" else None
+        if quantise is None or quantise.op_type != "QuantizeLinear":
+            continue
+        source, maker = quantise.input[0], graph.maker(quantise.input[0])
+        if maker is not None and source != maker.name:
+            continue  # the pair stands for an activation that the quantiser took out
+        readers = graph.readers(node.output[0])
+        floats = [reader for reader in readers if reader.name not in quantised]
+        last = float_outputs and maker is not None and maker.op_type in LAYERS
+        if source in exact or (last and len(floats) == len(readers)):
+            for reader in floats:
+                for at, name in enumerate(reader.input):
+                    if name == node.output[0]:
+                        reader.input[at] = source

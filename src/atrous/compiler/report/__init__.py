@@ -1,0 +1,1 @@
+"""What a compile changed, as JSON and as a page."""

@@ -1,0 +1,96 @@
+"""What a report says of int8."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Self
+
+from atrous.compiler.int8.budget import Step
+from atrous.compiler.int8.plan import Prepared
+from atrous.compiler.sections import Section
+from atrous.formatting import shortened
+
+
+class Attempt(Section):
+    """One attempt to hold `max_drop`.
+
+    Attributes:
+        floats: layers that were returned to float.
+        drop: points of mIoU lost against the input model.
+    """
+
+    floats: tuple[str, ...]
+    drop: float
+
+
+class Int8(Section):
+    """How a model was quantised.
+
+    Attributes:
+        method: how ranges were chosen.
+        images: that it was calibrated on.
+        unreadable: images that were left out, and why.
+        weight_bits: 8, or 7 where products of bytes saturate.
+        processor: its instructions for int8, on the machine that compiled.
+        layers: that are int8.
+        kept: layer → why it stays in float.
+        noise: layer → signal-to-noise ratio if it alone is quantised, dB; without those that have
+            no noise or no signal.
+        returned: layers returned to float to hold `max_drop`.
+        attempts: to hold it.
+    """
+
+    method: str
+    images: int
+    unreadable: tuple[str, ...] = ()
+    weight_bits: int
+    processor: str
+    layers: int
+    kept: dict[str, str]
+    noise: dict[str, float]
+    returned: tuple[str, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+
+    @classmethod
+    def of(cls, prepared: Prepared, steps: Sequence[Step], processor: str) -> Self:
+        """From what was prepared, and the attempts to hold a budget."""
+        returned = steps[-1].floats if steps else ()
+        chosen = {layer.name for layer in prepared.chosen(returned)}
+        feeding = {
+            layer.name: "a layer in float reads it"
+            for layer in prepared.layers
+            if layer.name not in chosen.union(prepared.kept, returned)
+        }
+        noise = {n: round(db, 2) for n, db in prepared.noise.items() if math.isfinite(db)}
+        return cls(
+            method=prepared.calibration.method,
+            images=len(prepared.calibration.images),
+            unreadable=prepared.unreadable,
+            weight_bits=prepared.bits,
+            processor=processor,
+            layers=len(chosen),
+            kept={**prepared.kept, **feeding},
+            noise=dict(sorted(noise.items(), key=lambda item: item[1])),
+            returned=returned,
+            attempts=tuple(Attempt(floats=one.floats, drop=one.drop) for one in steps),
+        )
+
+    def lines(self) -> list[str]:
+        """What the terminal shows."""
+        lines = [
+            f"int8: {self.layers} of {self.layers + len(self.kept) + len(self.returned)} layers, "
+            f"{self.method} on {self.images} images, {self.weight_bits}-bit weights "
+            f"({self.processor})"
+        ]
+        if self.kept:
+            few = [f"{name} ({why})" for name, why in self.kept.items()]
+            lines.append(f"in float: {shortened(few, 3)}")
+        if self.returned:
+            lines.append(
+                f"returned to float: {shortened(self.returned, 4, ', ')}; drop "
+                f"{self.attempts[0].drop:.2f} → {self.attempts[-1].drop:.2f} points"
+            )
+        if self.unreadable:
+            lines.append(f"not calibrated on: {shortened(self.unreadable, 1)}")
+        return lines
