@@ -247,7 +247,7 @@ def test_a_full_disk_is_one_error(atrous: Run, voc: Path, monkeypatch: pytest.Mo
         def full(*arguments: object) -> None:
             raise OSError(28, "No space left on device")
 
-        patch.setattr("atrous.evaluation.npz.write_atomic", full)
+        patch.setattr("atrous.vastai.npz.write_atomic", full)
         done = atrous("npz", "run", *RUN, "-o", "out")
     assert (done.code, done.out) == (1, "")
     errors = [line for line in done.err.splitlines() if "error" in line or "failed" in line]

@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from atrous import engines, image, vdsp
+from atrous import engines, image
 from atrous.bench.plan import Plan
 from atrous.engines.base import Engine, Options
 from atrous.errors import ConfigError
-from atrous.evaluation import npz as npz_files
 from atrous.evaluation.result import hash_ids
 from atrous.jobs.sources import find
 from atrous.preprocess import Preprocess
 from atrous.runtime.predictor import Predictor
+from atrous.vastai import npz as npz_files
+from atrous.vastai import vdsp
 
 SIZE = (513, 513)
 """Height and width of the network input where neither model nor command says it."""

@@ -275,10 +275,9 @@ def _answer(plan: Plan, datalist: Path, folder: Path, kind: Any, force: bool) ->
     import time
     from contextlib import closing
 
-    from atrous import vdsp
     from atrous.engines.base import Options
-    from atrous.evaluation import npz, npz_run
     from atrous.runtime.predictor import Predictor
+    from atrous.vastai import npz, npz_run, vdsp
 
     inputs = npz.read_list(datalist)
     predictor = Predictor.open(

@@ -85,7 +85,6 @@ def evaluate(
     if data is None:
         raise ConfigError("--data is missing: say what to evaluate on, as voc:VOCdevkit:val")
 
-    from atrous import vdsp
     from atrous.data import open_dataset
     from atrous.engines import find_model
     from atrous.evaluation import result as results
@@ -93,6 +92,7 @@ def evaluate(
     from atrous.evaluation.run import Evaluation
     from atrous.jobs.large.tiles import OVERLAP
     from atrous.runtime.predictor import Predictor
+    from atrous.vastai import vdsp
 
     if tile is not None:
         if protocol is not None:

@@ -15,8 +15,8 @@ from atrous.errors import AtrousError, ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from atrous.evaluation.npz import Step
     from atrous.runtime.predictor import Predictor
+    from atrous.vastai.npz import Step
 
 npz = typer.Typer(
     help="The npz chain: data set → npz, npz → npz, npz → accuracy and pictures.",
@@ -60,7 +60,7 @@ def make(
     are there and can be read are kept. Images that fail are reported and the rest goes on; then the
     exit code is 1.
     """
-    from atrous.evaluation import npz as files
+    from atrous.vastai import npz as files
 
     beside = dataset_path.resolve().parent / "ImageSets" / "Segmentation" / "val.txt"
     if ids is None and not beside.is_file():
@@ -110,8 +110,8 @@ def run(
     """
     from contextlib import closing
 
-    from atrous.evaluation import npz as files
-    from atrous.evaluation import npz_run
+    from atrous.vastai import npz as files
+    from atrous.vastai import npz_run
 
     ignored = [f"{flag} {value}" for flag, value in (("-p", processes), ("-s", shape)) if value]
     if rest:
@@ -201,10 +201,10 @@ def evaluate(
     says which. Images that fail are reported and not counted; then the exit code is 1. --absent
     zero is the rule of VastModelZOO's tool.
     """
-    from atrous.evaluation import npz as files
-    from atrous.evaluation import npz_eval
     from atrous.evaluation.health import check_predictions
     from atrous.metrics import ConfusionMatrix
+    from atrous.vastai import npz as files
+    from atrous.vastai import npz_eval
 
     if min(input_shape) < 1:
         raise ConfigError(f"--input_shape: expected height and width in pixels, got {input_shape}")

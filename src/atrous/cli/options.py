@@ -158,8 +158,8 @@ def open_predictor(
     Raises:
         AtrousError: it cannot be opened, or does not fit the options.
     """
-    from atrous import vdsp
     from atrous.runtime.predictor import Predictor
+    from atrous.vastai import vdsp
 
     wanted = parse_size(size)
     return Predictor.open(

@@ -13,7 +13,7 @@ from atrous.cli import options, terminal
 from atrous.errors import AtrousError, ConfigError
 
 if TYPE_CHECKING:
-    from atrous.evaluation.truth import Truth
+    from atrous.vastai.truth import Truth
 
 _NAMED = 5
 
@@ -87,9 +87,9 @@ def stream(
     """
     from contextlib import closing
 
-    from atrous.evaluation.truth import Truth
     from atrous.jobs.folder import segment
     from atrous.jobs.sources import find
+    from atrous.vastai.truth import Truth
 
     runs_on = _device(device, device_id)
     sources = find([file_path], exclude=(save_dir, save_dir / "masks", save_dir / "overlays"))

@@ -37,12 +37,12 @@ from pydantic import (
 
 from atrous import strict_yaml as keys
 from atrous import zoo
-from atrous.compiler import process_ops
-from atrous.compiler.process_ops import STEPS, Step
 from atrous.compiler.sections import ProtocolName, Quantize, Section
 from atrous.errors import ConfigError
 from atrous.labels import LABEL_SETS
 from atrous.preprocess import Preprocess
+from atrous.vastai import process_ops
+from atrous.vastai.process_ops import STEPS, Step
 
 NO_EFFECT: dict[str, tuple[str, ...]] = {
     "frontend": ("model_kwargs", "quantize"),

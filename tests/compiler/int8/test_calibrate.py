@@ -12,8 +12,8 @@ from atrous import image
 from atrous.compiler.int8 import calibrate
 from atrous.compiler.int8.calibrate import Collected, collect
 from atrous.errors import ArtifactError, ConfigError, EngineError, InputError
-from atrous.evaluation import npz
 from atrous.preprocess import Preprocess
+from atrous.vastai import npz
 from tests.builders.sketch import Sketch
 
 SIZE = 4

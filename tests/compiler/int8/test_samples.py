@@ -6,7 +6,7 @@ import pytest
 
 from atrous.compiler.int8 import samples
 from atrous.errors import AtrousError, ConfigError, InputError
-from atrous.evaluation import npz
+from atrous.vastai import npz
 
 
 def touch(folder: Path, *names: str) -> Path:

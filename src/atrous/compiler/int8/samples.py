@@ -15,7 +15,7 @@ from atrous.data import open_dataset
 from atrous.data.dataset import Decode
 from atrous.data.masks import read_ids
 from atrous.errors import ConfigError, InputError
-from atrous.evaluation import npz
+from atrous.vastai import npz
 
 _log = logging.getLogger("atrous")
 

@@ -14,9 +14,9 @@ from PIL import Image
 
 from atrous import image
 from atrous.errors import AtrousError, InputError
-from atrous.evaluation.npz import OUTPUT, read
 from atrous.labels import LabelSet
 from atrous.metrics import ConfusionMatrix
+from atrous.vastai.npz import OUTPUT, read
 
 Shape = tuple[int, int]
 
@@ -41,7 +41,7 @@ def pair(inputs: Sequence[Path], folder: Path, *, by_position: bool = False) -> 
     position: the first with the first of the list.
 
     Args:
-        inputs: the list, see `atrous.evaluation.npz.read_list`.
+        inputs: the list, see `atrous.vastai.npz.read_list`.
         folder: of the answers.
         by_position: whatever the answers are called; unless all of them bear ids of the list,
             which a position could only contradict.

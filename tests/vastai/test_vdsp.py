@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from atrous import vdsp
 from atrous.errors import ConfigError
 from atrous.preprocess import Preprocess
+from atrous.vastai import vdsp
 
 SEED: dict[str, Any] = {
     "OpType": "FUSION_OP_RGB_RESIZE_CVTCOLOR_NORM_TENSOR",

@@ -13,13 +13,13 @@ import numpy as np
 
 from atrous import upsample
 from atrous.errors import ConfigError, EngineError, InputError
-from atrous.evaluation.npz import OUTPUT, Step, read_input, read_with_comment, write
 from atrous.geometry import Axis
 from atrous.runtime.pipeline import Pipeline
 from atrous.runtime.predictor import Predictor
 from atrous.runtime.stages import Frame, Steps, stages
 from atrous.runtime.stream import TIMEOUT, room
 from atrous.runtime.worker import SKIP
+from atrous.vastai.npz import OUTPUT, Step, read_input, read_with_comment, write
 
 Kind = Literal["logits", "classmap"]
 """What an answer holds."""
@@ -42,7 +42,7 @@ def run(
 
     Args:
         predictor: the network.
-        inputs: npz files, see `atrous.evaluation.npz.read_list`.
+        inputs: npz files, see `atrous.vastai.npz.read_list`.
         output: folder of the answers, each called like its input.
         kind: float16 logits `(1, C, h, w)` or a uint8 class map `(1, h, w)`, at the size of the
             network input.

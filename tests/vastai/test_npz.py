@@ -20,14 +20,14 @@ from atrous import files
 from atrous.engines.base import TensorSpec
 from atrous.engines.fake import FakeEngine
 from atrous.errors import AtrousError, ConfigError, InputError
-from atrous.evaluation import npz
-from atrous.evaluation.npz import INPUT, OUTPUT
-from atrous.evaluation.npz_eval import Score, evaluate, pair, read_class_map, read_truth
-from atrous.evaluation.npz_run import Kind, run
 from atrous.labels import VOC, generic
 from atrous.metrics import ConfusionMatrix
 from atrous.preprocess import Preprocess
 from atrous.runtime.predictor import Predictor
+from atrous.vastai import npz
+from atrous.vastai.npz import INPUT, OUTPUT
+from atrous.vastai.npz_eval import Score, evaluate, pair, read_class_map, read_truth
+from atrous.vastai.npz_run import Kind, run
 
 IDS = ("b", "a", "d", "c", "f", "e")  # not in the order of the names
 SIZE = (16, 24)
@@ -322,7 +322,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from atrous.evaluation import npz
-from tests.evaluation.test_npz import brightest, run
+from tests.vastai.test_npz import brightest, run
 
 calls = []
 def count(*unused):
@@ -379,7 +379,7 @@ def test_a_disk_that_fills(
         files.write_atomic(path, write if path.stem in IDS[:3] else cut_short)
 
     with monkeypatch.context() as patch:
-        patch.setattr("atrous.evaluation.npz.write_atomic", full)
+        patch.setattr("atrous.vastai.npz.write_atomic", full)
         steps = run(brightest(), inputs, output, kind="logits")
         assert statuses(itertools.islice(steps, 3)) == ["written"] * 3
         with pytest.raises(AtrousError, match=r"c\.npz: cannot be written: No space left on devi"):

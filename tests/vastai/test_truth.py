@@ -9,12 +9,12 @@ from PIL import Image
 
 from atrous.engines.fake import FakeEngine
 from atrous.errors import ConfigError
-from atrous.evaluation.truth import Score, Truth
 from atrous.jobs.folder import segment
 from atrous.jobs.sources import find
 from atrous.labels import generic
 from atrous.preprocess import Preprocess
 from atrous.runtime.predictor import Predictor
+from atrous.vastai.truth import Score, Truth
 
 
 def predictor(**settings: object) -> Predictor:

@@ -12,13 +12,13 @@ from atrous import upsample
 from atrous.data.masks import read_ids
 from atrous.errors import ConfigError, InputError
 from atrous.evaluation.health import check_predictions
-from atrous.evaluation.npz_eval import protocol_name
 from atrous.evaluation.protocols import Protocol
 from atrous.geometry import Axis
 from atrous.jobs.sources import Source
 from atrous.metrics import Absent, ConfusionMatrix
 from atrous.runtime.predictor import Predictor
 from atrous.runtime.stages import Frame
+from atrous.vastai.npz_eval import protocol_name
 
 
 @dataclass(frozen=True, slots=True)

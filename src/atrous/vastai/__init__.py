@@ -1,0 +1,1 @@
+"""The guest wing: everything that speaks the formats of VastModelZOO."""
