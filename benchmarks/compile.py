@@ -93,7 +93,7 @@ def prepare(folder: Path, network: str, checkpoint: Path | None, dtype: str) -> 
     from atrous import models
     from atrous.compiler import build, config
     from atrous.engines.torch import describe
-    from atrous.export.onnx import export_onnx
+    from atrous.exporters.onnx import export_onnx
     from atrous.labels import LABEL_SETS
 
     weights, plain = folder / f"{network}.pth", folder / f"{network}.onnx"

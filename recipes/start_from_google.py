@@ -31,7 +31,7 @@ from torch.nn import functional
 
 from atrous import image, models
 from atrous.artifact import Metadata
-from atrous.export.onnx import export_onnx
+from atrous.exporters.onnx import export_onnx
 from atrous.files import sha256
 from atrous.jobs.sources import find
 from atrous.labels import LABEL_SETS

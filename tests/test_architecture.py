@@ -16,7 +16,7 @@ LAYERS = [
     {"bench", "serve", "training"},
     {"compiler"},
     {"vastai"},
-    {"export"},
+    {"exporters"},
     {"evaluation"},
     {"jobs"},
     {"data", "runtime"},
@@ -29,7 +29,7 @@ LAYERS = [
     {"errors"},
 ]
 DEPTH = {part: depth for depth, parts in enumerate(LAYERS) for part in parts}
-NEEDS_TORCH = {"models", "export", "training"}
+NEEDS_TORCH = {"models", "exporters", "training"}
 NEEDS_AN_EXTRA = {Path("engines/torch.py"), Path("engines/openvino.py")}
 
 

@@ -21,7 +21,7 @@ from atrous.compiler.config import CompileConfig
 from atrous.compiler.frontend import Source, read
 from atrous.compiler.graph import opset
 from atrous.errors import ArtifactError, ConfigError, EngineError
-from atrous.export.torchscript import export_torchscript
+from atrous.exporters.torchscript import export_torchscript
 from atrous.files import sha256
 from atrous.image import photograph
 from atrous.labels import CITYSCAPES, VOC, generic

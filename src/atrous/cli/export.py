@@ -70,7 +70,7 @@ def export(
         }
     )
     if file_format == "onnx":
-        from atrous.export.onnx import FreeAxis, export_onnx
+        from atrous.exporters.onnx import FreeAxis, export_onnx
 
         free: list[FreeAxis] = [a for a in dynamic.split(",") if a]  # type: ignore[misc]
         difference = export_onnx(
@@ -82,7 +82,7 @@ def export(
             opset=opset,
         )
     else:
-        from atrous.export.torchscript import export_torchscript
+        from atrous.exporters.torchscript import export_torchscript
 
         difference = export_torchscript(network, output, metadata=metadata, pixels=photograph())
     height, width = preprocess.size

@@ -28,8 +28,8 @@ from atrous.engines import processor
 from atrous.engines.base import Engine
 from atrous.engines.profile import profile_both
 from atrous.errors import ArtifactError, ConfigError, EngineError
-from atrous.export.compare import TOLERANCE
-from atrous.export.half import store_half
+from atrous.exporters.compare import TOLERANCE
+from atrous.exporters.half import store_half
 from atrous.geometry import Axis
 from atrous.image import photograph
 

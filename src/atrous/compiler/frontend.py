@@ -128,7 +128,7 @@ def _from_onnx(config: CompileConfig, path: Path) -> Source:
 def _from_checkpoint(config: CompileConfig, path: Path) -> Source:
     from atrous import models
     from atrous.engines.torch import describe
-    from atrous.export.onnx import export_onnx
+    from atrous.exporters.onnx import export_onnx
 
     frontend, notes = config.frontend, list(config.notes)
     shape = _needed_shape(config, path)
@@ -158,7 +158,7 @@ def _from_checkpoint(config: CompileConfig, path: Path) -> Source:
 
 
 def _from_torchscript(config: CompileConfig, path: Path) -> Source:
-    from atrous.export.scripted import script_to_onnx
+    from atrous.exporters.scripted import script_to_onnx
 
     if config.frontend.output_stride is not None:
         raise ConfigError(f"frontend.output_stride: is for checkpoints, but {path} is a graph")

@@ -21,7 +21,7 @@ from atrous.compiler.explain.explain import explain
 from atrous.compiler.explain.explanation import Explanation, Seen, Side
 from atrous.compiler.explain.layers import Common, Layer, common, layers, measure
 from atrous.errors import ArtifactError, ConfigError, EngineError, InputError
-from atrous.export.half import store_half
+from atrous.exporters.half import store_half
 from atrous.image import photograph
 from atrous.preprocess import Preprocess
 from tests.builders.sketch import Sketch

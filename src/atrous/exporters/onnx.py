@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from atrous import artifact
 from atrous.artifact import Metadata
 from atrous.errors import ArtifactError, ConfigError
-from atrous.export.compare import TOLERANCE, Comparison, compare, worst
-from atrous.export.half import store_half
+from atrous.exporters.compare import TOLERANCE, Comparison, compare, worst
+from atrous.exporters.half import store_half
 from atrous.models import DeepLab
 
 FreeAxis = Literal["batch", "height", "width"]

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from atrous.artifact import KEY, Metadata
-from atrous.export.compare import TOLERANCE, Comparison, compare
+from atrous.exporters.compare import TOLERANCE, Comparison, compare
 from atrous.files import write_atomic
 from atrous.models import DeepLab
 

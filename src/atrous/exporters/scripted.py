@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from atrous import artifact
 from atrous.artifact import KEY
 from atrous.errors import ArtifactError
-from atrous.export.compare import TOLERANCE, Comparison, compare
+from atrous.exporters.compare import TOLERANCE, Comparison, compare
 from atrous.preprocess import Preprocess
 
 OPSET = 17

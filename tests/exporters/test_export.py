@@ -13,9 +13,9 @@ from atrous import artifact, models, zoo
 from atrous.artifact import Metadata
 from atrous.engines.torch import describe
 from atrous.errors import ArtifactError, ConfigError
-from atrous.export.compare import Comparison, compare
-from atrous.export.onnx import export_onnx
-from atrous.export.torchscript import export_torchscript
+from atrous.exporters.compare import Comparison, compare
+from atrous.exporters.onnx import export_onnx
+from atrous.exporters.torchscript import export_torchscript
 from atrous.image import photograph
 from atrous.labels import VOC, generic
 
@@ -158,7 +158,7 @@ def test_a_wrong_export_is_not_written(
         return model
 
     metadata = metadata.model_copy(update={"precision": "fp16"})
-    monkeypatch.setattr("atrous.export.onnx.store_half", wrong)
+    monkeypatch.setattr("atrous.exporters.onnx.store_half", wrong)
     with pytest.raises(ArtifactError, match=r"the ONNX export disagrees with PyTorch: largest"):
         export_onnx(network, tmp_path / "m.onnx", metadata=metadata, pixels=photograph())
     assert list(tmp_path.iterdir()) == []
