@@ -321,7 +321,7 @@ def test_answers_of_another_are_not_taken_for_ours(inputs: list[Path], tmp_path:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from atrous.evaluation import npz
+from atrous.vastai import npz
 from tests.vastai.test_npz import brightest, run
 
 calls = []
