@@ -38,8 +38,8 @@ import onnx
 import onnxruntime
 
 from atrous import artifact
-from atrous.bench.drive import Load, driver
 from atrous.bench.load import load
+from atrous.bench.load_generator import Load, driver
 from atrous.bench.machine import Watch
 from atrous.bench.plan import Plan
 from atrous.engines.headless import drop_last_resize

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from atrous.bench.drive import Crew, Recording
 from atrous.bench.load import Facts, Loaded
+from atrous.bench.load_generator import Crew, Recording
 from atrous.bench.machine import Machine
+from atrous.bench.measurement import Result
 from atrous.bench.plan import Plan
-from atrous.bench.result import Result
 from atrous.bench.statistics import Latency, Step, Throughput
 from atrous.bench.warmup import WarmUp
 from atrous.engines.fake import FakeEngine

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from atrous.bench import advice
+from atrous.bench.measurement import Server
 from atrous.bench.plan import Plan
-from atrous.bench.result import Server
 from atrous.bench.statistics import Step
 from tests.bench.made_up import FACTS, result
 

@@ -12,8 +12,8 @@ from rich.console import Console
 from atrous.bench import compare, report
 from atrous.bench.compare import Growth
 from atrous.bench.machine import Machine
+from atrous.bench.measurement import Result, Server
 from atrous.bench.plan import Plan
-from atrous.bench.result import Result, Server
 from atrous.engines.profile import Layer, Profile
 from atrous.errors import ConfigError, EngineError
 from tests.bench.made_up import FACTS, result

@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from atrous.bench import machine, run, server
-from atrous.bench.drive import Load, Recording
+from atrous.bench.load_generator import Load, Recording
 from atrous.bench.plan import Plan
 from atrous.bench.warmup import WarmUp
 from tests.bench.made_up import FACTS, recording

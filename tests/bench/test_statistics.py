@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from atrous.bench import statistics
-from atrous.bench.drive import Crew
+from atrous.bench.load_generator import Crew
 from atrous.bench.statistics import Latency, Throughput
 from tests.bench.made_up import recording
 

@@ -11,9 +11,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from atrous.bench import plot, report, result, sweep
+from atrous.bench import measurement as result
+from atrous.bench import plot, report, sweep
+from atrous.bench.measurement import Result, Sweep
 from atrous.bench.plan import Plan
-from atrous.bench.result import Result, Sweep
 from atrous.errors import AtrousError, ConfigError
 from tests.bench.made_up import FACTS
 from tests.bench.made_up import result as made

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from atrous.bench.measurement import Result
 from atrous.bench.plan import Plan
-from atrous.bench.result import Result
 from atrous.bench.statistics import Step
 from atrous.engines import processor
 

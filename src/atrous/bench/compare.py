@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from atrous.bench.result import Result
+from atrous.bench.measurement import Result
 from atrous.engines.base import Options
 from atrous.engines.profile import Profile, profile_both
 from atrous.errors import ConfigError, EngineError

@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from atrous.bench.result import Result
+from atrous.bench.measurement import Result
 from atrous.bench.sweep import best
 from atrous.errors import AtrousError, ConfigError
 from atrous.files import write_atomic

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from rich.table import Table
 
 from atrous.bench.compare import Growth
-from atrous.bench.result import Result
+from atrous.bench.measurement import Result
 from atrous.bench.sweep import best
 from atrous.bench.warmup import BLOCKS, WITHIN
 

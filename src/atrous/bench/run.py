@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from atrous.bench import advice, server, statistics
-from atrous.bench.drive import Load, Recording
+from atrous.bench.load_generator import Load, Recording
 from atrous.bench.machine import Machine, Watch
+from atrous.bench.measurement import Result, Server
 from atrous.bench.plan import Plan
-from atrous.bench.result import Result, Server
+from atrous.bench.processes import Team, gather
 from atrous.bench.statistics import Latency, Throughput
-from atrous.bench.team import Team, gather
 
 CONFIRM = 5
 """Measurements of full length that a search may end with, the last one counts in any case."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from atrous.bench.drive import Recording, Times
+from atrous.bench.load_generator import Recording, Times
 
 SLICES = 10
 """Time slices whose throughputs are the batch means."""

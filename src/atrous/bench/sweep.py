@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 
+from atrous.bench.measurement import Result
 from atrous.bench.plan import Plan
-from atrous.bench.result import Result
 from atrous.bench.run import Say, measure
 from atrous.errors import AtrousError, ConfigError
 

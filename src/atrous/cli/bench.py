@@ -14,8 +14,8 @@ from atrous.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from atrous.bench.measurement import Result
     from atrous.bench.plan import Feed, Plan
-    from atrous.bench.result import Result
 
 
 def bench(
@@ -194,7 +194,8 @@ def bench(
 
 
 def _measure(plan: Plan, path: Path | None) -> None:
-    from atrous.bench import report, result, run
+    from atrous.bench import measurement as result
+    from atrous.bench import report, run
 
     if plan.vdsp is not None and plan.feed == "tensors" and plan.images is plan.npz is None:
         terminal.note(
@@ -221,7 +222,8 @@ def _measure(plan: Plan, path: Path | None) -> None:
 def _sweep(
     plan: Plan, counts: dict[str, list[int]], path: Path | None, picture: Path | None
 ) -> None:
-    from atrous.bench import plot, report, result, sweep
+    from atrous.bench import measurement as result
+    from atrous.bench import plot, report, sweep
 
     plans = sweep.plans(plan, counts["-i"], counts["-p"], counts["-b"])
     found: list[Result] = []
@@ -248,7 +250,8 @@ def _sweep(
 
 
 def _compare(paths: tuple[Path, Path]) -> None:
-    from atrous.bench import compare, report, result
+    from atrous.bench import compare, report
+    from atrous.bench import measurement as result
     from atrous.errors import AtrousError
 
     pair = (result.load(paths[0]), result.load(paths[1]))

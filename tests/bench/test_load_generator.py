@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from atrous.bench import drive
-from atrous.bench.drive import Flow, Load, Loops, arrivals, driver
+from atrous.bench import load_generator as drive
+from atrous.bench.load_generator import Flow, Load, Loops, arrivals, driver
 from atrous.bench.plan import Plan
 from atrous.errors import EngineError
 from tests.bench.made_up import loaded, logits

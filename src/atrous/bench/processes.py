@@ -16,8 +16,8 @@ from typing import Any, Protocol
 import psutil
 
 from atrous import engines
-from atrous.bench.drive import Load, Recording, driver
 from atrous.bench.load import Facts, load, with_share
+from atrous.bench.load_generator import Load, Recording, driver
 from atrous.bench.machine import peak_memory
 from atrous.bench.plan import Plan
 from atrous.bench.warmup import WarmUp, warm_up

@@ -11,11 +11,11 @@ from pathlib import Path
 import onnx
 import pytest
 
-from atrous.bench import team
-from atrous.bench.drive import Load
+from atrous.bench import processes as team
 from atrous.bench.load import Facts
+from atrous.bench.load_generator import Load
 from atrous.bench.plan import Plan
-from atrous.bench.team import Several, cores_of, gather
+from atrous.bench.processes import Several, cores_of, gather
 from atrous.bench.warmup import WarmUp
 from atrous.errors import ConfigError, EngineError
 from tests.bench.made_up import FACTS, recording

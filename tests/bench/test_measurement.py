@@ -2,9 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from atrous.bench import report, result
+from atrous.bench import measurement as result
+from atrous.bench import report
+from atrous.bench.measurement import Result, Server
 from atrous.bench.plan import Plan
-from atrous.bench.result import Result, Server
 from atrous.bench.warmup import WarmUp
 from atrous.errors import ConfigError
 from tests.bench.made_up import result as made
