@@ -42,7 +42,7 @@ from atrous.bench.load import load
 from atrous.bench.load_generator import Load, driver
 from atrous.bench.machine import Watch
 from atrous.bench.plan import Plan
-from atrous.engines.headless import drop_last_resize
+from atrous.engines.drop_resize import drop_last_resize
 
 WARMUP = 2
 REST = 0.05
@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="keep every pair")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "headless.onnx"
+        file = Path(folder) / "without_resize.onnx"
         onnx.save(drop_last_resize(artifact.load(arguments.model))[0], file)
         watch, own = Watch(), sum(os.times()[:4])
         found = against_loop(file, arguments.threads, arguments.seconds, arguments.pairs)

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from atrous.engines import network
+from atrous.engines import onnx_model
 from atrous.engines.base import Device, Engine, Options, TensorSpec
 from atrous.errors import EngineError
 from atrous.preprocess import Tensor
@@ -43,11 +43,11 @@ class OnnxRuntimeEngine(Engine):
 
     def __init__(self, path: Path, options: Options | None = None) -> None:
         options = options or Options()
-        opened = network.read(path)
+        opened = onnx_model.read(path)
         self.metadata, self.identity = opened.metadata, opened.identity
         self.coordinates, self.streams = opened.coordinates, options.streams
         session = make_session(opened, path, options)
-        self.input, self.output = network.one_image_to_logits(
+        self.input, self.output = onnx_model.one_image_to_logits(
             path,
             [spec_of(argument) for argument in session.get_inputs()],
             [spec_of(argument) for argument in session.get_outputs()],
@@ -75,7 +75,7 @@ def available_devices() -> tuple[Device, ...]:
     return tuple(device for device, providers in _PROVIDERS.items() if providers[0] in built)
 
 
-def make_session(opened: network.Network, path: Path, options: Options) -> ort.InferenceSession:
+def make_session(opened: onnx_model.Network, path: Path, options: Options) -> ort.InferenceSession:
     """A session on the device asked for; raises `EngineError`."""
     if options.device not in available_devices():
         raise EngineError(
@@ -105,7 +105,9 @@ def make_session(opened: network.Network, path: Path, options: Options) -> ort.I
     return session
 
 
-def _provider_options(provider: str, opened: network.Network, options: Options) -> dict[str, Any]:
+def _provider_options(
+    provider: str, opened: onnx_model.Network, options: Options
+) -> dict[str, Any]:
     if provider != "TensorrtExecutionProvider":
         return {}
     folder = options.cache_folder("tensorrt", opened.identity)

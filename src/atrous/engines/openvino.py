@@ -10,7 +10,7 @@ import onnx
 import openvino as ov
 from numpy.typing import NDArray
 
-from atrous.engines import network
+from atrous.engines import onnx_model
 from atrous.engines.base import Engine, Options, TensorSpec
 from atrous.errors import EngineError
 from atrous.preprocess import Tensor
@@ -43,12 +43,12 @@ class OpenVinoEngine(Engine):
             raise EngineError(
                 f"engine openvino runs on cpu, not on {options.device}; use engine onnxruntime"
             )
-        opened = network.read(path)
+        opened = onnx_model.read(path)
         self.metadata, self.identity = opened.metadata, opened.identity
         self.coordinates, self.streams = opened.coordinates, options.streams
         core = ov.Core()
         model = read_model(core, opened.model, path)
-        self.input, self.output = network.one_image_to_logits(
+        self.input, self.output = onnx_model.one_image_to_logits(
             path,
             [spec_of(port) for port in model.inputs],
             [spec_of(port) for port in model.outputs],

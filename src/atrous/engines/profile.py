@@ -15,10 +15,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from atrous import artifact, engines
-from atrous.engines import network
+from atrous.engines import onnx_model
 from atrous.engines.base import Options, TensorSpec
 from atrous.engines.layer_names import LayerNames
-from atrous.engines.network import Network
+from atrous.engines.onnx_model import Network
 from atrous.errors import ConfigError, EngineError, InputError
 from atrous.preprocess import Tensor
 
@@ -173,7 +173,7 @@ def _profiles(
         raise EngineError(f"{path}: {reason}")
     names, measures = [], []
     for path, head in files:
-        opened = network.read(path)
+        opened = onnx_model.read(path)
         if head:
             opened = replace(opened, model=artifact.load(path))
         names.append(LayerNames(opened.model))
@@ -217,7 +217,7 @@ def _on_onnxruntime(opened: Network, path: Path, options: Options) -> _Measure:
     from atrous.engines import onnxruntime as ours
 
     session = ours.make_session(opened, path, options)
-    image, _ = network.one_image_to_logits(
+    image, _ = onnx_model.one_image_to_logits(
         path,
         [ours.spec_of(a) for a in session.get_inputs()],
         [ours.spec_of(a) for a in session.get_outputs()],
@@ -268,7 +268,7 @@ def _on_openvino(opened: Network, path: Path, options: Options) -> _Measure:
         raise EngineError(f"engine openvino runs on cpu, not on {options.device}")
     core = ov.Core()
     model = ours.read_model(core, opened.model, path)
-    image, _ = network.one_image_to_logits(
+    image, _ = onnx_model.one_image_to_logits(
         path,
         [ours.spec_of(port) for port in model.inputs],
         [ours.spec_of(port) for port in model.outputs],

@@ -15,8 +15,8 @@ from atrous.compiler.explain import layers as explain_layers
 from atrous.compiler.explain.explanation import Explanation, Figures, Seen, Side
 from atrous.compiler.explain.page import figures
 from atrous.compiler.int8 import samples
-from atrous.engines import network
-from atrous.engines.network import Network
+from atrous.engines import onnx_model
+from atrous.engines.onnx_model import Network
 from atrous.errors import ConfigError, InputError
 from atrous.image import class_name
 from atrous.runtime.predictor import Predictor
@@ -108,7 +108,7 @@ def explain(
 def _read(path: Path) -> Network:
     if path.suffix.lower() != ".onnx":
         raise ConfigError(f"{path}: expected an ONNX file; atrous export makes one")
-    return network.read(path)
+    return onnx_model.read(path)
 
 
 def _opened(

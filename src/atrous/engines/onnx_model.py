@@ -10,7 +10,7 @@ import onnx
 
 from atrous import artifact
 from atrous.engines.base import DTYPES, TensorSpec
-from atrous.engines.headless import drop_last_resize
+from atrous.engines.drop_resize import drop_last_resize
 from atrous.errors import ArtifactError
 from atrous.geometry import CoordinateRule
 

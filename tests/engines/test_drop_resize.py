@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from atrous import upsample
-from atrous.engines.headless import drop_last_resize
+from atrous.engines.drop_resize import drop_last_resize
 from atrous.geometry import Axis
 
 Model = Callable[..., onnx.ModelProto]
