@@ -9,7 +9,7 @@ from atrous.bench import advice
 from atrous.bench.measurement import Server
 from atrous.bench.plan import Plan
 from atrous.bench.statistics import Step
-from tests.bench.made_up import FACTS, result
+from tests.builders.bench import FACTS, result
 
 
 def steps(**busy: float) -> tuple[Step, ...]:

@@ -16,7 +16,7 @@ from atrous.bench.measurement import Result, Server
 from atrous.bench.plan import Plan
 from atrous.engines.profile import Layer, Profile
 from atrous.errors import ConfigError, EngineError
-from tests.bench.made_up import FACTS, result
+from tests.builders.bench import FACTS, result
 
 NAMES = ("a.json", "b.json")
 

@@ -11,7 +11,7 @@ from atrous.bench import load_generator as drive
 from atrous.bench.load_generator import Flow, Load, Loops, arrivals, driver
 from atrous.bench.plan import Plan
 from atrous.errors import EngineError
-from tests.bench.made_up import loaded, logits
+from tests.builders.bench import loaded, logits
 
 
 class Counting:

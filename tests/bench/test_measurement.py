@@ -8,7 +8,7 @@ from atrous.bench.measurement import Result, Server
 from atrous.bench.plan import Plan
 from atrous.bench.warmup import WarmUp
 from atrous.errors import ConfigError
-from tests.bench.made_up import result as made
+from tests.builders.bench import result as made
 
 
 def test_what_is_kept_is_what_was_found(tmp_path: Path) -> None:

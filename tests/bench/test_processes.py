@@ -18,7 +18,7 @@ from atrous.bench.plan import Plan
 from atrous.bench.processes import Several, cores_of, gather
 from atrous.bench.warmup import WarmUp
 from atrous.errors import ConfigError, EngineError
-from tests.bench.made_up import FACTS, recording
+from tests.builders.bench import FACTS, recording
 
 
 def ready(pipe: Connection, number: int) -> Load:

@@ -12,7 +12,7 @@ from atrous.bench import machine, run, server
 from atrous.bench.load_generator import Load, Recording
 from atrous.bench.plan import Plan
 from atrous.bench.warmup import WarmUp
-from tests.bench.made_up import FACTS, recording
+from tests.builders.bench import FACTS, recording
 
 
 class Queue:

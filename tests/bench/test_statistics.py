@@ -6,7 +6,7 @@ import pytest
 from atrous.bench import statistics
 from atrous.bench.load_generator import Crew
 from atrous.bench.statistics import Latency, Throughput
-from tests.bench.made_up import recording
+from tests.builders.bench import recording
 
 
 def test_percentiles_of_1_to_101_milliseconds() -> None:

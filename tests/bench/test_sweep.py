@@ -16,9 +16,9 @@ from atrous.bench import plot, report, sweep
 from atrous.bench.measurement import Result, Sweep
 from atrous.bench.plan import Plan
 from atrous.errors import AtrousError, ConfigError
-from tests.bench.made_up import FACTS
-from tests.bench.made_up import result as made
 from tests.bench.test_compare import text
+from tests.builders.bench import FACTS
+from tests.builders.bench import result as made
 
 
 def point(instances: int, processes: int, batch: int, rate: float, latency: float) -> Result:

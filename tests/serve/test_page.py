@@ -14,7 +14,7 @@ from PIL import Image
 import atrous
 from atrous import image
 from atrous.serve.app import PAGE
-from tests.serve.browser import LABELS, Pair, Watched, chromium, serving_pair
+from tests.builders.browser import LABELS, Pair, Watched, chromium, serving_pair
 from tests.serve.conftest import Pixels, until
 from tests.serve.test_segment import halves, png
 
