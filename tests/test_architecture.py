@@ -1,6 +1,7 @@
 """The rules of docs/architecture.md, kept by the test run."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "atrous"
 MODULES = sorted(SRC.rglob("*.py"))
+TESTS = Path(__file__).parent
 
 # Top to bottom. A part may import only from its own folder and from the lines below.
 LAYERS = [
@@ -61,6 +63,14 @@ def test_imports_flow_down(path: Path) -> None:
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SRC)))
 def test_modules_stay_small(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 400
+
+
+def test_tests_share_builders_and_nothing_else() -> None:
+    """What two tests need lies in `tests/builders`; fixtures are found by name, in a conftest."""
+    for path in TESTS.rglob("*.py"):
+        # Also in the code that a test hands to another process.
+        found = re.findall(r"^ *(?:from|import) (tests\S*)", path.read_text(), re.MULTILINE)
+        assert not [name for name in found if not name.startswith("tests.builders")], path
 
 
 def test_every_other_module_imports_without_torch() -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import onnx
 import pytest
-from rich.console import Console
 
 from atrous.bench import compare, report
 from atrous.bench.compare import Growth
@@ -16,16 +15,9 @@ from atrous.bench.measurement import Result, Server
 from atrous.bench.plan import Plan
 from atrous.engines.profile import Layer, Profile
 from atrous.errors import ConfigError, EngineError
-from tests.builders.bench import FACTS, result
+from tests.builders.bench import FACTS, result, text
 
 NAMES = ("a.json", "b.json")
-
-
-def text(table: Any) -> str:
-    console = Console(width=200)
-    with console.capture() as captured:
-        console.print(table)
-    return captured.get()
 
 
 @pytest.mark.parametrize(

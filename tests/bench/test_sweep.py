@@ -16,8 +16,7 @@ from atrous.bench import plot, report, sweep
 from atrous.bench.measurement import Result, Sweep
 from atrous.bench.plan import Plan
 from atrous.errors import AtrousError, ConfigError
-from tests.bench.test_compare import text
-from tests.builders.bench import FACTS
+from tests.builders.bench import FACTS, text
 from tests.builders.bench import result as made
 
 

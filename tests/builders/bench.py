@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
 from atrous.bench.load import Facts, Loaded
 from atrous.bench.load_generator import Crew, Recording
@@ -86,3 +87,11 @@ def logits(batch: Any) -> Any:
 
 
 PHOTOGRAPH = Path(__file__).parents[2] / "src" / "atrous" / "assets" / "photograph.jpg"
+
+
+def text(table: Any) -> str:
+    """A table of rich as it is printed."""
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get()

@@ -19,7 +19,7 @@ from atrous.runtime.predictor import Predictor
 from atrous.serve.server import Server, listen, run, url_of
 from atrous.serve.service import Service
 from atrous.serve.settings import Settings
-from tests.serve.conftest import Network, Pixels, segmenter, until
+from tests.builders.server import Network, Pixels, segmenter, until
 
 sync_api = pytest.importorskip("playwright.sync_api")
 

@@ -1,38 +1,13 @@
-"""Run the command line in this process, as a user would see it."""
+"""Where the commands of VastModelZOO's formats work."""
 
-import logging
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
-from atrous.cli import main
-
-
-@dataclass
-class Done:
-    code: int
-    out: str
-    err: str
+from tests.builders.voc import make_voc
 
 
 @pytest.fixture
-def atrous(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Done]:
-    def run(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["atrous", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
-        code: object = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        finally:
-            logging.getLogger("atrous").handlers.clear()
-        found = capsys.readouterr()
-        assert isinstance(code, int)
-        return Done(code, found.out, found.err)
-
-    return run
+def voc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return make_voc(tmp_path)

@@ -15,9 +15,8 @@ import onnx
 import pytest
 from PIL import Image
 
-from tests.cli.conftest import Done
+from tests.builders.command import Run
 
-Run = Callable[..., Done]
 VDSP = {
     "OpType": "FUSION_OP_RGB_RESIZE_CVTCOLOR_NORM_TENSOR",
     "OpConfig": {"NormaType": "DIV255", "OimageWidth": 32, "OimageHeight": 32},

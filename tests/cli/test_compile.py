@@ -9,9 +9,7 @@ import pytest
 from PIL import Image
 
 from atrous.image import photograph
-from tests.cli.conftest import Done
-
-Run = Callable[..., Done]
+from tests.builders.command import Run
 
 SEED = """
 name: official_deeplab_v3_int8

@@ -1,6 +1,5 @@
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +8,7 @@ import yaml
 from PIL import Image
 
 from atrous.data.synthetic import NAMES, draw
-from tests.cli.conftest import Done
-
-Run = Callable[..., Done]
+from tests.builders.command import Run
 
 
 @pytest.fixture

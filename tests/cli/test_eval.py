@@ -13,9 +13,8 @@ from atrous import artifact
 from atrous.artifact import Calibration, Metadata
 from atrous.labels import VOC
 from atrous.preprocess import Preprocess
-from tests.cli.conftest import Done
+from tests.builders.command import Run
 
-Run = Callable[..., Done]
 COUNT = 6
 
 

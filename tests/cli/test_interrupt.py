@@ -6,18 +6,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.cli.conftest import Done
-from tests.cli.test_npz import IDS, voc
+from tests.builders.command import Done, Run
+from tests.builders.voc import IDS
 
-Run = Callable[..., Done]
-__all__ = ["voc"]
 COUNT = 200
 
 # A network so slow that the signal comes in the middle; it says when it has begun.

@@ -1,61 +1,13 @@
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from atrous.labels import VOC
-from tests.cli.conftest import Done
-
-Run = Callable[..., Done]
-IDS = ("2007_b", "2007_a", "2007_c", "2007_f", "2007_e", "2007_d")
-VDSP = {
-    "OpType": "FUSION_OP_RGB_RESIZE_CVTCOLOR_NORM_TENSOR",
-    "OpConfig": {"NormaType": "DIV255", "OimageWidth": 32, "OimageHeight": 32},
-}
-
-
-@pytest.fixture
-def voc(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_model: Callable[..., onnx.ModelProto]
-) -> Path:
-    """A data set like VOC, and a network of 32×32 that sees red as class 0 and green as class 1.
-
-    Every picture is red above green. Its mask is right, but for the left half of the first: there
-    the red is class 2, that is a quarter of the picture.
-    """
-    monkeypatch.chdir(tmp_path)
-    root = tmp_path / "VOC2012"
-    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
-        (root / folder).mkdir(parents=True)
-    for number, name in enumerate((*IDS, "2007_not_in_val")):
-        # A whole number of pixels for each of the grid, so that hardly a pixel is mixed.
-        pixels = np.zeros((64, 128, 3), np.uint8)
-        pixels[:32, :, 0] = pixels[32:, :, 1] = 200 - number
-        Image.fromarray(pixels).save(root / "JPEGImages" / f"{name}.jpg", quality=100)
-        truth = np.repeat(np.arange(2, dtype=np.uint8), 32)[:, None].repeat(128, 1)
-        if number == 0:
-            truth[:32, :64] = 2
-        mask = Image.fromarray(truth, mode="P")
-        mask.putpalette(VOC.palette())
-        mask.save(root / "SegmentationClass" / f"{name}.png")
-    (root / "ImageSets" / "Segmentation" / "val.txt").write_text("\n".join(IDS))
-    onnx.save(small_model(size=32, classes=21), tmp_path / "mod.onnx")
-    (tmp_path / "vdsp.json").write_text(json.dumps(VDSP))
-    return root
-
-
-MAKE = ("--dataset_path", "VOC2012/JPEGImages", "--target_path", "in", "--text_path", "list.txt")
-RUN = ("-m", "mod", "--vdsp_params", "vdsp.json", "--labels", "voc", "--datalist", "list.txt")
-EVAL = (
-    *("--src_dir", "VOC2012/JPEGImages", "--gt_dir", "VOC2012/SegmentationClass"),
-    *("--input_npz_path", "list.txt", "--out_npz_dir", "out", "--input_shape", 32, 32),
-)
-FIRST_WRONG = "validation pixAcc: 95.833, mIoU: 63.889"
+from tests.builders.command import Run
+from tests.builders.voc import EVAL, FIRST_WRONG, IDS, MAKE, RUN
 
 
 def test_the_chain_with_the_seeds_flags(atrous: Run, voc: Path) -> None:

@@ -15,9 +15,8 @@ from PIL import Image
 
 from atrous.cli.options import engine_options
 from atrous.labels import VOC
-from tests.cli.conftest import Done
+from tests.builders.command import Run
 
-Run = Callable[..., Done]
 PHOTOGRAPH = Path(__file__).parents[2] / "src" / "atrous" / "assets" / "photograph.jpg"
 CAT = VOC.names.index("cat")
 

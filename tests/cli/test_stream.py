@@ -11,11 +11,9 @@ import pytest
 from PIL import Image
 
 from atrous.labels import VOC
-from tests.cli.conftest import Done
-from tests.cli.test_npz import EVAL, FIRST_WRONG, IDS, MAKE, RUN, voc
+from tests.builders.command import Run
+from tests.builders.voc import EVAL, FIRST_WRONG, IDS, MAKE, RUN
 
-Run = Callable[..., Done]
-__all__ = ["voc"]
 PICTURES, TRUTH = ("--file_path", "VOC2012/JPEGImages"), ("--gt_path", "VOC2012/SegmentationClass")
 MODEL = ("--model_prefix_path", "mod", "--vdsp_params_info", "vdsp.json", "--labels", "voc")
 ALL = (*PICTURES, *MODEL, *TRUTH, "--save_dir", "o")

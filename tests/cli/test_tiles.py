@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +11,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.cli.conftest import Done
+from tests.builders.command import Run
 
 rasterio = pytest.importorskip("rasterio", reason="needs the extra large")
 PLACE = rasterio.Affine(0.5, 0, 4e5, 0, -0.5, 5e6)
 
-Run = Callable[..., Done]
 
 LIMIT = 2 * 2**30
 """Bytes of address space."""

@@ -1,7 +1,6 @@
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from atrous.data.synthetic import draw
 from atrous.evaluation import result as results
 from atrous.training import config
-from tests.cli.conftest import Done
-
-Run = Callable[..., Done]
+from tests.builders.command import Run
 
 CLASSES = ["ground", "road"]
 SIZE = (48, 64)

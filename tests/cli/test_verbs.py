@@ -2,7 +2,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +9,8 @@ import pytest
 from PIL import Image
 
 from atrous import artifact, zoo
-from tests.cli.conftest import Done
+from tests.builders.command import Run
 
-Run = Callable[..., Done]
 VERBS = ("predict", "stream", "bench", "models", "export", "doctor")
 
 

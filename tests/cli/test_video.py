@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.cli.conftest import Done
+from tests.builders.command import Run
 
 av = pytest.importorskip("av", reason="needs the extra video")
-
-Run = Callable[..., Done]
 
 
 @pytest.fixture

@@ -7,20 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
 
 from atrous.data import _halves, open_dataset, other_splits
 from atrous.data.doctor import examine
 from atrous.errors import ConfigError, InputError
 from atrous.labels import CITYSCAPES, VOC
-
-
-def write(path: Path, values: Any, mode: str | None = None) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture = Image.fromarray(np.array(values, np.uint8))
-    if mode == "P":
-        picture.putpalette(VOC.palette())
-    picture.save(path)
+from tests.builders.picture_files import write
 
 
 @pytest.fixture

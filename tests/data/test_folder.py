@@ -10,7 +10,7 @@ import yaml
 
 from atrous.data import open_dataset, other_splits
 from atrous.errors import ConfigError, InputError
-from tests.data.test_datasets import write
+from tests.builders.picture_files import write
 
 COLOURS = {"ground": [0, 0, 0], "road": [128, 64, 128]}
 

@@ -1,104 +1,10 @@
-"""A live server in a thread of the test process, around networks that are functions."""
+"""One server for the tests of a module that leave it as it is."""
 
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 
-import httpx
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from atrous.engines.fake import FakeEngine
-from atrous.errors import EngineError
-from atrous.labels import VOC, LabelSet, generic
-from atrous.preprocess import Preprocess
-from atrous.runtime.predictor import Predictor
-from atrous.serve.server import Server, listen, run, url_of
-from atrous.serve.service import Service
-from atrous.serve.settings import Settings
-
-Pixels = NDArray[np.uint8]
-BROKEN = 250
-"""A picture of this grey makes the network fail."""
-
-
-class Network(FakeEngine):
-    """The class of a pixel is its brightest channel; it can be made to wait, and to fail."""
-
-    def __init__(self, *, classes: int = 3, streams: int = 1) -> None:
-        super().__init__(self._look, num_classes=classes)
-        self.streams = streams
-        self.go = threading.Event()
-        self.go.set()
-        self.calls: list[int] = []
-        self.closed = False
-
-    def _look(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        self.calls.append(len(batch))
-        assert self.go.wait(20)
-        if batch[0, 0, 0, 0] == BROKEN:
-            raise EngineError("the device is gone")
-        rest = np.full((len(batch), self.output.shape[1] - 3, *batch.shape[2:]), -1, np.float32)
-        return np.concatenate([batch, rest], axis=1)
-
-    def close(self) -> None:
-        self.closed = True
-
-
-def segmenter(engine: Network | None = None, labels: LabelSet | None = None) -> Predictor:
-    preprocess = Preprocess(size=(8, 8), normalisation="none")
-    return Predictor(engine or Network(), preprocess, labels or generic(3))
-
-
-@dataclass
-class Live:
-    url: str
-    service: Service
-    server: Server
-    engine: Network
-    client: httpx.Client
-
-    @property
-    def address(self) -> tuple[str, int]:
-        host, _, port = self.url.removeprefix("http://").partition(":")
-        return host, int(port)
-
-    def segment(self, data: bytes, **query: object) -> httpx.Response:
-        return self.client.post("/v1/segment", content=data, params=query)
-
-
-def until(condition: Callable[[], bool], seconds: float = 8.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.005)
-
-
-@contextmanager
-def serving(engine: Network | None = None, **changes: object) -> Iterator[Live]:
-    engine = engine or Network()
-    settings = replace(Settings(port=0), **changes)  # type: ignore[arg-type]
-    voc = segmenter(Network(classes=21), VOC)
-    service = Service({"small": segmenter(engine), "voc": voc}, settings)
-    bound = listen(settings)
-    started: list[Server] = []
-    thread = threading.Thread(target=lambda: run(service, bound, started.append))
-    thread.start()
-    until(lambda: bool(started))
-    url = url_of(bound)
-    try:
-        with httpx.Client(base_url=url, timeout=15) as client:
-            yield Live(url, service, started[0], engine, client)
-    finally:
-        engine.go.set()
-        started[0].should_exit = True
-        thread.join(10)
-        bound.close()
-        assert not thread.is_alive()
-    assert engine.closed
+from tests.builders.server import Live, serving
 
 
 @pytest.fixture(scope="module")

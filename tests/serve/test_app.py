@@ -11,8 +11,7 @@ from atrous.runtime.worker import Stage
 from atrous.serve.app import make_app
 from atrous.serve.service import Service
 from atrous.serve.settings import Settings
-from tests.serve.conftest import Live, Network, segmenter, serving
-from tests.serve.test_segment import halves, png
+from tests.builders.server import Live, Network, halves, png, segmenter, serving
 
 
 @pytest.mark.anyio

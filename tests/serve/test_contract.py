@@ -20,7 +20,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.serve.conftest import Live, serving
+from tests.builders.server import Live, serving
 
 CHECKS = [
     not_a_server_error,

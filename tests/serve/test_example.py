@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tests.serve.conftest import Live
+from tests.builders.server import Live
 
 CLIENT = Path(__file__).parents[2] / "examples" / "serve_client.py"
 

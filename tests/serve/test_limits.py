@@ -20,8 +20,7 @@ from atrous.errors import ConfigError
 from atrous.serve.body import Intake, inflate
 from atrous.serve.refusal import Refusal
 from atrous.serve.settings import Settings, read_key
-from tests.serve.conftest import Live, Network, serving, until
-from tests.serve.test_segment import halves, png
+from tests.builders.server import Live, Network, halves, png, serving, until
 
 PICTURE = png(halves())
 

@@ -9,7 +9,7 @@ import pytest
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
-from tests.serve.conftest import Live, Network, serving
+from tests.builders.server import Live, Network, serving
 
 WIDTH = 12
 

@@ -15,8 +15,7 @@ import atrous
 from atrous import image
 from atrous.serve.app import PAGE
 from tests.builders.browser import LABELS, Pair, Watched, chromium, serving_pair
-from tests.serve.conftest import Pixels, until
-from tests.serve.test_segment import halves, png
+from tests.builders.server import Pixels, halves, png, until
 
 PHOTOGRAPH = image.photograph()
 CAT = png(PHOTOGRAPH)

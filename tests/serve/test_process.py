@@ -18,7 +18,7 @@ import pytest
 from atrous.artifact import Metadata, save
 from atrous.labels import generic
 from atrous.preprocess import Preprocess
-from tests.serve.test_segment import halves, png
+from tests.builders.server import halves, png
 
 
 @pytest.fixture

@@ -9,21 +9,7 @@ import pytest
 from PIL import Image
 
 from atrous.labels import VOC
-from tests.serve.conftest import BROKEN, Live, Pixels, serving
-
-
-def png(pixels: Pixels, kind: str = "PNG") -> bytes:
-    file = BytesIO()
-    Image.fromarray(pixels).save(file, format=kind)
-    return file.getvalue()
-
-
-def halves(height: int = 8, width: int = 16) -> Pixels:
-    """The left half is red (class 0), the right half green (class 1)."""
-    picture = np.zeros((height, width, 3), np.uint8)
-    picture[:, : width // 2, 0] = 200
-    picture[:, width // 2 :, 1] = 200
-    return picture
+from tests.builders.server import BROKEN, Live, Pixels, halves, png, serving
 
 
 def test_mask_is_a_palette_png_of_class_ids(live: Live) -> None:

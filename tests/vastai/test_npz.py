@@ -28,9 +28,9 @@ from atrous.vastai import npz
 from atrous.vastai.npz import INPUT, OUTPUT
 from atrous.vastai.npz_eval import Score, evaluate, pair, read_class_map, read_truth
 from atrous.vastai.npz_run import Kind, run
+from tests.builders.predictors import SIZE, brightest
 
 IDS = ("b", "a", "d", "c", "f", "e")  # not in the order of the names
-SIZE = (16, 24)
 
 
 def picture(number: int) -> NDArray[np.uint8]:
@@ -53,16 +53,6 @@ def dataset(tmp_path: Path) -> Path:
 def inputs(dataset: Path) -> list[Path]:
     list(npz.make(dataset, IDS, dataset.parent / "in", dataset.parent / "list.txt"))
     return npz.read_list(dataset.parent / "list.txt")
-
-
-def brightest(function: Callable[[NDArray[np.float32]], object] = lambda batch: None) -> Predictor:
-    """Its class is the brightest channel; `function` sees every batch first."""
-
-    def logits(batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        function(batch)
-        return batch[:, :, ::4, ::4].copy()
-
-    return Predictor(FakeEngine(logits, 3), Preprocess(size=SIZE, normalisation="none"), generic(3))
 
 
 def statuses(steps: object) -> list[str]:
@@ -322,7 +312,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from atrous.vastai import npz
-from tests.vastai.test_npz import brightest, run
+from atrous.vastai.npz_run import run
+from tests.builders.predictors import brightest
 
 calls = []
 def count(*unused):

@@ -19,10 +19,7 @@ import pytest
 from PIL import Image
 
 from atrous.image import photograph
-from tests.cli.conftest import Done, atrous
-
-Run = Callable[..., Done]
-__all__ = ["atrous"]
+from tests.builders.command import Run
 
 pytestmark = pytest.mark.skipif(
     not all(map(find_spec, ("ray", "fsspec", "pyarrow"))),
