@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from atrous.compiler.graph.graph import Graph
-from atrous.compiler.int8 import qdq as quantize
+from atrous.compiler.int8 import qdq
 
 Array = NDArray[Any]
 Span = tuple[float, float]
@@ -129,7 +129,7 @@ def feeds(model: onnx.ModelProto, seed: int = 1) -> dict[str, Array]:
 def spans(model: onnx.ModelProto, seeds: Iterable[int] = range(3)) -> dict[str, Span]:
     """The lowest and highest value, 0 included, of each tensor that quantising may ask for."""
     graph = Graph(model)
-    made = [name for name in quantize.tensors(graph) if name not in graph.inputs]
+    made = [name for name in qdq.tensors(graph) if name not in graph.inputs]
     shown = onnx.ModelProto()
     shown.CopyFrom(model)
     del shown.graph.output[:]

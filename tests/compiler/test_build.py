@@ -19,7 +19,7 @@ from atrous.compiler import build as builder
 from atrous.compiler import config as configs
 from atrous.compiler.build import build
 from atrous.compiler.int8 import noise
-from atrous.compiler.report.report import Report
+from atrous.compiler.report.report import CompileReport
 from atrous.compiler.rewrites import Outcome
 from atrous.data.synthetic import draw
 from atrous.engines import processor
@@ -87,7 +87,7 @@ def test_compiles_to_a_folder_addressed_by_its_prefix(
     assert files(folder.parent) == [
         f"net/{name}" for name in ("mod.onnx", "report.html", "report.json", "resolved.yaml")
     ]
-    assert Report.load(folder) == report
+    assert CompileReport.load(folder) == report
     assert artifact.locate(folder / "mod") == folder / "mod.onnx"
     known = artifact.metadata_of(artifact.load(folder / "mod.onnx"), folder)
     assert known is not None
@@ -131,7 +131,7 @@ def test_int8(
     report = build(done, profiled=False, say=said.append)
     folder = tmp_path / "out" / "net"
     assert configs.load(folder / "resolved.yaml") == done
-    assert Report.load(folder) == report
+    assert CompileReport.load(folder) == report
     known = artifact.metadata_of(artifact.load(folder / "mod.onnx"), folder)
     assert known is not None
     assert known.precision == report.precision == "int8"

@@ -18,7 +18,7 @@ from torch.nn import functional
 from atrous import artifact, models
 from atrous.artifact import Accuracy, Metadata
 from atrous.compiler.config import CompileConfig
-from atrous.compiler.frontend import Source, read
+from atrous.compiler.frontend import InputModel, read
 from atrous.compiler.graph import opset
 from atrous.errors import ArtifactError, ConfigError, EngineError
 from atrous.exporters.torchscript import export_torchscript
@@ -106,7 +106,7 @@ def saved(model: onnx.ModelProto, folder: Path, metadata: Metadata | None = None
     return path
 
 
-def check(source: Source, shape: tuple[int, int, int, int], classes: int) -> None:
+def check(source: InputModel, shape: tuple[int, int, int, int], classes: int) -> None:
     """What holds for every source."""
     assert opset.version(source.model) >= 13
     assert sizes(source.model.graph.input[0]) == shape

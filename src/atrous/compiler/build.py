@@ -16,13 +16,12 @@ from atrous.artifact import Metadata
 from atrous.compiler import frontend, rewrites
 from atrous.compiler import scores as scores_of
 from atrous.compiler.config import CompileConfig
-from atrous.compiler.int8 import budget
-from atrous.compiler.int8 import plan as int8s
+from atrous.compiler.int8 import budget, plan
 from atrous.compiler.report import page as report_page
 from atrous.compiler.report.int8 import Int8
-from atrous.compiler.report.report import Agreement, Report, Rewrite
+from atrous.compiler.report.report import Agreement, CompileReport, Rewrite
 from atrous.compiler.rewrites import Change
-from atrous.compiler.scores import Scores
+from atrous.compiler.scores import StageEvaluator
 from atrous.data import Dataset
 from atrous.engines import processor
 from atrous.engines.base import Engine
@@ -48,7 +47,7 @@ def _silent(step: str) -> None:
 
 def build(
     config: CompileConfig, *, force: bool = False, profiled: bool = True, say: Say = _silent
-) -> Report:
+) -> CompileReport:
     """Compile one model into `config.folder`, whole or not at all.
 
     Args:
@@ -84,7 +83,7 @@ def build(
             raise EngineError(f"{reason}; export it with standard ONNX operators") from error
         say("rewriting")
         model, metadata, changes = _rewritten(config, source, engine)
-        scores = Scores(config, dataset, engine, Path(scratch), say)
+        scores = StageEvaluator(config, dataset, engine, Path(scratch), say)
         scores.add("input", source.model, source.metadata)
         scores.add("rewritten", model, metadata)
         int8 = None
@@ -102,7 +101,7 @@ def build(
         say("comparing")
         agreement = _compare(before, after, engine)
         _check(config.name, agreement, metadata.precision)
-        report = Report(
+        report = CompileReport(
             name=config.name,
             source=given,
             source_sha256=metadata.weights_sha256,
@@ -134,7 +133,7 @@ def build(
 
 
 def _rewritten(
-    config: CompileConfig, source: frontend.Source, engine: str
+    config: CompileConfig, source: frontend.InputModel, engine: str
 ) -> tuple[onnx.ModelProto, Metadata, list[Change]]:
     """The rewritten float model, what it says of itself, and what was done."""
     backend, metadata = config.backend, source.metadata
@@ -154,16 +153,16 @@ def _rewritten(
 
 def _quantised(
     config: CompileConfig,
-    source: frontend.Source,
+    source: frontend.InputModel,
     model: onnx.ModelProto,
     metadata: Metadata,
     dataset: Dataset | None,
-    scores: Scores,
+    scores: StageEvaluator,
     say: Say,
 ) -> tuple[onnx.ModelProto, Metadata, Int8]:
     """The int8 model, what it says of itself, and how it came about."""
     settings, wanted = config.backend.quantize, config.backend.engine
-    prepared = int8s.prepare(
+    prepared = plan.prepare(
         model,
         source.model,
         metadata.preprocess,
@@ -174,16 +173,16 @@ def _quantised(
         evaluated=[sample.id for sample in dataset.samples] if dataset else (),
         say=say,
     )
-    steps: list[budget.Step] = []
+    attempts: list[budget.Attempt] = []
     if settings.max_drop is not None:
-        steps = budget.hold(
+        attempts = budget.hold(
             prepared,
             max_drop=settings.max_drop,
             reference=scores.of("input"),
             score=lambda tried: scores.measure("trying int8", tried, metadata).mean_iou,
             say=say,
         )
-    returned = steps[-1].floats if steps else ()
+    returned = attempts[-1].floats if attempts else ()
     if not prepared.chosen(returned):
         raise ConfigError(
             f"backend.dtype: int8, but all {len(prepared.layers)} layers stay in float; compile to "
@@ -191,7 +190,7 @@ def _quantised(
         )
     say("writing int8")
     quantised = prepared.write(returned)
-    described = Int8.of(prepared, steps, processor.instructions())
+    described = Int8.of(prepared, attempts, processor.instructions())
     return quantised, metadata.model_copy(update={"calibration": prepared.calibration}), described
 
 

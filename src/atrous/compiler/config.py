@@ -35,12 +35,12 @@ from pydantic import (
     model_validator,
 )
 
-from atrous import strict_yaml as keys
-from atrous import zoo
+from atrous import strict_yaml, zoo
 from atrous.compiler.sections import ProtocolName, Quantize, Section
 from atrous.errors import ConfigError
 from atrous.labels import LABEL_SETS
 from atrous.preprocess import Preprocess
+from atrous.strict_yaml import nearest, short
 from atrous.vastai import process_ops
 from atrous.vastai.process_ops import STEPS, Step
 
@@ -74,17 +74,17 @@ def _one_shape(value: object) -> object:
     if value is None:
         return None
     if not isinstance(value, dict) or not value:
-        raise ValueError(f"expected {SHAPE}, found {keys.short(value)}")
+        raise ValueError(f"expected {SHAPE}, found {short(value)}")
     if len(value) > 1:
         raise ValueError(f"expected one input, found {', '.join(map(str, value))}")
     [(name, shape)] = value.items()
     if isinstance(shape, dict) or (isinstance(shape, list) and any(_nested(n) for n in shape)):
         raise ValueError(
-            f"expected one fixed shape [1, 3, height, width], found several: {keys.short(shape)}; "
+            f"expected one fixed shape [1, 3, height, width], found several: {short(shape)}; "
             "compile once for each"
         )
     if not isinstance(shape, list) or len(shape) != 4 or not all(type(n) is int for n in shape):
-        raise ValueError(f"expected {SHAPE}, found {keys.short(shape)}")
+        raise ValueError(f"expected {SHAPE}, found {short(shape)}")
     if shape[1] != 3 or min(shape) < 1:
         raise ValueError(
             f"expected a batch of images of 3 channels, all sizes 1 or more, found {shape}"
@@ -132,14 +132,14 @@ class Frontend(Section):
         known = ["onnx", "pytorch", *zoo.VARIANTS]
         known += [row.name for row in zoo.WEIGHTS.values() if row.kind == "segmentation"]
         if value not in known:
-            raise ValueError(f"unknown type {value!r}{keys.nearest(value, known)}")
+            raise ValueError(f"unknown type {value!r}{nearest(value, known)}")
         return value
 
     @field_validator("labels")
     @classmethod
     def _labels(cls, value: str | None) -> str | None:
         if value is not None and value not in LABEL_SETS:
-            raise ValueError(f"unknown labels {value!r}{keys.nearest(value, LABEL_SETS)}")
+            raise ValueError(f"unknown labels {value!r}{nearest(value, LABEL_SETS)}")
         return value
 
     @model_validator(mode="after")
@@ -149,7 +149,7 @@ class Frontend(Section):
         return self
 
 
-class Graph(Section):
+class GraphSection(Section):
     """What vamc adds to the graph: nothing, here."""
 
     extra_ops: Any = None
@@ -162,7 +162,7 @@ class Graph(Section):
         named = ", ".join(str(name) for name in types if name)
         if named:
             raise ValueError(
-                f"{keys.short(named)} would change what the model returns, which is not "
+                f"{short(named)} would change what the model returns, which is not "
                 "supported; remove it"
             )
         return value
@@ -196,7 +196,7 @@ class Sampler(Section):
     get_data_num: Annotated[int, Field(strict=True, ge=1)] | None = None
 
 
-class Dataset(Section):
+class DatasetSection(Section):
     """Images for calibration, and the steps that prepare images."""
 
     path: str | None = None
@@ -229,9 +229,9 @@ class CompileConfig(Section):
 
     name: str
     frontend: Frontend
-    graph: Graph = Graph()
+    graph: GraphSection = GraphSection()
     backend: Backend = Backend()
-    dataset: Dataset | None = None
+    dataset: DatasetSection | None = None
     evaluate: Evaluate | None = None
     workspace: Workspace = Workspace()
 
@@ -281,7 +281,7 @@ class CompileConfig(Section):
         names = [
             f"{where}.{key}"
             for where, known in NO_EFFECT.items()
-            for key in keys.at(self._unused, where) or ()
+            for key in strict_yaml.at(self._unused, where) or ()
             if key in known
         ]
         if self.backend.dtype != "int8":
@@ -304,15 +304,16 @@ class CompileConfig(Section):
 
     def to_yaml(self) -> str:
         """The file with every default written out; reads as the same configuration."""
-        content = keys.merged(self.model_dump(mode="json"), self._unused)
+        content = strict_yaml.merged(self.model_dump(mode="json"), self._unused)
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
 # Where unknown keys are looked up.
 _SECTIONS: dict[str, type[BaseModel]] = {
-    "": CompileConfig, "frontend": Frontend, "graph": Graph, "backend": Backend,
+    "": CompileConfig, "frontend": Frontend, "graph": GraphSection, "backend": Backend,
     "backend.compile": Closed, "backend.dynamic_params": Closed, "backend.quantize": Quantize,
-    "dataset": Dataset, "dataset.sampler": Sampler, "evaluate": Evaluate, "workspace": Workspace,
+    "dataset": DatasetSection, "dataset.sampler": Sampler, "evaluate": Evaluate,
+    "workspace": Workspace,
 }  # fmt: skip
 
 
@@ -328,20 +329,22 @@ def load(path: Path, overrides: Sequence[str] = ()) -> CompileConfig:
         ConfigError: the file cannot be read, or says something that is unknown, impossible or in
             conflict with itself; one line that names the key.
     """
-    content = keys.read(path, overrides, such_as="name and frontend")
+    content = strict_yaml.read(path, overrides, such_as="name and frontend")
     for section in _SECTIONS:
         # `backend:` with nothing below it is a section without keys, not a value.
         above, _, last = section.rpartition(".")
-        parent = keys.at(content, above)
+        parent = strict_yaml.at(content, above)
         if isinstance(parent, dict) and parent.get(last, ...) is None:
             del parent[last]
-    unused = keys.take(content, NO_EFFECT)
+    unused = strict_yaml.take(content, NO_EFFECT)
     try:
         config = CompileConfig.model_validate(content)
         config._unused = unused
         config.preprocess()
     except ValidationError as error:
-        raise ConfigError(f"{path}: {keys.complaint(error, _SECTIONS, STEPS, NO_EFFECT)}") from None
+        raise ConfigError(
+            f"{path}: {strict_yaml.complaint(error, _SECTIONS, STEPS, NO_EFFECT)}"
+        ) from None
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     return config

@@ -29,7 +29,7 @@ _TORCH = (".pth", ".pt", ".ckpt", ".safetensors")
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class InputModel:
     """A network, ready to be compiled.
 
     Attributes:
@@ -45,7 +45,7 @@ class Source:
     notes: tuple[str, ...]
 
 
-def read(config: CompileConfig) -> Source:
+def read(config: CompileConfig) -> InputModel:
     """Read the network that a compile file names.
 
     Raises:
@@ -110,7 +110,7 @@ def _needed_shape(config: CompileConfig, path: Path) -> Shape:
     return shape
 
 
-def _from_onnx(config: CompileConfig, path: Path) -> Source:
+def _from_onnx(config: CompileConfig, path: Path) -> InputModel:
     if config.frontend.output_stride is not None:
         raise ConfigError(f"frontend.output_stride: is for checkpoints, but {path} is a graph")
     model = artifact.load(path)
@@ -125,7 +125,7 @@ def _from_onnx(config: CompileConfig, path: Path) -> Source:
     return _source(config, path, opset.fixed(model, path, shape), carried, notes + upgraded)
 
 
-def _from_checkpoint(config: CompileConfig, path: Path) -> Source:
+def _from_checkpoint(config: CompileConfig, path: Path) -> InputModel:
     from atrous import models
     from atrous.engines.torch import describe
     from atrous.exporters.onnx import export_onnx
@@ -154,10 +154,10 @@ def _from_checkpoint(config: CompileConfig, path: Path) -> Source:
             dynamic=("batch",) if shape[0] > 1 else (),
         )
         model = opset.fixed(artifact.load(file), path, shape)
-    return Source(model, metadata, (*notes, f"{path}: exported to ONNX: {difference}"))
+    return InputModel(model, metadata, (*notes, f"{path}: exported to ONNX: {difference}"))
 
 
-def _from_torchscript(config: CompileConfig, path: Path) -> Source:
+def _from_torchscript(config: CompileConfig, path: Path) -> InputModel:
     from atrous.exporters.scripted import script_to_onnx
 
     if config.frontend.output_stride is not None:
@@ -234,7 +234,7 @@ def _source(
     model: onnx.ModelProto,
     carried: Metadata | None,
     notes: list[str],
-) -> Source:
+) -> InputModel:
     sizes = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim]
     shape: Shape = (sizes[0], sizes[1], sizes[2], sizes[3])
     output = model.graph.output[0]
@@ -246,7 +246,7 @@ def _source(
         )
     classes = kind.shape.dim[1].dim_value
     metadata = _metadata(config, path, carried, shape, classes, notes)
-    return Source(model, metadata, tuple(notes))
+    return InputModel(model, metadata, tuple(notes))
 
 
 def _metadata(

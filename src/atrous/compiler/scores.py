@@ -11,7 +11,7 @@ import onnx
 from atrous import artifact
 from atrous.artifact import Accuracy, Metadata
 from atrous.compiler.config import CompileConfig, Evaluate
-from atrous.compiler.report.report import AccuracyChange, Stage
+from atrous.compiler.report.report import AccuracyChange, StageScores
 from atrous.data import Dataset, open_dataset
 from atrous.errors import ConfigError
 from atrous.evaluation.protocols import Protocol
@@ -47,7 +47,7 @@ def dataset(wanted: Evaluate) -> Dataset:
     return dataclasses.replace(opened, samples=tuple(found[name] for name in ids))
 
 
-class Scores:
+class StageEvaluator:
     """Evaluates the stages of one compile, or nothing if the compile file does not ask for it.
 
     Args:
@@ -98,9 +98,9 @@ class Scores:
         """Mean IoU of a stage that was measured, percent."""
         return self._results[stage].mean_iou
 
-    def stages(self) -> tuple[Stage, ...]:
+    def stages(self) -> tuple[StageScores, ...]:
         """Every stage in order: where accuracy went."""
-        return tuple(Stage.of(name, result) for name, result in self._results.items())
+        return tuple(StageScores.of(name, result) for name, result in self._results.items())
 
     def changes(self) -> tuple[AccuracyChange, ...]:
         """The last stage against the first."""

@@ -23,10 +23,10 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, Field, StrictBool, ValidationError, field_validator, model_validator
 
-from atrous import strict_yaml as keys
-from atrous import zoo
+from atrous import strict_yaml, zoo
 from atrous.compiler.sections import ProtocolName, Section
 from atrous.errors import ConfigError
+from atrous.strict_yaml import nearest
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -266,7 +266,7 @@ class Recipe(Section):
     @classmethod
     def _known(cls, value: str) -> str:
         if value not in zoo.VARIANTS:
-            raise ValueError(f"unknown network {value!r}{keys.nearest(value, zoo.VARIANTS)}")
+            raise ValueError(f"unknown network {value!r}{nearest(value, zoo.VARIANTS)}")
         return value
 
     @property
@@ -302,10 +302,10 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         ConfigError: the file cannot be read, or says something that is unknown, impossible or in
             conflict with itself; one line that names the key.
     """
-    content = keys.read(path, overrides, such_as="network and data")
+    content = strict_yaml.read(path, overrides, such_as="network and data")
     # `loss:` with nothing below it is a section without keys, not a value.
     kept = {k: value for k, value in content.items() if value is not None or k not in _SECTIONS}
     try:
         return Recipe.model_validate(kept)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {keys.complaint(error, _SECTIONS, {}, {})}") from None
+        raise ConfigError(f"{path}: {strict_yaml.complaint(error, _SECTIONS, {}, {})}") from None

@@ -19,7 +19,7 @@ from atrous.compiler.explain import layers as explain_layers
 from atrous.compiler.explain import page as explain_page
 from atrous.compiler.explain.explain import explain
 from atrous.compiler.explain.explanation import Explanation, Seen, Side
-from atrous.compiler.explain.layers import Common, Layer, common, layers, measure
+from atrous.compiler.explain.layers import Common, LayerNoise, common, layers, measure
 from atrous.errors import ArtifactError, ConfigError, EngineError, InputError
 from atrous.exporters.half import store_half
 from atrous.image import photograph
@@ -191,7 +191,7 @@ def test_layers_lose_against_the_noisiest_that_they_read() -> None:
     model = draft.model(draft.node("Neg", end, name="last"))
     known = {"stem": math.inf, "left": 90.0, "right": 30.0, "end": 25.0, "last": 28.126}
     assert layers(model, known) == (
-        Layer(
+        LayerNoise(
             tensor="stem",
             name="stem",
             excluded_as="stem",
@@ -199,7 +199,7 @@ def test_layers_lose_against_the_noisiest_that_they_read() -> None:
             decibels=None,
             lost=0,
         ),
-        Layer(
+        LayerNoise(
             tensor="left",
             name="stem",
             excluded_as="stem",
@@ -207,9 +207,11 @@ def test_layers_lose_against_the_noisiest_that_they_read() -> None:
             decibels=90,
             lost=0,
         ),
-        Layer(tensor="right", name="right", operator="Sigmoid", decibels=30, lost=10),
-        Layer(tensor="end", name="head", excluded_as="end", operator="Conv", decibels=25, lost=5),
-        Layer(tensor="last", name="last", operator="Neg", decibels=28.13, lost=0),
+        LayerNoise(tensor="right", name="right", operator="Sigmoid", decibels=30, lost=10),
+        LayerNoise(
+            tensor="end", name="head", excluded_as="end", operator="Conv", decibels=25, lost=5
+        ),
+        LayerNoise(tensor="last", name="last", operator="Neg", decibels=28.13, lost=0),
     )
 
 
@@ -418,9 +420,9 @@ def made(**more: Any) -> Explanation:
         ),
         "measured": 2,
         "layers": (
-            Layer(tensor="t0", name="stem", operator="Conv", decibels=None, lost=0),
-            Layer(tensor="t1", name="<mid>", operator="Conv, Relu", decibels=31.25, lost=8.75),
-            Layer(tensor="t2", name="end", operator="Conv", decibels=22.3, lost=8.95),
+            LayerNoise(tensor="t0", name="stem", operator="Conv", decibels=None, lost=0),
+            LayerNoise(tensor="t1", name="<mid>", operator="Conv, Relu", decibels=31.25, lost=8.75),
+            LayerNoise(tensor="t2", name="end", operator="Conv", decibels=22.3, lost=8.95),
         ),
     }
     return Explanation(**(values | more))
@@ -475,7 +477,9 @@ def test_the_page_and_the_file(tmp_path: Path) -> None:
 )
 def test_a_chart_of_anything(decibels: tuple[float | None, ...], tmp_path: Path) -> None:
     """Also of a network that is exact, nearly exact, destroyed or flat."""
-    found = [Layer(tensor="t", name="n", operator="Conv", decibels=one, lost=0) for one in decibels]
+    found = [
+        LayerNoise(tensor="t", name="n", operator="Conv", decibels=one, lost=0) for one in decibels
+    ]
     explain_page.save(made(layers=tuple(found), images=made().images[:1]), tmp_path)
     text = (tmp_path / "explain.html").read_text()
     assert Reader(text).points == 2

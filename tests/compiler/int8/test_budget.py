@@ -17,10 +17,9 @@ from atrous.compiler import config as configs
 from atrous.compiler.build import build
 from atrous.compiler.config import CompileConfig
 from atrous.compiler.graph.graph import Graph
-from atrous.compiler.int8 import budget, noise
-from atrous.compiler.int8 import qdq as quantize
+from atrous.compiler.int8 import budget, noise, qdq
 from atrous.compiler.int8.plan import Prepared
-from atrous.compiler.report.report import Report
+from atrous.compiler.report.report import CompileReport
 from atrous.compiler.sections import Quantize
 from atrous.data.synthetic import NAMES, draw
 from atrous.errors import ConfigError
@@ -38,7 +37,7 @@ def prepared(layers: int = 6, kept: tuple[str, ...] = ()) -> Prepared:
         x = draft.node("Sigmoid", draft.conv(x, 4, 4, name=f"layer{number}"))
     model = draft.model(x, rank=4)
     graph = Graph(model)
-    found = tuple(quantize.layers(graph))
+    found = tuple(qdq.layers(graph))
     ranges = spans(model)
     for number, layer in enumerate(found):
         ranges[layer.source] = (-(2.0**number), 2.0**number)
@@ -246,7 +245,7 @@ def test_the_layer_behind_an_outlier_is_found(
     assert f"returned to float: hurt; drop {first.drop:.2f} → {last.drop:.2f} points" in text
     assert [stage.name for stage in report.stages] == ["input", "rewritten", "fp16", "int8"]
     assert report.stages[0].mean_iou > 25
-    assert Report.load(tmp_path / "out/net") == report
+    assert CompileReport.load(tmp_path / "out/net") == report
 
     resolved = tmp_path / "out/net/resolved.yaml"
     again = configs.load(resolved, [f"workspace.path={tmp_path / 'again'}"])

@@ -7,8 +7,7 @@ import onnx
 import pytest
 
 from atrous.compiler.graph.graph import Graph
-from atrous.compiler.int8 import noise
-from atrous.compiler.int8 import qdq as quantize
+from atrous.compiler.int8 import noise, qdq
 from atrous.compiler.int8.qdq import Range, rounded
 from tests.builders.sketch import Array, Sketch, feeds, run, spans
 
@@ -43,7 +42,7 @@ def measured(
     before = graph.to_model().SerializeToString()
     found = noise.local(
         graph,
-        quantize.layers(graph),
+        qdq.layers(graph),
         ranges or spans(model),
         batches(model),
         per_channel=per_channel,
@@ -56,7 +55,7 @@ def measured(
 def on_output(model: Model, names: Sequence[str], ranges: dict[str, Range] | None = None) -> float:
     graph = Graph(model)
     before = graph.to_model().SerializeToString()
-    chosen = [layer for layer in quantize.layers(graph) if layer.name in names]
+    chosen = [layer for layer in qdq.layers(graph) if layer.name in names]
     found = noise.on_output(graph, chosen, ranges or spans(model), batches(model))
     assert graph.to_model().SerializeToString() == before
     return found
@@ -93,7 +92,7 @@ def test_one_layer_by_hand(opset: int, bits: int, per_channel: bool, span: Range
     graph = Graph(model)
     alone = noise.on_output(
         graph,
-        quantize.layers(graph),
+        qdq.layers(graph),
         {"x": span},
         batches(model),
         per_channel=per_channel,
@@ -156,7 +155,7 @@ def test_layers_of_one_source_in_any_order() -> None:
     one, two = draft.conv(x, 3, 4, name="one"), draft.conv(x, 3, 4, name="two")
     model = draft.model(draft.node("Add", one, two), rank=4)
     graph = Graph(model)
-    chosen = quantize.layers(graph)
+    chosen = qdq.layers(graph)
     ranges, inputs = spans(model), batches(model)
     ahead = noise.on_output(graph, chosen, ranges, inputs)
     assert noise.on_output(graph, chosen[::-1], ranges, inputs) == pytest.approx(ahead)
@@ -180,7 +179,7 @@ def test_what_is_joined_counts_together() -> None:
     model = draft.model(draft.node("Concat", joined, also, axis=1), rank=4)
     ranges: dict[str, Range] = {x: (-4, 4), dim: (-4, 4)}
     graph = Graph(model)
-    by_name = {layer.name: layer for layer in quantize.layers(graph)}
+    by_name = {layer.name: layer for layer in qdq.layers(graph)}
     assert {n: noise.joined(graph, one) for n, one in by_name.items()} == {
         "small": "joined",
         "large": "joined",
@@ -211,9 +210,9 @@ def test_without_noise_or_without_signal() -> None:
     model = draft.model(draft.node("Concat", *names, offset, vague, axis=1), rank=4)
     whole = [np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)]
     graph = Graph(model)
-    ranges: dict[str, Range] = {name: (0, 255) for name in quantize.tensors(graph)}
+    ranges: dict[str, Range] = {name: (0, 255) for name in qdq.tensors(graph)}
     ranges[shifted] = (0, 2.55 * 0.77)
-    for layer in quantize.layers(graph):
+    for layer in qdq.layers(graph):
         [found] = noise.local(graph, [layer], ranges, whole).values()
         assert found == (-np.inf if layer.name == "offset" else np.inf), layer.name
 
@@ -245,9 +244,9 @@ def test_uint8_inputs() -> None:
     images = [np.random.default_rng(0).integers(0, 256, (1, 3, 8, 8)).astype(np.uint8)]
     graph = Graph(model)
     ranges: dict[str, Range] = {pixels: (0, 255)}
-    [found] = noise.local(graph, quantize.layers(graph), ranges, images).values()
+    [found] = noise.local(graph, qdq.layers(graph), ranges, images).values()
     assert 40 < found < np.inf  # bytes are exact: only the weights are rounded
-    alone = noise.on_output(graph, quantize.layers(graph), ranges, images)
+    alone = noise.on_output(graph, qdq.layers(graph), ranges, images)
     assert alone == pytest.approx(found, abs=1e-3)
 
 
@@ -257,9 +256,7 @@ def test_quantising_for_real_makes_the_noise_that_was_foretold() -> None:
     model = draft.model(draft.conv(x, 8, 8, size=3, name="y"), rank=4)
     graph = Graph(model)
     ranges = spans(model)
-    written = quantize.insert(
-        graph, quantize.layers(graph), ranges | {"y": (-300, 300)}, float_outputs=True
-    )
+    written = qdq.insert(graph, qdq.layers(graph), ranges | {"y": (-300, 300)}, float_outputs=True)
     # The result of a network has a pair of its own, whose noise is not the layer's.
     last = Graph(written)
     [back] = [node for node in written.graph.node if node.output[0] == "y"]

@@ -12,12 +12,10 @@ from PIL import Image
 import atrous
 from atrous import artifact, image
 from atrous.compiler import rewrites
-from atrous.compiler.config import Dataset, Sampler
+from atrous.compiler.config import DatasetSection, Sampler
 from atrous.compiler.graph import opset
 from atrous.compiler.graph.graph import Graph
-from atrous.compiler.int8 import noise
-from atrous.compiler.int8 import plan as int8
-from atrous.compiler.int8 import qdq as quantize
+from atrous.compiler.int8 import noise, plan, qdq
 from atrous.compiler.int8.plan import Prepared, named_layers, prepare
 from atrous.compiler.sections import Quantize
 from atrous.data import open_dataset
@@ -61,7 +59,7 @@ def make(images: Path) -> Make:
             model,
             original or model,
             preprocess,
-            Dataset(path=str(images), sampler=sampler or Sampler()),
+            DatasetSection(path=str(images), sampler=sampler or Sampler()),
             Quantize(**settings),
             engine=engine,
             bits=bits,
@@ -133,7 +131,7 @@ MIX = [node.output[0] for node in ORIGINAL.graph.node].index("mix")
 
 def excluded(layout: Any, **settings: Any) -> dict[str, str]:
     model, _ = rewrites.apply(ORIGINAL, layout=layout)
-    return named_layers(ORIGINAL, quantize.layers(Graph(model)), Quantize(**settings))
+    return named_layers(ORIGINAL, qdq.layers(Graph(model)), Quantize(**settings))
 
 
 PARTS = {
@@ -209,7 +207,7 @@ def test_a_name_that_only_looks_like_a_part() -> None:
     draft = Sketch()
     x = draft.conv(draft.input(1, 3, 8, 8), 3, 3, name="a")
     model = draft.model(draft.conv(x, 3, 3, name="a_fine"), rank=4)
-    layers = quantize.layers(Graph(model))
+    layers = qdq.layers(Graph(model))
     assert set(named_layers(model, layers, Quantize(exclude_layers=("a",)))) == {"a"}
 
 
@@ -218,7 +216,7 @@ def test_an_index_is_no_name() -> None:
     draft = Sketch()
     x = draft.conv(draft.input(1, 3, 8, 8), 3, 3, name="1")
     model = draft.model(draft.conv(x, 3, 3, name="0"), rank=4)
-    layers = quantize.layers(Graph(model))
+    layers = qdq.layers(Graph(model))
     assert set(named_layers(model, layers, Quantize(skip_conv_layers=(0,)))) == {"1"}
     assert set(named_layers(model, layers, Quantize(exclude_layers=("0",)))) == {"0"}
 
@@ -326,7 +324,7 @@ def test_biases_are_corrected_with_one_scale_for_all_weights_too(
         return float(np.abs((exact - actual).mean(axis=(0, 2, 3))).mean())
 
     corrected = shift()
-    monkeypatch.setattr(quantize, "correct_biases", lambda *a, **k: 0)
+    monkeypatch.setattr(qdq, "correct_biases", lambda *a, **k: 0)
     assert corrected < shift()
 
 
@@ -355,7 +353,7 @@ def test_the_images(make: Make, images: Path) -> None:
     assert prepared.calibration.images == ("1", "3", "5")
     assert len(prepared.inputs) == 3
     assert make(network()).calibration.images == tuple("012345")
-    assert len(make(network()).inputs) == int8.MEASURED
+    assert len(make(network()).inputs) == plan.MEASURED
     assert "measuring the noise of each layer" in said
     said.clear()
     make(network(), sampler=Sampler(get_data_num=9), say=said.append)
@@ -400,8 +398,8 @@ def test_the_range_only_counts_for_its_mode(make: Make) -> None:
     assert share["before"] == pytest.approx(percent["before"])
 
 
-@pytest.mark.parametrize("dataset", [None, Dataset()])
-def test_images_have_to_be_named(dataset: Dataset | None) -> None:
+@pytest.mark.parametrize("dataset", [None, DatasetSection()])
+def test_images_have_to_be_named(dataset: DatasetSection | None) -> None:
     with pytest.raises(ConfigError, match=r"^dataset\.path: missing; int8 needs images to calibra"):
         prepare(
             network(),
@@ -421,7 +419,7 @@ def test_an_empty_folder(tmp_path: Path) -> None:
             network(),
             network(),
             PREPROCESS,
-            Dataset(path=str(tmp_path)),
+            DatasetSection(path=str(tmp_path)),
             Quantize(),
             engine="onnxruntime",
             bits=8,
@@ -479,7 +477,7 @@ def test_the_default_model(tmp_path: Path, shared: Path, engine: str) -> None:
         model,
         whole,
         metadata.preprocess,
-        Dataset(path=f"voc:{root}:train", sampler=Sampler(get_data_num=6)),
+        DatasetSection(path=f"voc:{root}:train", sampler=Sampler(get_data_num=6)),
         Quantize(calibrate_mode="kl_divergence"),
         engine=engine,
         bits=7 if processor.saturates() else 8,

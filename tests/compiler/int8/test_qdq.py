@@ -12,8 +12,8 @@ from onnx import numpy_helper
 
 from atrous.compiler import rewrites
 from atrous.compiler.graph.graph import Graph
-from atrous.compiler.int8 import qdq as quantize
-from atrous.compiler.int8.qdq import Layer, correct_biases, rounded
+from atrous.compiler.int8 import qdq
+from atrous.compiler.int8.qdq import ConvLayer, correct_biases, rounded
 from atrous.compiler.rewrites.decoder import INTERPOLATION
 from tests.builders.sketch import Array, Sketch, decibels, feeds, kinds, run, spans
 
@@ -29,10 +29,10 @@ def quantised(
 ) -> Model:
     """The checked int8 model, all layers chosen but those to leave, or only some."""
     graph = Graph(model)
-    chosen = [layer for layer in quantize.layers(graph) if layer.name not in leave]
+    chosen = [layer for layer in qdq.layers(graph) if layer.name not in leave]
     chosen = [layer for layer in chosen if not only or layer.name in only]
     before = graph.to_model().SerializeToString()
-    written = quantize.insert(graph, chosen, spans(model), **settings)
+    written = qdq.insert(graph, chosen, spans(model), **settings)
     assert graph.to_model().SerializeToString() == before
     onnx.checker.check_model(written, full_check=True)
     assert {node.domain for node in written.graph.node} <= {"", "ai.onnx"}
@@ -147,7 +147,7 @@ def test_stays_close_and_is_int8_on_onnxruntime(
     operators = optimised(written, tmp_path)
     floats = operators.count("Conv") + operators.count("FusedConv")
     assert floats == int(float_outputs)  # of the head, whose result stays in float
-    assert operators.count("QLinearConv") == len(quantize.layers(Graph(model))) - floats
+    assert operators.count("QLinearConv") == len(qdq.layers(Graph(model))) - floats
     assert "Clip" not in operators
     assert {"QLinearAdd", "QLinearConcat", "MaxPool"} <= set(operators)
 
@@ -159,7 +159,7 @@ def test_stays_close_and_is_int8_on_openvino() -> None:
     [expected] = run(model)
     assert decibels(expected, output) > CLOSE
     convolutions = [text for text in precisions.values() if text.startswith("Convolution")]
-    assert len(convolutions) == len(quantize.layers(Graph(model)))
+    assert len(convolutions) == len(qdq.layers(Graph(model)))
     assert all(text.endswith(("i8", "u8")) for text in convolutions)
 
 
@@ -176,7 +176,7 @@ def test_what_lies_between(name: str) -> None:
     assert decibels(actual, output) > CLOSE
 
 
-LAYERS = [layer.name for layer in quantize.layers(Graph(mobile()))]
+LAYERS = [layer.name for layer in qdq.layers(Graph(mobile()))]
 
 
 @pytest.mark.parametrize("float_outputs", [False, True])
@@ -208,11 +208,11 @@ def test_no_layer_at_all() -> None:
 
 
 def weights(model: Model) -> dict[str, tuple[Array, Array, Array]]:
-    """Layer → its stored weights, scales and zero points; in the order of the graph."""
+    """ConvLayer → its stored weights, scales and zero points; in the order of the graph."""
     graph = Graph(model)
     found = {}
     for node in graph.nodes:
-        if node.op_type in quantize.LAYERS:
+        if node.op_type in qdq.LAYERS:
             back = graph.maker(node.input[1])
             assert back is not None
             stored, scale, zero = (np.asarray(graph.constant(name)) for name in back.input)
@@ -226,7 +226,7 @@ def test_weights_as_stored(bits: int, most: int, per_channel: bool) -> None:
     model = mobile()
     graph = Graph(model)
     stored = weights(quantised(model, bits=bits, per_channel=per_channel))
-    for layer in quantize.layers(graph):
+    for layer in qdq.layers(graph):
         values, scale, zero = stored[layer.name]
         assert values.dtype == np.int8
         assert not zero.any()
@@ -250,11 +250,11 @@ def test_weights_as_stored(bits: int, most: int, per_channel: bool) -> None:
 def test_scales_count_output_channels(make: Callable[[Sketch, str], str], count: int) -> None:
     model = chain(make)
     graph = Graph(model)
-    layer = quantize.layers(graph)[1]
+    layer = qdq.layers(graph)[1]
     assert layer.operator != "Conv"
     values, scale, _ = weights(quantised(model))[layer.name]
     assert scale.shape == (count,)
-    axis = quantize.output_axis(layer, graph)
+    axis = qdq.output_axis(layer, graph)
     assert values.shape[axis] == count
     shape = [-1 if index == axis else 1 for index in range(values.ndim)]
     ours = rounded(np.asarray(graph.constant(layer.weight)), axis)
@@ -349,7 +349,7 @@ def forked() -> Model:
 @pytest.mark.parametrize("settings", [{}, {"float_outputs": True}, {"symmetric": True}], ids=str)
 def test_a_tensor_that_is_read_exactly(settings: dict[str, Any]) -> None:
     model = forked()
-    exact = quantize.exact_tensors(Graph(model), {"c"})
+    exact = qdq.exact_tensors(Graph(model), {"c"})
     assert exact == {"a", "r"}
     graph = Graph(quantised(model, ["c"], exact=exact, **settings))
     reads = {node.name: node.input[0] for node in graph.nodes if node.op_type == "Conv"}
@@ -380,14 +380,14 @@ def test_exactness_goes_back_through_what_passes_values_on() -> None:
     two = draft.conv(added, 4, 2, name="two")
     three = draft.conv(pooled, 4, 2, name="three")
     model = draft.model(draft.node("Sum", one, two, three), rank=4)
-    found = {n: quantize.exact_tensors(Graph(model), {n}) for n in ("one", "two", "three", "left")}
+    found = {n: qdq.exact_tensors(Graph(model), {n}) for n in ("one", "two", "three", "left")}
     assert found == {
         "one": {"gate"},
         "two": {"sum"},
         "three": {"pool", "cat", "relu", "right", "left"},
         "left": {"x"},
     }
-    assert quantize.exact_tensors(Graph(model), ()) == set()
+    assert qdq.exact_tensors(Graph(model), ()) == set()
 
 
 @pytest.mark.parametrize("layout", ["planar", "channels-last"])
@@ -401,7 +401,7 @@ def test_interpolation_stays_in_float(layout: Any, tmp_path: Path) -> None:
     whole = draft.model(draft.resize(draft.conv(mixed, 12, 4), 1, 4, 32, 32), rank=4)
     model, _ = rewrites.apply(whole, layout=layout)
     graph = Graph(model)
-    found = quantize.layers(graph)
+    found = qdq.layers(graph)
     assert not [layer for layer in found if layer.weight.endswith(INTERPOLATION)]
     assert len([layer for layer in found if "coarse" in layer.name]) == (
         1 if layout == "planar" else 3
@@ -435,8 +435,8 @@ def test_constants_and_other_types_are_no_layers() -> None:
     back = draft.node("Cast", half, to=onnx.TensorProto.FLOAT)
     only = draft.node("Conv", back, draft.weight(2, 3, 1, 1), name="only")
     model = draft.model(only, rank=4)
-    assert quantize.layers(Graph(model)) == [Layer("only", "Conv", back, "c5", "")]
-    assert set(quantize.tensors(Graph(model))) == {back, "only"}
+    assert qdq.layers(Graph(model)) == [ConvLayer("only", "Conv", back, "c5", "")]
+    assert set(qdq.tensors(Graph(model))) == {back, "only"}
 
 
 def test_a_computed_shape_needs_no_range() -> None:
@@ -446,7 +446,7 @@ def test_a_computed_shape_needs_no_range() -> None:
     shape = draft.node("Concat", draft.node("Shape", x, end=1), draft.constant([-1, 8, 8]), axis=0)
     x = draft.conv(draft.node("Reshape", x, shape), 4, 4, name="b")
     model = draft.model(x, rank=4)
-    assert quantize.tensors(Graph(model)) == ["x", "a", "reshape3", "b"]
+    assert qdq.tensors(Graph(model)) == ["x", "a", "reshape3", "b"]
     assert "QuantizeLinear" in kinds(quantised(model))
 
 
@@ -517,7 +517,7 @@ def test_bias_correction_by_hand(
     values = np.array(weight, np.float32)[:, :, None, None]
     given = None if bias is None else np.array(bias, np.float32)
     graph = Graph(one_conv(values, given, len(means), group=group))
-    done = correct_biases(graph, quantize.layers(graph), {"x": np.array(means, np.float64)})
+    done = correct_biases(graph, qdq.layers(graph), {"x": np.array(means, np.float64)})
     assert done == 1
     [node] = graph.nodes
     np.testing.assert_allclose(graph.constant(node.input[2]), expected, rtol=1e-5)
@@ -527,7 +527,7 @@ def test_bias_correction_by_hand(
 def test_bias_correction_with_one_scale_for_all() -> None:
     values = np.array([[127, 0], [63.4, 0]], np.float32)[:, :, None, None]
     graph = Graph(one_conv(values, None, 2))
-    correct_biases(graph, quantize.layers(graph), {"x": np.array([10.0, 0])}, per_channel=False)
+    correct_biases(graph, qdq.layers(graph), {"x": np.array([10.0, 0])}, per_channel=False)
     [node] = graph.nodes
     np.testing.assert_allclose(graph.constant(node.input[2]), [0, 4], rtol=1e-4)
 
@@ -536,7 +536,7 @@ def test_taps_of_a_depthwise_kernel_add_up() -> None:
     values = np.zeros((2, 1, 3, 3), np.float32)
     values[:, 0] = [[127, 0.4, 0.4], [0.4, 0, 0], [0, 0, 0]]
     graph = Graph(one_conv(values, None, 2, group=2, pads=[1] * 4))
-    correct_biases(graph, quantize.layers(graph), {"x": np.array([10.0, -1.0])})
+    correct_biases(graph, qdq.layers(graph), {"x": np.array([10.0, -1.0])})
     [node] = graph.nodes
     np.testing.assert_allclose(graph.constant(node.input[2]), [12, -1.2], rtol=1e-5)
 
@@ -550,7 +550,7 @@ def test_shared_biases_and_weights_are_corrected_for_each_layer() -> None:
     model = draft.model(draft.node("Add", one, two), rank=4)
     graph = Graph(model)
     means = {x: np.array([10.0, 20.0]), y: np.array([100.0, 0.0])}
-    assert correct_biases(graph, quantize.layers(graph), means) == 2
+    assert correct_biases(graph, qdq.layers(graph), means) == 2
     found = [graph.constant(node.input[2]) for node in graph.nodes if node.op_type == "Conv"]
     np.testing.assert_allclose(found[0], [9, -2], atol=1e-4)
     np.testing.assert_allclose(found[1], [1, 1 - 30], atol=1e-4)
@@ -565,7 +565,7 @@ def test_what_cannot_be_corrected_is_left() -> None:
     two = draft.conv(one, 4, 4)
     three = draft.node("ConvTranspose", two, draft.weight(4, 4, 1, 1))
     graph = Graph(draft.model(three, rank=4))
-    found = quantize.layers(graph)
+    found = qdq.layers(graph)
     means = {"x": np.ones(4), two: np.ones(4)}
     before = graph.to_model().SerializeToString()
     assert correct_biases(graph, found, means) == 0
@@ -577,7 +577,7 @@ def test_correction_reduces_the_mean_error() -> None:
     x = draft.node("Relu", draft.conv(draft.input(1, 3, 32, 32), 3, 16, size=3), name="x")
     model = draft.model(draft.conv(x, 16, 16, size=3, pads=[0] * 4, name="y"), rank=4)
     graph = Graph(model)
-    [layer] = [layer for layer in quantize.layers(graph) if layer.name == "y"]
+    [layer] = [layer for layer in qdq.layers(graph) if layer.name == "y"]
     shown = onnx.ModelProto()
     shown.CopyFrom(model)
     shown.graph.output.append(onnx.helper.make_empty_tensor_value_info("x"))

@@ -8,9 +8,16 @@ from typing import Any
 
 import pytest
 
+from atrous.compiler.int8.budget import Attempt
 from atrous.compiler.report import page as report_page
-from atrous.compiler.report.int8 import Attempt, Int8
-from atrous.compiler.report.report import AccuracyChange, Agreement, Report, Rewrite, Stage
+from atrous.compiler.report.int8 import Int8
+from atrous.compiler.report.report import (
+    AccuracyChange,
+    Agreement,
+    CompileReport,
+    Rewrite,
+    StageScores,
+)
 from atrous.compiler.rewrites import Change
 from atrous.compiler.rewrites.base import Outcome
 from atrous.engines.profile import Layer, Profile
@@ -76,7 +83,7 @@ def timed(milliseconds: float, count: int, head: bool = False) -> Profile:
     )
 
 
-def report(**more: Any) -> Report:
+def report(**more: Any) -> CompileReport:
     values: dict[str, Any] = {
         "name": "small",
         "source": "weights/<small>.pth",
@@ -93,10 +100,10 @@ def report(**more: Any) -> Report:
         "bytes_before": 21_000_000,
         "bytes_after": 10_500_000,
     }
-    return Report(**(values | more))
+    return CompileReport(**(values | more))
 
 
-def whole() -> Report:
+def whole() -> CompileReport:
     return report(
         notes=("Labels <voc> were assumed.",),
         without_effect=("backend.type", "a.b", "a.c", "a.d", "a.e"),
@@ -129,10 +136,10 @@ def quantised(**more: Any) -> Int8:
     return Int8(**(values | more))
 
 
-def staged(*scores: float) -> tuple[Stage, ...]:
+def staged(*scores: float) -> tuple[StageScores, ...]:
     names = ("input", "rewritten", "fp16", "int8")
     return tuple(
-        Stage(name=name, mean_iou=score, pixel_accuracy=90.5)
+        StageScores(name=name, mean_iou=score, pixel_accuracy=90.5)
         for name, score in zip(names, scores, strict=False)
     )
 
@@ -163,7 +170,7 @@ class Reader(HTMLParser):
             self.headings[-1] += data
 
 
-def read_page(saved: Report, folder: Path) -> Reader:
+def read_page(saved: CompileReport, folder: Path) -> Reader:
     report_page.save(saved, folder)
     return Reader((folder / "report.html").read_text(encoding="utf-8"))
 
@@ -173,9 +180,13 @@ def read_page(saved: Report, folder: Path) -> Reader:
     [report(), whole(), report(int8=quantised(), stages=staged(64, 63.5))],
     ids=["least", "whole", "int8"],
 )
-def test_round_trip(one: Report, tmp_path: Path) -> None:
+def test_round_trip(one: CompileReport, tmp_path: Path) -> None:
     report_page.save(one, tmp_path / "new")
-    assert Report.load(tmp_path / "new") == Report.load(tmp_path / "new/report.json") == one
+    assert (
+        CompileReport.load(tmp_path / "new")
+        == CompileReport.load(tmp_path / "new/report.json")
+        == one
+    )
     assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["report.html", "report.json"]
 
 
@@ -183,9 +194,9 @@ def test_round_trip(one: Report, tmp_path: Path) -> None:
 def test_other_files_are_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text(content)
     with pytest.raises(ConfigError, match=r"report\.json: not a report of atrous compile"):
-        Report.load(tmp_path)
+        CompileReport.load(tmp_path)
     with pytest.raises(ConfigError, match="not a report of atrous compile"):
-        Report.load(tmp_path / "absent")
+        CompileReport.load(tmp_path / "absent")
 
 
 def test_what_was_not_measured_is_absent(tmp_path: Path) -> None:

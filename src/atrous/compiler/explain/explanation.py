@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 from pydantic import Field
 
-from atrous.compiler.explain.layers import CLEAN, Layer
+from atrous.compiler.explain.layers import CLEAN, LayerNoise
 from atrous.compiler.sections import Section
 from atrous.formatting import as_share, shortened
 
@@ -74,11 +74,11 @@ class Explanation(Section):
     images: tuple[Seen, ...]
     unreadable: tuple[str, ...] = ()
     measured: int
-    layers: tuple[Layer, ...]
+    layers: tuple[LayerNoise, ...]
     pictures: tuple[tuple[Seen, Figures], ...] = Field(default=(), exclude=True, repr=False)
 
     @property
-    def worst(self) -> list[Layer]:
+    def worst(self) -> list[LayerNoise]:
         """The layers that lose something, the worst first."""
         losing = [layer for layer in self.layers if layer.lost > 0]
         return sorted(losing, key=lambda layer: -layer.lost)

@@ -37,7 +37,7 @@ Inputs = Callable[[int], tuple[NDArray[np.generic], NDArray[np.generic]]]
 Say = Callable[[str], None]
 
 
-class Layer(Section):
+class LayerNoise(Section):
     """A tensor that both models make.
 
     Attributes:
@@ -212,7 +212,7 @@ def _run(session: ort.InferenceSession, tensor: NDArray[np.generic]) -> list[NDA
     return outputs
 
 
-def layers(model: onnx.ModelProto, ratios: Mapping[str, float]) -> tuple[Layer, ...]:
+def layers(model: onnx.ModelProto, ratios: Mapping[str, float]) -> tuple[LayerNoise, ...]:
     """What was measured, in the order of a graph; without tensors that hold no signal.
 
     Args:
@@ -233,7 +233,7 @@ def layers(model: onnx.ModelProto, ratios: Mapping[str, float]) -> tuple[Layer, 
         if behind is not None and behind.op_type != node.op_type:
             operators.insert(0, behind.op_type)
         found.append(
-            Layer(
+            LayerNoise(
                 tensor=name,
                 name=behind.name if behind is not None else name,
                 excluded_as=behind.output[0] if behind is not None else "",

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from atrous.compiler.explain.explanation import Explanation, Figures
-from atrous.compiler.explain.layers import CLEAN, Layer
+from atrous.compiler.explain.layers import CLEAN, LayerNoise
 from atrous.compiler.report.page import TABLES, bar, section
 from atrous.evaluation.report import STYLE
 from atrous.files import write_atomic
@@ -140,7 +140,7 @@ def _way(one: Explanation) -> str:
     )
 
 
-def _described(layer: Layer) -> str:
+def _described(layer: LayerNoise) -> str:
     lost = f", loses {layer.lost:.1f} dB" if layer.lost else ""
     return f"{layer.name} ({layer.operator} {layer.tensor}): {layer.shown}{lost}"
 
@@ -175,12 +175,12 @@ def _worst(one: Explanation) -> str:
     )
 
 
-def _name(layer: Layer) -> str:
+def _name(layer: LayerNoise) -> str:
     known = layer.excluded_as or layer.tensor
     return escape(layer.name) + (f" <small>{escape(known)}</small>" if known != layer.name else "")
 
 
-def _all(layers: Sequence[Layer]) -> str:
+def _all(layers: Sequence[LayerNoise]) -> str:
     highest = max(
         (min(layer.decibels, 2 * CLEAN) for layer in layers if layer.decibels is not None),
         default=CLEAN,
@@ -199,7 +199,7 @@ def _all(layers: Sequence[Layer]) -> str:
     )
 
 
-def _share(layer: Layer, highest: float) -> float:
+def _share(layer: LayerNoise, highest: float) -> float:
     return 1 if layer.decibels is None else min(1, max(0, layer.decibels / (highest or 1)))
 
 

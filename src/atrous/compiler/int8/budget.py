@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import onnx
 
 from atrous.compiler.graph.graph import Graph
 from atrous.compiler.int8 import noise
 from atrous.compiler.int8.plan import Prepared
-from atrous.compiler.int8.qdq import Layer
+from atrous.compiler.int8.qdq import ConvLayer
+from atrous.compiler.sections import Section
 from atrous.errors import ConfigError
 
 RANKED = 24
@@ -22,8 +22,7 @@ Score = Callable[[onnx.ModelProto], float]
 Say = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Attempt(Section):
     """One attempt to hold the budget.
 
     Attributes:
@@ -42,7 +41,7 @@ def hold(
     reference: float,
     score: Score,
     say: Say,
-) -> list[Step]:
+) -> list[Attempt]:
     """Find how many of the worst layers have to be in float: double their number, then bisect.
 
     Args:
@@ -59,35 +58,38 @@ def hold(
     Raises:
         ConfigError: it does not hold even with every ranked layer in float.
     """
-    steps = [Step((), reference - score(prepared.write()))]
-    if steps[0].drop <= max_drop:
-        return steps
+
+    def attempt(floats: tuple[str, ...]) -> Attempt:
+        return Attempt(floats=floats, drop=reference - score(prepared.write(floats)))
+
+    attempts = [attempt(())]
+    if attempts[0].drop <= max_drop:
+        return attempts
     ranked = [layer.name for layer in rank(prepared, say)]
 
     def holds(count: int) -> bool:
-        floats = tuple(ranked[:count])
         say(f"{count} layer{'s' * (count != 1)} back to float")
-        steps.append(Step(floats, reference - score(prepared.write(floats))))
-        return steps[-1].drop <= max_drop
+        attempts.append(attempt(tuple(ranked[:count])))
+        return attempts[-1].drop <= max_drop
 
     enough, few = 1, 0
     while not holds(enough):
         if enough >= len(ranked):
             raise ConfigError(
                 f"backend.quantize.max_drop: {max_drop} points cannot be held: with the "
-                f"{len(ranked)} worst layers in float int8 still loses {steps[-1].drop:.2f}; "
+                f"{len(ranked)} worst layers in float int8 still loses {attempts[-1].drop:.2f}; "
                 "allow more, or compile to fp16"
             )
         few, enough = enough, min(2 * enough, len(ranked))
     while enough - few > 1:
         middle = (few + enough) // 2
         few, enough = (few, middle) if holds(middle) else (middle, enough)
-    failed = [step for step in steps if not step.drop <= max_drop]
-    held = [step for step in steps if step.drop <= max_drop]
-    return failed + sorted(held, key=lambda step: -len(step.floats))
+    failed = [one for one in attempts if not one.drop <= max_drop]
+    held = [one for one in attempts if one.drop <= max_drop]
+    return failed + sorted(held, key=lambda one: -len(one.floats))
 
 
-def rank(prepared: Prepared, say: Say) -> list[Layer]:
+def rank(prepared: Prepared, say: Say) -> list[ConvLayer]:
     """The quantised layers by what each alone does to the logits, worst first."""
     graph = Graph(prepared.model)
     layers = [layer for layer in prepared.layers if layer.name not in prepared.kept]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, helper
 
 from atrous.compiler.graph.graph import Graph
-from atrous.compiler.int8.qdq import Layer, Range, output_axis, rounded
+from atrous.compiler.int8.qdq import ConvLayer, Range, output_axis, rounded
 
 SUSPECT = 30.0
 """Layers that are noisier than this by themselves, in dB, are looked at on the logits."""
@@ -21,7 +21,7 @@ FLOAT_BELOW = 25.0
 
 def local(
     graph: Graph,
-    chosen: Collection[Layer],
+    chosen: Collection[ConvLayer],
     ranges: Mapping[str, Range],
     batches: Iterable[NDArray[np.generic]],
     *,
@@ -82,7 +82,7 @@ def local(
 
 def on_output(
     graph: Graph,
-    chosen: Collection[Layer],
+    chosen: Collection[ConvLayer],
     ranges: Mapping[str, Range],
     batches: Iterable[NDArray[np.generic]],
     *,
@@ -127,7 +127,7 @@ def on_output(
     return _decibels(signal, error)
 
 
-def joined(graph: Graph, layer: Layer) -> str:
+def joined(graph: Graph, layer: ConvLayer) -> str:
     """The `Concat` that alone reads a layer, else the layer itself."""
     reader = graph.only_reader(layer.name)
     return reader.output[0] if reader is not None and reader.op_type == "Concat" else layer.name
@@ -148,7 +148,7 @@ def _through_bytes(graph: Graph, source: str, span: Range) -> str:
     return back
 
 
-def _sums(graph: Graph, layer: Layer) -> list[str]:
+def _sums(graph: Graph, layer: ConvLayer) -> list[str]:
     """Add the sums of squares of a layer's signal and of its twin's noise; their names."""
     rank = len(graph.shape(layer.name) or ()) or 4
     channels = rank - 1 if layer.operator in ("MatMul", "Gemm") else 1

@@ -13,11 +13,10 @@ import onnx
 from numpy.typing import NDArray
 
 from atrous.artifact import Calibration
-from atrous.compiler.config import Dataset
+from atrous.compiler.config import DatasetSection
 from atrous.compiler.graph.graph import Graph
-from atrous.compiler.int8 import calibrate, noise, ranges, samples
-from atrous.compiler.int8 import qdq as quantize
-from atrous.compiler.int8.qdq import Layer, Range
+from atrous.compiler.int8 import calibrate, noise, qdq, ranges, samples
+from atrous.compiler.int8.qdq import ConvLayer, Range
 from atrous.compiler.sections import Quantize
 from atrous.errors import ConfigError
 from atrous.preprocess import Preprocess
@@ -58,7 +57,7 @@ class Prepared:
     """
 
     model: onnx.ModelProto
-    layers: tuple[Layer, ...]
+    layers: tuple[ConvLayer, ...]
     spans: Mapping[str, Range]
     means: Mapping[str, NDArray[np.float64]]
     noise: Mapping[str, float]
@@ -70,7 +69,7 @@ class Prepared:
     settings: Quantize
     engine: str
 
-    def chosen(self, floats: Collection[str] = ()) -> list[Layer]:
+    def chosen(self, floats: Collection[str] = ()) -> list[ConvLayer]:
         """The layers that are written as int8.
 
         ONNX Runtime computes a layer whose result is not quantised in float, whatever its weights
@@ -94,8 +93,8 @@ class Prepared:
         chosen = self.chosen(floats)
         exact = self._exact(graph, floats)
         per_channel = self.settings.quantize_per_channel
-        quantize.correct_biases(graph, chosen, self.means, per_channel=per_channel, bits=self.bits)
-        return quantize.insert(
+        qdq.correct_biases(graph, chosen, self.means, per_channel=per_channel, bits=self.bits)
+        return qdq.insert(
             graph,
             chosen,
             self.spans,
@@ -108,14 +107,14 @@ class Prepared:
 
     def _exact(self, graph: Graph, floats: Collection[str]) -> set[str]:
         told = {name for name, why in self.kept.items() if why not in _CHEAP}
-        return quantize.exact_tensors(graph, told.union(floats))
+        return qdq.exact_tensors(graph, told.union(floats))
 
 
 def prepare(
     model: onnx.ModelProto,
     original: onnx.ModelProto,
     preprocess: Preprocess,
-    dataset: Dataset | None,
+    dataset: DatasetSection | None,
     settings: Quantize,
     *,
     engine: str,
@@ -153,7 +152,7 @@ def prepare(
         )
     percentile = ranges.share(_percentile(settings))
     graph = Graph(model)
-    layers = tuple(quantize.layers(graph))
+    layers = tuple(qdq.layers(graph))
     if not layers:
         raise ConfigError(
             "backend.dtype: int8 needs convolutions or matrix products with constant weights, and "
@@ -162,7 +161,7 @@ def prepare(
     skipped = named_layers(original, layers, settings)
     count = dataset.sampler.get_data_num or IMAGES
     images = samples.choose(dataset.path, dataset.sampler.suffix, count, exclude=evaluated, say=say)
-    found = calibrate.collect(model, quantize.tensors(graph), images, preprocess, say=say)
+    found = calibrate.collect(model, qdq.tensors(graph), images, preprocess, say=say)
     symmetric = engine == "tensorrt"
     spans = {
         name: ranges.choose(
@@ -181,7 +180,7 @@ def prepare(
     noises = noise.local(graph, layers, spans, inputs, per_channel=per_channel, bits=bits)
     kept = {**_kept(graph, layers), **skipped}
     rest = [layer for layer in layers if layer.name not in kept]
-    suspects: dict[str, list[Layer]] = {}
+    suspects: dict[str, list[ConvLayer]] = {}
     for layer in rest:
         if noises[layer.name] < noise.SUSPECT:
             suspects.setdefault(noise.joined(graph, layer), []).append(layer)
@@ -209,7 +208,7 @@ def prepare(
 
 
 def named_layers(
-    original: onnx.ModelProto, layers: Collection[Layer], settings: Quantize
+    original: onnx.ModelProto, layers: Collection[ConvLayer], settings: Quantize
 ) -> dict[str, str]:
     """The layers that the compile file leaves in float → the key that says so.
 
@@ -257,7 +256,7 @@ def named_layers(
     return wanted
 
 
-def _origins(nodes: Sequence[onnx.NodeProto], layer: Layer) -> dict[str, str]:
+def _origins(nodes: Sequence[onnx.NodeProto], layer: ConvLayer) -> dict[str, str]:
     """The nodes that a layer was made of: output → operator."""
     makers = {name: node for node in nodes for name in node.output}
     name = layer.name if layer.name in makers else _PARTS.sub("", layer.name)
@@ -271,7 +270,7 @@ def _origins(nodes: Sequence[onnx.NodeProto], layer: Layer) -> dict[str, str]:
     return found
 
 
-def _kept(graph: Graph, layers: Collection[Layer]) -> dict[str, str]:
+def _kept(graph: Graph, layers: Collection[ConvLayer]) -> dict[str, str]:
     """The layers that are not worth it or always harmful, and why."""
     kept = {}
     [image] = graph.inputs
@@ -284,7 +283,7 @@ def _kept(graph: Graph, layers: Collection[Layer]) -> dict[str, str]:
     return kept
 
 
-def _near(graph: Graph, layer: Layer, image: str) -> bool:
+def _near(graph: Graph, layer: ConvLayer, image: str) -> bool:
     """Whether nothing but arithmetic on pixels lies between the image and a layer."""
     name = layer.source
     while name != image:

@@ -32,7 +32,7 @@ _LEVELS = {8: 127, 7: 64}
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class ConvLayer:
     """A node with constant weights.
 
     Attributes:
@@ -50,7 +50,7 @@ class Layer:
     bias: str
 
 
-def layers(graph: Graph) -> list[Layer]:
+def layers(graph: Graph) -> list[ConvLayer]:
     """The layers of a graph that can be quantised, in its order.
 
     Left out are the products with interpolation matrices that the `decoder` rewrite writes: in
@@ -70,7 +70,7 @@ def layers(graph: Graph) -> list[Layer]:
         if node.op_type == "MatMul" and (weight.ndim != 2 or node.input[1].endswith(INTERPOLATION)):
             continue
         bias = node.input[2] if len(node.input) > 2 else ""
-        found.append(Layer(node.output[0], node.op_type, node.input[0], node.input[1], bias))
+        found.append(ConvLayer(node.output[0], node.op_type, node.input[0], node.input[1], bias))
     return found
 
 
@@ -119,7 +119,7 @@ def rounded(weight: NDArray[np.float32], axis: int | None, bits: int = 8) -> NDA
     return values
 
 
-def output_axis(layer: Layer, graph: Graph) -> int:
+def output_axis(layer: ConvLayer, graph: Graph) -> int:
     """The axis of a layer's weights that counts its output channels."""
     if layer.operator == "ConvTranspose":
         return 1
@@ -131,7 +131,7 @@ def output_axis(layer: Layer, graph: Graph) -> int:
 
 def correct_biases(
     graph: Graph,
-    chosen: Collection[Layer],
+    chosen: Collection[ConvLayer],
     means: Mapping[str, NDArray[np.float64]],
     *,
     per_channel: bool = True,
@@ -178,7 +178,7 @@ def correct_biases(
 
 def insert(
     graph: Graph,
-    chosen: Collection[Layer],
+    chosen: Collection[ConvLayer],
     ranges: Mapping[str, Range],
     *,
     per_channel: bool = True,

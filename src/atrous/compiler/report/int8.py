@@ -6,22 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Self
 
-from atrous.compiler.int8.budget import Step
+from atrous.compiler.int8.budget import Attempt
 from atrous.compiler.int8.plan import Prepared
 from atrous.compiler.sections import Section
 from atrous.formatting import shortened
-
-
-class Attempt(Section):
-    """One attempt to hold `max_drop`.
-
-    Attributes:
-        floats: layers that were returned to float.
-        drop: points of mIoU lost against the input model.
-    """
-
-    floats: tuple[str, ...]
-    drop: float
 
 
 class Int8(Section):
@@ -53,9 +41,9 @@ class Int8(Section):
     attempts: tuple[Attempt, ...] = ()
 
     @classmethod
-    def of(cls, prepared: Prepared, steps: Sequence[Step], processor: str) -> Self:
+    def of(cls, prepared: Prepared, attempts: Sequence[Attempt], processor: str) -> Self:
         """From what was prepared, and the attempts to hold a budget."""
-        returned = steps[-1].floats if steps else ()
+        returned = attempts[-1].floats if attempts else ()
         chosen = {layer.name for layer in prepared.chosen(returned)}
         feeding = {
             layer.name: "a layer in float reads it"
@@ -73,7 +61,7 @@ class Int8(Section):
             kept={**prepared.kept, **feeding},
             noise=dict(sorted(noise.items(), key=lambda item: item[1])),
             returned=returned,
-            attempts=tuple(Attempt(floats=one.floats, drop=one.drop) for one in steps),
+            attempts=tuple(attempts),
         )
 
     def lines(self) -> list[str]:

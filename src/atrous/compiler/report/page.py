@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from atrous.compiler.report.int8 import Int8
-from atrous.compiler.report.report import AccuracyChange, Report, Rewrite, Stage
+from atrous.compiler.report.report import AccuracyChange, CompileReport, Rewrite, StageScores
 from atrous.engines.profile import Layer, Profile
 from atrous.evaluation.report import STYLE
 from atrous.files import write_atomic
@@ -38,14 +38,14 @@ th.group { text-align: center; }
 """
 
 
-def save(report: Report, folder: Path) -> None:
+def save(report: CompileReport, folder: Path) -> None:
     """Write `report.json` and `report.html`, each whole or not at all."""
     text, html = report.to_json(), page(report)
     write_atomic(folder / "report.json", lambda file: file.write(text.encode()))
     write_atomic(folder / "report.html", lambda file: file.write(html.encode()))
 
 
-def page(report: Report) -> str:
+def page(report: CompileReport) -> str:
     """The whole page."""
     title = f"{report.name}, {report.precision}"
     facts = {
@@ -81,7 +81,7 @@ def page(report: Report) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def _numbers(report: Report) -> str:
+def _numbers(report: CompileReport) -> str:
     cells = []
     if report.after is not None:
         cells.append((as_ms(report.after.milliseconds), "a run", ""))
@@ -193,7 +193,7 @@ def _int8(int8: Int8 | None) -> str:
     return "".join(parts)
 
 
-def _stages(stages: Sequence[Stage]) -> str:
+def _stages(stages: Sequence[StageScores]) -> str:
     """Accuracy on the way from the input to the compiled model, each step on its own."""
     if len(stages) < 2:
         return ""
@@ -225,7 +225,7 @@ def _stages(stages: Sequence[Stage]) -> str:
     )
 
 
-def _explained(report: Report) -> str:
+def _explained(report: CompileReport) -> str:
     """How to see more of an int8 model whose accuracy was measured."""
     if report.int8 is None or not report.accuracies:
         return ""
@@ -260,7 +260,7 @@ def _noise(int8: Int8 | None) -> str:
     )
 
 
-def _times(report: Report) -> str:
+def _times(report: CompileReport) -> str:
     rows = [
         f"<tr><th>{name}<td class=n>{as_ms(one.milliseconds)}"
         f"<td class=n>{as_ms(one.spread[0])} – {as_ms(one.spread[1])}<td class=n>{one.runs}"
@@ -306,7 +306,7 @@ def _layers(profile: Profile | None) -> str:
     )
 
 
-def _operators(report: Report) -> str:
+def _operators(report: CompileReport) -> str:
     after = report.after.by_operator() if report.after is not None else {}
     before = report.before.by_operator() if report.before is not None else {}
     longest = max((*after.values(), *before.values()), default=0) or 1

@@ -91,7 +91,7 @@ class Agreement(Section):
         )
 
 
-class Scores(Section):
+class ModelScores(Section):
     """Accuracy of one model.
 
     Attributes:
@@ -103,7 +103,7 @@ class Scores(Section):
     pixel_accuracy: float
 
 
-class Stage(Section):
+class StageScores(Section):
     """Accuracy at one stage of a compile.
 
     Attributes:
@@ -139,8 +139,8 @@ class AccuracyChange(Section):
     protocol: str
     data: str
     images: int
-    before: Scores
-    after: Scores
+    before: ModelScores
+    after: ModelScores
     mean_iou_points: float
     pixel_accuracy_points: float
     warnings: tuple[str, ...] = ()
@@ -164,7 +164,7 @@ class AccuracyChange(Section):
             [("before", before.model_copy(update=whole)), ("after", after.model_copy(update=whole))]
         )
         old, new = (
-            Scores(mean_iou=one.mean_iou, pixel_accuracy=one.pixel_accuracy)
+            ModelScores(mean_iou=one.mean_iou, pixel_accuracy=one.pixel_accuracy)
             for one in (before, after)
         )
         return cls(
@@ -179,7 +179,7 @@ class AccuracyChange(Section):
         )
 
 
-class Report(Section):
+class CompileReport(Section):
     """What a compile did. What was not measured is absent, in the file and on the page.
 
     Attributes:
@@ -229,7 +229,7 @@ class Report(Section):
     before: Profile | None = None
     after: Profile | None = None
     accuracies: tuple[AccuracyChange, ...] = ()
-    stages: tuple[Stage, ...] = ()
+    stages: tuple[StageScores, ...] = ()
     int8: Int8 | None = None
 
     @property
