@@ -39,8 +39,8 @@ import onnxruntime
 
 from atrous import artifact
 from atrous.bench.load import load
-from atrous.bench.load_generator import Load, driver
-from atrous.bench.machine import Watch
+from atrous.bench.load_generator import Load, generator_for
+from atrous.bench.machine import CpuWatch
 from atrous.bench.plan import Plan
 from atrous.engines.drop_resize import drop_last_resize
 
@@ -67,7 +67,7 @@ def against_loop(file: Path, threads: int, seconds: float, pairs: int) -> dict[s
     """`bench` against `session.run` in a loop, and that loop against another one."""
     plan = Plan(model=str(file), engine="onnxruntime", threads=threads)
     loaded = load(plan)
-    ours = driver(plan, loaded)
+    ours = generator_for(plan, loaded)
 
     def bench() -> float:
         time.sleep(REST)
@@ -149,7 +149,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "without_resize.onnx"
         onnx.save(drop_last_resize(artifact.load(arguments.model))[0], file)
-        watch, own = Watch(), sum(os.times()[:4])
+        watch, own = CpuWatch(), sum(os.times()[:4])
         found = against_loop(file, arguments.threads, arguments.seconds, arguments.pairs)
         found["bench / benchmark_app"] = against_app(
             file,

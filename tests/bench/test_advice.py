@@ -6,20 +6,20 @@ from typing import Any
 import pytest
 
 from atrous.bench import advice
-from atrous.bench.measurement import Server
+from atrous.bench.measurement import ServerFigures
 from atrous.bench.plan import Plan
-from atrous.bench.statistics import Step
+from atrous.bench.statistics import StepTime
 from tests.builders.bench import FACTS, result
 
 
-def steps(**busy: float) -> tuple[Step, ...]:
+def steps(**busy: float) -> tuple[StepTime, ...]:
     """Decode and preprocess share their threads; every step takes 100 ms times its share."""
     crews = {"decode": 0, "preprocess": 0, "infer": 1, "postprocess": 2}
     found = [
-        Step(name=name, milliseconds=100 * share, threads=1, busy=share, crew=crews[name])
+        StepTime(name=name, milliseconds=100 * share, threads=1, busy=share, crew=crews[name])
         for name, share in busy.items()
     ]
-    return (*found, Step(name="queue", milliseconds=999))
+    return (*found, StepTime(name="queue", milliseconds=999))
 
 
 OFFLINE = Plan(feed="pixels")
@@ -76,10 +76,10 @@ INT8 = replace(FACTS, precision="int8")
         ({"bottleneck": ""}, []),
         ({"bottleneck": "decode", "cpu": 0.5, "others": 0.3}, ["other processes hold the CPU"]),
         (
-            {"bottleneck": "arrivals", "server": Server(rate=5)},
+            {"bottleneck": "arrivals", "server": ServerFigures(rate=5)},
             ["the model waits for work: it would serve a higher --rate"],
         ),
-        ({"bottleneck": "arrivals", "server": Server(rate=5, searched=True)}, []),
+        ({"bottleneck": "arrivals", "server": ServerFigures(rate=5, searched=True)}, []),
         # Too many threads come first
         (
             {"cpu": 0.97, "facts": INT8, "plan": Plan(threads=4, processes=2)},

@@ -11,7 +11,7 @@ import pytest
 from atrous.bench import compare, report
 from atrous.bench.compare import Growth
 from atrous.bench.machine import Machine
-from atrous.bench.measurement import Result, Server
+from atrous.bench.measurement import Measurement, ServerFigures
 from atrous.bench.plan import Plan
 from atrous.engines.profile import Layer, Profile
 from atrous.errors import ConfigError, EngineError
@@ -58,13 +58,15 @@ def test_other_images_are_refused_where_they_matter() -> None:
 
 def test_rates_of_a_server() -> None:
     given = [
-        result(plan=Plan(scenario="server", rate=rate), server=Server(rate=rate))
+        result(plan=Plan(scenario="server", rate=rate), server=ServerFigures(rate=rate))
         for rate in (5.0, 6.0)
     ]
     with pytest.raises(ConfigError, match="server, 5 images/s in the one and server, 6 images/s"):
         compare.check(NAMES, (given[0], given[1]))
     bound = Plan(scenario="server", bound=50.0)
-    found = [result(plan=bound, server=Server(rate=rate, searched=True)) for rate in (5.0, 6.0)]
+    found = [
+        result(plan=bound, server=ServerFigures(rate=rate, searched=True)) for rate in (5.0, 6.0)
+    ]
     assert compare.check(NAMES, (found[0], found[1])) == []
 
 
@@ -107,7 +109,7 @@ def test_the_sentence(rates: tuple[float, float], half: float | None, said: str)
     )
 
 
-def precise(precision: str, rate: float, **facts: Any) -> Result:
+def precise(precision: str, rate: float, **facts: Any) -> Measurement:
     return result(rate, facts=replace(FACTS, precision=precision, **facts))
 
 
@@ -124,7 +126,9 @@ def precise(precision: str, rate: float, **facts: Any) -> Result:
         (precise("fp32", 100), precise("int8", 50, engine="openvino"), False),
     ],
 )
-def test_when_int8_is_slower(one: Result, other: Result, slower: bool, turned: bool) -> None:
+def test_when_int8_is_slower(
+    one: Measurement, other: Measurement, slower: bool, turned: bool
+) -> None:
     found = compare.int8_is_slower((other, one) if turned else (one, other))
     assert found == ((one, other) if slower else None)
 

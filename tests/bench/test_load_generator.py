@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from atrous.bench import load_generator as drive
-from atrous.bench.load_generator import Flow, Load, Loops, arrivals, driver
+from atrous.bench import load_generator
+from atrous.bench.load_generator import Flow, Load, Loops, arrivals, generator_for
 from atrous.bench.plan import Plan
 from atrous.errors import EngineError
 from tests.builders.bench import loaded, logits
@@ -36,8 +36,8 @@ class Counting:
         return logits(batch)
 
 
-def run(plan: Plan, load: Load, model: Any, **how: Any) -> drive.Recording:
-    one = driver(plan, loaded(model, plan, **how))
+def run(plan: Plan, load: Load, model: Any, **how: Any) -> load_generator.Recording:
+    one = generator_for(plan, loaded(model, plan, **how))
     try:
         return one.run(load)
     finally:
@@ -47,7 +47,7 @@ def run(plan: Plan, load: Load, model: Any, **how: Any) -> drive.Recording:
 def test_pure_inference_is_a_loop() -> None:
     model = Counting()
     plan = Plan(instances=3)
-    one = driver(plan, loaded(model, plan, batch=2))
+    one = generator_for(plan, loaded(model, plan, batch=2))
     assert isinstance(one, Loops)
     found = one.run(Load(0, queries=30))
     assert model.calls == len(found.ends) == 30
@@ -58,7 +58,7 @@ def test_pure_inference_is_a_loop() -> None:
     assert set.union(*model.inputs.values()) == {0.0, 1.0, 2.0}
     assert (found.ends > found.begins).all()
     assert found.busy["infer"] == pytest.approx((found.ends - found.begins).sum())
-    assert found.crews == (drive.Crew(("infer",), 3),)
+    assert found.crews == (load_generator.ThreadGroup(("infer",), 3),)
 
 
 def test_between_two_calls_is_nothing() -> None:
@@ -114,7 +114,7 @@ def test_synchronous_callers_queue_nothing() -> None:
     plan = Plan(feed="pixels", instances=2, synchronous=True)
     found = run(plan, Load(0, queries=20), model)
     assert found.spent["queue"] < 0.01
-    assert found.crews == (drive.Crew(("preprocess", "infer", "postprocess"), 2),)
+    assert found.crews == (load_generator.ThreadGroup(("preprocess", "infer", "postprocess"), 2),)
     assert model.most == 2
 
 
@@ -122,7 +122,7 @@ def test_a_server_counts_from_the_arrival() -> None:
     """Arrivals every 2 ms on average, served in 20 ms: what waits outside waits as well."""
     model = Counting(0.02)
     plan = Plan(scenario="server", rate=500)
-    one = driver(plan, loaded(model, plan))
+    one = generator_for(plan, loaded(model, plan))
     assert isinstance(one, Flow)
     found = one.run(Load(0.3, rate=500))
     one.close()

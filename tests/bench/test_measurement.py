@@ -2,9 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from atrous.bench import measurement as result
-from atrous.bench import report
-from atrous.bench.measurement import Result, Server
+from atrous.bench import measurement, report
+from atrous.bench.measurement import Measurement, ServerFigures
 from atrous.bench.plan import Plan
 from atrous.bench.warmup import WarmUp
 from atrous.errors import ConfigError
@@ -13,9 +12,11 @@ from tests.builders.bench import result as made
 
 def test_what_is_kept_is_what_was_found(tmp_path: Path) -> None:
     plan = Plan(scenario="server", rate=5.0, images=Path("a"), feed="images", size=(8, 9))
-    found = made(plan=plan, server=Server(rate=5.0, holds=True), noise=("a",), advice=("b", "c"))
-    result.save(found, tmp_path / "folder" / "a.json")
-    assert result.load(tmp_path / "folder" / "a.json") == found
+    found = made(
+        plan=plan, server=ServerFigures(rate=5.0, holds=True), noise=("a",), advice=("b", "c")
+    )
+    measurement.save(found, tmp_path / "folder" / "a.json")
+    assert measurement.load(tmp_path / "folder" / "a.json") == found
 
 
 @pytest.mark.parametrize(
@@ -32,17 +33,17 @@ def test_other_files(content: str | None, message: str, tmp_path: Path) -> None:
     if content is not None:
         path.write_text(content)
     with pytest.raises(ConfigError, match=message) as refused:
-        result.load(path)
+        measurement.load(path)
     assert "x.json: not a result of atrous bench --json" in str(refused.value)
 
 
 def test_a_place_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="cannot be written"):
-        result.save(made(), tmp_path / "file" / "a.json")
+        measurement.save(made(), tmp_path / "file" / "a.json")
 
 
-def page(found: Result) -> str:
+def page(found: Measurement) -> str:
     return "\n".join([*report.heading(found), *report.lines(found), *report.verdict(found)])
 
 
@@ -65,21 +66,25 @@ def test_the_report() -> None:
 @pytest.mark.parametrize(
     ("server", "bound", "part"),
     [
-        (Server(rate=50), None, "arrivals 50.00 images/s (Poisson)\n"),
+        (ServerFigures(rate=50), None, "arrivals 50.00 images/s (Poisson)\n"),
         (
-            Server(rate=50, searched=True, holds=True),
+            ServerFigures(rate=50, searched=True, holds=True),
             20.0,
             "the highest rate found; p99 10.00 ms holds the bound of 20 ms",
         ),
         (
-            Server(rate=50, searched=True, holds=False),
+            ServerFigures(rate=50, searched=True, holds=False),
             5.0,
             "no rate was found that holds; p99 10.00 ms breaks the bound of 5 ms",
         ),
-        (Server(rate=50, unserved=7), None, "7 queries found no room: the rate is more than is"),
+        (
+            ServerFigures(rate=50, unserved=7),
+            None,
+            "7 queries found no room: the rate is more than is",
+        ),
     ],
 )
-def test_a_server(server: Server, bound: float | None, part: str) -> None:
+def test_a_server(server: ServerFigures, bound: float | None, part: str) -> None:
     plan = Plan(scenario="server", rate=50.0, bound=bound)
     assert part in page(made(plan=plan, server=server))
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import onnx
 import pytest
 
-from atrous.bench import processes as team
+from atrous.bench import processes
 from atrous.bench.load import Facts
 from atrous.bench.load_generator import Load
 from atrous.bench.plan import Plan
-from atrous.bench.processes import Several, cores_of, gather
+from atrous.bench.processes import SeveralProcesses, cores_of, open_processes
 from atrous.bench.warmup import WarmUp
 from atrous.errors import ConfigError, EngineError
 from tests.builders.bench import FACTS, recording
@@ -64,7 +64,7 @@ def fails(pipe: Connection, plan: Plan, number: int) -> None:
 
 
 def test_they_start_together() -> None:
-    several = Several(Plan(processes=2), starts_late)
+    several = SeveralProcesses(Plan(processes=2), starts_late)
     try:
         assert several.facts == FACTS
         assert several.warm.queries == 1 + 2
@@ -84,11 +84,11 @@ def test_they_start_together() -> None:
 )
 def test_one_that_cannot_begin(work: Callable[..., None], message: str) -> None:
     with pytest.raises(EngineError, match=message):
-        Several(Plan(processes=2), work)
+        SeveralProcesses(Plan(processes=2), work)
 
 
 def test_one_that_is_killed() -> None:
-    several = Several(Plan(processes=2), is_killed)
+    several = SeveralProcesses(Plan(processes=2), is_killed)
     with pytest.raises(EngineError, match="process 2 of 2 was killed by SIGKILL before it was do"):
         several.run(Load(1.0))
     several.close()  # and the other, which sleeps
@@ -96,8 +96,8 @@ def test_one_that_is_killed() -> None:
 
 
 def test_one_that_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(team, "STUCK", 2.0)
-    several = Several(Plan(processes=2), is_stuck)
+    monkeypatch.setattr(processes, "STUCK", 2.0)
+    several = SeveralProcesses(Plan(processes=2), is_stuck)
     with pytest.raises(EngineError, match=r"process 2 of 2 is stuck: no answer, and no CPU time"):
         several.run(Load(1.0))
     several.close()
@@ -112,9 +112,9 @@ def model(tmp_path: Path, small_model: Callable[..., onnx.ModelProto]) -> str:
 
 def test_two_real_ones(model: str) -> None:
     plan = Plan(model=model, engine="onnxruntime", processes=2, threads=1)
-    with gather(plan) as crew:
-        assert isinstance(crew.facts, Facts)
-        found = crew.run(Load(0.1))
+    with open_processes(plan) as opened:
+        assert isinstance(opened.facts, Facts)
+        found = opened.run(Load(0.1))
     assert multiprocessing.active_children() == []
     assert len(found) == 2
     assert all(len(one.ends) > 1 and one.memory > 10e6 and one.cpu > 0 for one in found)
@@ -124,7 +124,7 @@ def test_two_real_ones(model: str) -> None:
 
 def test_what_does_not_fit_is_said_once(model: str) -> None:
     plan = Plan(model=model, engine="onnxruntime", processes=2, batch=4)
-    with pytest.raises(ConfigError, match="-b 4: the network takes 1 image"), gather(plan):
+    with pytest.raises(ConfigError, match="-b 4: the network takes 1 image"), open_processes(plan):
         raise AssertionError
 
 

@@ -16,7 +16,7 @@ from tests.builders.bench import FACTS, recording
 
 
 class Queue:
-    """A team whose only server takes 10 ms a query, so that it serves 100 a second at most."""
+    """A model takes 10 ms a query, so that it serves 100 a second at most."""
 
     facts = FACTS
     warm = WarmUp(30, 1.0, stable=True)
@@ -38,13 +38,13 @@ class Queue:
 
 def test_the_highest_rate_that_holds_a_bound() -> None:
     """M/D/1: at 80 % of what is served, p99 of the time in the system is about 90 ms."""
-    team = Queue()
-    found = run.measured(Plan(scenario="server", bound=90.0), team)
+    processes = Queue()
+    found = run.measured(Plan(scenario="server", bound=90.0), processes)
     assert found.server is not None
     assert (found.server.searched, found.server.holds) == (True, True)
     assert 70 <= found.server.rate <= 85
     assert found.latency.p99 <= 90
-    assert len(team.rates) <= server.STEPS + run.CONFIRM
+    assert len(processes.rates) <= server.STEPS + run.CONFIRM
 
 
 def test_a_bound_that_nothing_holds() -> None:
@@ -55,12 +55,12 @@ def test_a_bound_that_nothing_holds() -> None:
 
 
 def test_a_given_rate() -> None:
-    team = Queue()
-    found = run.measured(Plan(scenario="server", rate=50.0), team)
+    processes = Queue()
+    found = run.measured(Plan(scenario="server", rate=50.0), processes)
     assert found.server is not None
     assert (found.server.rate, found.server.searched, found.server.holds) == (50, False, None)
-    assert team.rates == [50]
-    held = run.measured(Plan(scenario="server", rate=50.0, bound=1000.0), team)
+    assert processes.rates == [50]
+    held = run.measured(Plan(scenario="server", rate=50.0, bound=1000.0), processes)
     assert held.server is not None
     assert held.server.holds is True
 
@@ -111,7 +111,7 @@ def test_others(monkeypatch: pytest.MonkeyPatch) -> None:
     busy, now = iter([100.0, 100.0 + 3 * cores]), iter([10.0, 14.0])
     monkeypatch.setattr(machine, "_busy", lambda: next(busy))
     monkeypatch.setattr("time.perf_counter", lambda: next(now))
-    watch = machine.Watch()
+    watch = machine.CpuWatch()
     assert watch.others(1.0 * cores) == pytest.approx(2 / 4)
 
 

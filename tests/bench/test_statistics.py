@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from atrous.bench import statistics
-from atrous.bench.load_generator import Crew
+from atrous.bench.load_generator import ThreadGroup
 from atrous.bench.statistics import Latency, Throughput
 from tests.builders.bench import recording
 
@@ -89,7 +89,7 @@ def test_what_was_never_begun_had_waited() -> None:
 
 
 def test_steps() -> None:
-    crews = (Crew(("decode", "preprocess"), 1), Crew(("infer",), 2))
+    crews = (ThreadGroup(("decode", "preprocess"), 1), ThreadGroup(("infer",), 2))
     spent = {"decode": 0.01, "preprocess": 0.02, "infer": 0.1, "queue": 0.05}
     busy = {"decode": 1.0, "preprocess": 2.0, "infer": 16.0}
     one = recording(range(1, 11), crews=crews, spent=spent, busy=busy)

@@ -11,16 +11,15 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from atrous.bench import measurement as result
-from atrous.bench import plot, report, sweep
-from atrous.bench.measurement import Result, Sweep
+from atrous.bench import measurement, plot, report, sweep
+from atrous.bench.measurement import Measurement, Sweep
 from atrous.bench.plan import Plan
 from atrous.errors import AtrousError, ConfigError
 from tests.builders.bench import FACTS, text
 from tests.builders.bench import result as made
 
 
-def point(instances: int, processes: int, batch: int, rate: float, latency: float) -> Result:
+def point(instances: int, processes: int, batch: int, rate: float, latency: float) -> Measurement:
     return made(
         rate,
         rate / 50,
@@ -59,7 +58,7 @@ def test_each_is_measured_apart() -> None:
     said: list[str] = []
     asked: list[Plan] = []
 
-    def measure(plan: Plan, *, apart: bool, say: Callable[[str], None]) -> Result:
+    def measure(plan: Plan, *, apart: bool, say: Callable[[str], None]) -> Measurement:
         assert apart
         say("working")
         asked.append(plan)
@@ -73,7 +72,7 @@ def test_each_is_measured_apart() -> None:
 
 @pytest.mark.parametrize("kind", [ConfigError, AtrousError])
 def test_a_failure_says_where(kind: type[AtrousError]) -> None:
-    def measure(plan: Plan, **how: Any) -> Result:
+    def measure(plan: Plan, **how: Any) -> Measurement:
         raise kind("broken")
 
     with pytest.raises(kind, match=r"-i 1 -p 1 -b 2: broken"):
@@ -136,7 +135,7 @@ def test_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_kept(tmp_path: Path) -> None:
     path = tmp_path / "s.json"
-    result.save(Sweep(results=tuple(POINTS)), path)
+    measurement.save(Sweep(results=tuple(POINTS)), path)
     assert Sweep.model_validate_json(path.read_text()).results == tuple(POINTS)
     with pytest.raises(ConfigError, match="it holds a sweep; compare single measurements"):
-        result.load(path)
+        measurement.load(path)

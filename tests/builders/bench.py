@@ -9,11 +9,11 @@ import numpy as np
 from rich.console import Console
 
 from atrous.bench.load import Facts, Loaded
-from atrous.bench.load_generator import Crew, Recording
+from atrous.bench.load_generator import Recording, ThreadGroup
 from atrous.bench.machine import Machine
-from atrous.bench.measurement import Result
+from atrous.bench.measurement import Measurement
 from atrous.bench.plan import Plan
-from atrous.bench.statistics import Latency, Step, Throughput
+from atrous.bench.statistics import Latency, StepTime, Throughput
 from atrous.bench.warmup import WarmUp
 from atrous.engines.fake import FakeEngine
 from atrous.labels import generic
@@ -32,7 +32,7 @@ def recording(ends: Any, latency: float = 0.1, samples: int = 1, **changes: Any)
         samples=samples,
         began=0.0,
         ended=float(finished.max()),
-        crews=(Crew(("infer",), 1),),
+        crews=(ThreadGroup(("infer",), 1),),
         busy={"infer": latency * len(finished)},
         spent={"infer": latency},
     )
@@ -44,10 +44,10 @@ def result(
     half: float | None = 1.0,
     milliseconds: float = 10.0,
     **changes: Any,
-) -> Result:
+) -> Measurement:
     """A quiet measurement of a float model."""
     names = ("mean", "min", "max", "p50", "p90", "p95", "p99")
-    found = Result(
+    found = Measurement(
         plan=Plan(model="m.onnx"),
         facts=FACTS,
         machine=Machine("a processor", 4, "Linux x86_64"),
@@ -57,7 +57,7 @@ def result(
         samples=1,
         throughput=Throughput(mean=rate, half=half, spread=0.01),
         latency=Latency(**dict.fromkeys(names, milliseconds)),
-        steps=(Step(name="infer", milliseconds=10, threads=1, busy=1.0, crew=0),),
+        steps=(StepTime(name="infer", milliseconds=10, threads=1, busy=1.0, crew=0),),
         cpu=0.95,
         others=0.0,
         memory=100 * 2**20,

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from atrous.bench.measurement import Result
+from atrous.bench.measurement import Measurement
 from atrous.bench.plan import Plan
-from atrous.bench.statistics import Step
+from atrous.bench.statistics import StepTime
 from atrous.engines import processor
 
 BUSY = 0.85
@@ -53,7 +53,7 @@ def noise(
     return tuple(found)
 
 
-def bottleneck(plan: Plan, steps: Sequence[Step], cpu: float) -> str:
+def bottleneck(plan: Plan, steps: Sequence[StepTime], cpu: float) -> str:
     """What holds the throughput back, or, one image at a time, makes up most of the latency.
 
     Args:
@@ -67,7 +67,7 @@ def bottleneck(plan: Plan, steps: Sequence[Step], cpu: float) -> str:
     work = [step for step in steps if step.name != "queue"]
     if plan.scenario in ("single-stream", "multi-stream"):
         return max(work, key=lambda step: step.milliseconds).name
-    crews: dict[int, list[Step]] = {}
+    crews: dict[int, list[StepTime]] = {}
     for step in work:
         crews.setdefault(step.crew, []).append(step)
     busiest = max(crews.values(), key=lambda crew: sum(step.busy for step in crew))
@@ -79,10 +79,10 @@ def bottleneck(plan: Plan, steps: Sequence[Step], cpu: float) -> str:
     return max(work, key=lambda step: step.busy * step.threads).name if cpu >= FULL else ""
 
 
-def advice(result: Result) -> tuple[str, ...]:
+def advice(one: Measurement) -> tuple[str, ...]:
     """What would help against the bottleneck of a result, most effective first."""
-    plan, where = result.plan, result.bottleneck
-    cores, cpu = result.machine.cores, result.cpu + result.others
+    plan, where = one.plan, one.bottleneck
+    cores, cpu = one.machine.cores, one.cpu + one.others
     asked = plan.processes * (plan.own_threads or cores)
     found = []
     if plan.device == "cpu" and plan.processes > 1 and asked > cores:
@@ -90,21 +90,21 @@ def advice(result: Result) -> tuple[str, ...]:
             f"{plan.processes} processes with {plan.own_threads} threads each share {cores} cores: "
             f"--threads {max(1, cores // plan.processes)}"
         )
-    if result.others > CROWDED:
+    if one.others > CROWDED:
         found.append("other processes hold the CPU: measure again when they are done")
         return tuple(found)
-    if where == "arrivals" and result.server is not None and not result.server.searched:
+    if where == "arrivals" and one.server is not None and not one.server.searched:
         found.append("the model waits for work: it would serve a higher --rate")
     if where in ("decode", "preprocess", "postprocess"):
-        found += _beside(result, cpu)
+        found += _beside(one, cpu)
     elif where == "infer":
-        found += _network(result, cpu)
+        found += _network(one, cpu)
     return tuple(found)
 
 
-def _beside(result: Result, cpu: float) -> list[str]:
+def _beside(one: Measurement, cpu: float) -> list[str]:
     """Against a bottleneck before the network or after it."""
-    plan, where = result.plan, result.bottleneck
+    plan, where = one.plan, one.bottleneck
     if plan.synchronous or plan.scenario in ("single-stream", "multi-stream"):
         return [f"--forward_mode 0 with --scenario offline lets {where} overlap with the network"]
     if cpu < FULL:
@@ -113,21 +113,19 @@ def _beside(result: Result, cpu: float) -> list[str]:
     return [f"every core has work: {smaller or 'smaller images'}, or more cores"]
 
 
-def _network(result: Result, cpu: float) -> list[str]:
+def _network(one: Measurement, cpu: float) -> list[str]:
     """Against a network that is the bottleneck."""
-    plan, cores = result.plan, result.machine.cores
+    plan, cores = one.plan, one.machine.cores
     found = []
     if plan.device != "cpu":
         if plan.scenario == "offline":
-            found.append(
-                f"-b {2 * result.facts.shape[0]}: GPUs do more at once with larger batches"
-            )
+            found.append(f"-b {2 * one.facts.shape[0]}: GPUs do more at once with larger batches")
         return found
     if cpu < FULL and plan.threads and plan.processes * plan.threads < cores:
         found.append(f"--threads {cores // plan.processes}: cores are idle")
     elif cpu < FULL and plan.scenario in ("offline", "server"):
         found.append(f"-i {2 * plan.instances}: cores are idle while one call waits for another")
-    if result.facts.precision != "int8" and not processor.saturates():
+    if one.facts.precision != "int8" and not processor.saturates():
         found.append(
             f"every core has work: int8 (atrous compile … backend.dtype=int8; this processor has "
             f"{processor.instructions()}), or a smaller -s"

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from atrous.bench.measurement import Result
+from atrous.bench.measurement import Measurement
 from atrous.engines.base import Options
 from atrous.engines.profile import Profile, profile_both
 from atrous.errors import ConfigError, EngineError
@@ -33,7 +33,7 @@ class Growth:
     operators: str
 
 
-def check(names: tuple[str, str], pair: tuple[Result, Result]) -> list[str]:
+def check(names: tuple[str, str], pair: tuple[Measurement, Measurement]) -> list[str]:
     """Refuse to compare what was measured differently.
 
     Args:
@@ -65,7 +65,7 @@ def check(names: tuple[str, str], pair: tuple[Result, Result]) -> list[str]:
     return found
 
 
-def _measured(one: Result) -> dict[str, str]:
+def _measured(one: Measurement) -> dict[str, str]:
     """What has to be equal, in words."""
     batch, _, height, width = one.facts.shape
     fed = one.facts.fed if one.plan.feed != "tensors" else ""
@@ -81,11 +81,11 @@ def _measured(one: Result) -> dict[str, str]:
     }
 
 
-def _machine(one: Result) -> str:
+def _machine(one: Measurement) -> str:
     return f"{one.machine.processor} ({one.machine.cores} cores)"
 
 
-def int8_is_slower(pair: tuple[Result, Result]) -> tuple[Result, Result] | None:
+def int8_is_slower(pair: tuple[Measurement, Measurement]) -> tuple[Measurement, Measurement] | None:
     """The float and the int8 result of a pair of one engine, if int8 is the slower."""
     by = {one.facts.precision == "int8": one for one in pair}
     if len(by) < 2 or not by[False].facts.precision:
@@ -97,7 +97,7 @@ def int8_is_slower(pair: tuple[Result, Result]) -> tuple[Result, Result] | None:
     return (before, after) if ratio + (half or 0) < 1 else None
 
 
-def slower_layers(before: Result, after: Result, most: int = 5) -> list[Growth]:
+def slower_layers(before: Measurement, after: Measurement, most: int = 5) -> list[Growth]:
     """The layers whose time grew most from one model to the other, timed here and now.
 
     Args:

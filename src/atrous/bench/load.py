@@ -61,7 +61,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """An engine and its food.
+    """An engine, and what it is fed.
 
     Attributes:
         engine: to be closed.

@@ -53,7 +53,7 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class Crew:
+class ThreadGroup:
     """Threads of one process that do the same steps."""
 
     steps: tuple[str, ...]
@@ -83,7 +83,7 @@ class Recording:
     samples: int
     began: float
     ended: float
-    crews: tuple[Crew, ...]
+    crews: tuple[ThreadGroup, ...]
     busy: dict[str, float]
     spent: dict[str, float]
     waited: Times = field(default_factory=lambda: np.empty(0))
@@ -96,7 +96,7 @@ class Recording:
         return np.concatenate([self.ends - self.begins, self.waited])
 
 
-class Driver(ABC):
+class LoadGenerator(ABC):
     """Something that can be driven again and again, with the same threads every time."""
 
     @abstractmethod
@@ -108,7 +108,7 @@ class Driver(ABC):
         """End its threads."""
 
 
-def driver(plan: Plan, loaded: Loaded) -> Driver:
+def generator_for(plan: Plan, loaded: Loaded) -> LoadGenerator:
     """What drives a model as a plan says."""
     closed = plan.scenario in ("offline", "single-stream")
     if plan.feed == "tensors" and closed:
@@ -116,7 +116,7 @@ def driver(plan: Plan, loaded: Loaded) -> Driver:
     return Flow(plan, loaded)
 
 
-class Loops(Driver):
+class Loops(LoadGenerator):
     """Threads that call the engine over and over; between two calls is nothing but the clock.
 
     Args:
@@ -132,7 +132,7 @@ class Loops(Driver):
         self._stopped = False
 
     def run(self, load: Load) -> Recording:
-        """See `Driver`."""
+        """See `LoadGenerator`."""
         least = -(-load.queries // len(self._batches))
         began = time.perf_counter()
         futures = [self._pool.submit(self._loop, b, load.seconds, least) for b in self._batches]
@@ -145,7 +145,7 @@ class Loops(Driver):
             samples=len(self._batches[0]),
             began=began,
             ended=float(ends.max()),
-            crews=(Crew(("infer",), len(self._batches)),),
+            crews=(ThreadGroup(("infer",), len(self._batches)),),
             busy={"infer": float((ends - begins).sum())},
             spent={"infer": float((ends - begins).mean())},
         )
@@ -166,13 +166,13 @@ class Loops(Driver):
         return moments
 
     def close(self) -> None:
-        """See `Driver`."""
+        """See `LoadGenerator`."""
         self._stopped = True
         self._start.abort()
         self._pool.shutdown()
 
 
-class Flow(Driver):
+class Flow(LoadGenerator):
     """A pipeline from what is fed to its class map, or of the network alone.
 
     Args:
@@ -185,7 +185,7 @@ class Flow(Driver):
         # Pixels pass the step that decodes untouched.
         idle = {"decode"} if plan.feed == "pixels" else set()
         self._crews = tuple(
-            Crew(tuple(step for step in stage.steps if step not in idle), stage.workers)
+            ThreadGroup(tuple(step for step in stage.steps if step not in idle), stage.workers)
             for stage in work
         )
         self._group = {
@@ -206,7 +206,7 @@ class Flow(Driver):
         threading.Thread(target=self._take, daemon=True, name="atrous bench").start()
 
     def run(self, load: Load) -> Recording:
-        """See `Driver`."""
+        """See `LoadGenerator`."""
         self._taken.clear()
         before = self._pipeline.busy
         began = time.perf_counter()
@@ -239,7 +239,7 @@ class Flow(Driver):
         )
 
     def close(self) -> None:
-        """See `Driver`."""
+        """See `LoadGenerator`."""
         self._pipeline.cancel()
 
     def _as_taken(self, load: Load, began: float) -> None:

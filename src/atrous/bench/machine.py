@@ -38,7 +38,7 @@ class Machine:
         return cls(name, os.cpu_count() or 1, f"{platform.system()} {platform.machine()}")
 
 
-class Watch:
+class CpuWatch:
     """Watches the CPU time of all processes from when it is made."""
 
     def __init__(self) -> None:

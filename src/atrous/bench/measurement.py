@@ -11,13 +11,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from atrous.bench.load import Facts
 from atrous.bench.machine import Machine
 from atrous.bench.plan import Plan
-from atrous.bench.statistics import Latency, Step, Throughput
+from atrous.bench.statistics import Latency, StepTime, Throughput
 from atrous.bench.warmup import WarmUp
 from atrous.errors import ConfigError
 from atrous.files import write_atomic
 
 
-class Server(BaseModel):
+class ServerFigures(BaseModel):
     """What is known of scenario `server` only.
 
     Attributes:
@@ -35,7 +35,7 @@ class Server(BaseModel):
     unserved: int = 0
 
 
-class Result(BaseModel):
+class Measurement(BaseModel):
     """One measurement.
 
     Attributes:
@@ -70,11 +70,11 @@ class Result(BaseModel):
     samples: int
     throughput: Throughput
     latency: Latency
-    steps: tuple[Step, ...]
+    steps: tuple[StepTime, ...]
     cpu: float
     others: float
     memory: int
-    server: Server | None = None
+    server: ServerFigures | None = None
     noise: tuple[str, ...] = ()
     bottleneck: str = ""
     advice: tuple[str, ...] = ()
@@ -86,10 +86,10 @@ class Sweep(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["atrous bench --sweep"] = "atrous bench --sweep"
-    results: tuple[Result, ...]
+    results: tuple[Measurement, ...]
 
 
-def save(found: Result | Sweep, path: Path) -> None:
+def save(found: Measurement | Sweep, path: Path) -> None:
     """Write JSON, whole or not at all.
 
     Raises:
@@ -102,8 +102,8 @@ def save(found: Result | Sweep, path: Path) -> None:
         raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
 
 
-def load(path: Path) -> Result:
-    """Read a `Result` that `save` wrote.
+def load(path: Path) -> Measurement:
+    """Read a `Measurement` that `save` wrote.
 
     Raises:
         ConfigError: the file is missing, or holds something else.
@@ -112,7 +112,7 @@ def load(path: Path) -> Result:
         content = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(content, dict) and content.get("kind") == "atrous bench --sweep":
             raise ValueError("it holds a sweep; compare single measurements")
-        return Result.model_validate(content)
+        return Measurement.model_validate(content)
     except (OSError, ValueError) as error:
         reason: object = error
         if isinstance(error, ValidationError):

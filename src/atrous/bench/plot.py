@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from atrous.bench.measurement import Result
+from atrous.bench.measurement import Measurement
 from atrous.bench.sweep import best
 from atrous.errors import AtrousError, ConfigError
 from atrous.files import write_atomic
@@ -21,7 +21,7 @@ _INK, _GREY, _BLUE, _RED, _GREEN = "#1f2933", "#9aa5b1", "#2b6cb0", "#c2410c", "
 _PLACES = (6, -14, 18, -26, 30, -38, 42, -50)  # points above or below
 
 
-def draw(results: Sequence[Result], path: Path) -> None:
+def draw(results: Sequence[Measurement], path: Path) -> None:
     """Draw a point for each result at its median latency, with a line to its 99th percentile.
 
     Args:
@@ -54,7 +54,7 @@ def draw(results: Sequence[Result], path: Path) -> None:
         raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
 
 
-def _points(axes: Axes, results: Sequence[Result]) -> list[Annotation]:
+def _points(axes: Axes, results: Sequence[Measurement]) -> list[Annotation]:
     """Draw every result; returns its label, which is still to be placed."""
     fastest, quickest = best(results)
     labels = []
@@ -109,7 +109,7 @@ def _place(axes: Axes, labels: Sequence[Annotation]) -> None:
         taken.append(label.get_window_extent())
 
 
-def _frame(axes: Axes, results: Sequence[Result]) -> None:
+def _frame(axes: Axes, results: Sequence[Measurement]) -> None:
     """Axes, grid, legend and title."""
     one = results[0]
     plan, facts = one.plan, one.facts

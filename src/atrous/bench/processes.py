@@ -17,7 +17,7 @@ import psutil
 
 from atrous import engines
 from atrous.bench.load import Facts, load, with_share
-from atrous.bench.load_generator import Load, Recording, driver
+from atrous.bench.load_generator import Load, Recording, generator_for
 from atrous.bench.machine import peak_memory
 from atrous.bench.plan import Plan
 from atrous.bench.warmup import WarmUp, warm_up
@@ -31,7 +31,7 @@ STUCK = 60.0
 """Seconds without CPU time after which a process that owes an answer counts as stuck."""
 
 
-class Member:
+class WarmModel:
     """A model in this process, warm and ready to be measured.
 
     Args:
@@ -51,11 +51,11 @@ class Member:
     ) -> None:
         self._loaded = load(plan, open_engine)
         self.facts = self._loaded.facts
-        self._driver = driver(plan, self._loaded)
+        self._generator = generator_for(plan, self._loaded)
         # Three rounds of everything that runs side by side, or the medians would be of few.
         block = Load(BLOCK, 3 * plan.instances * self.facts.shape[0])
         try:
-            self.warm = warm_up(lambda: self._driver.run(block).latencies.tolist())
+            self.warm = warm_up(lambda: self._generator.run(block).latencies.tolist())
         except BaseException:
             self.close()
             raise
@@ -63,18 +63,18 @@ class Member:
     def run(self, load: Load) -> Recording:
         """Measure."""
         before = time.process_time()
-        recording = self._driver.run(load)
+        recording = self._generator.run(load)
         recording.cpu = time.process_time() - before
         recording.memory = peak_memory()
         return recording
 
     def close(self) -> None:
         """Stop and free everything."""
-        self._driver.close()
+        self._generator.close()
         self._loaded.engine.close()
 
 
-class Team(Protocol):
+class Processes(Protocol):
     """What measures.
 
     Attributes:
@@ -93,20 +93,20 @@ class Team(Protocol):
         """
 
 
-class Alone:
-    """This process; see `Team`."""
+class ThisProcess:
+    """This process; see `Processes`."""
 
-    def __init__(self, member: Member) -> None:
-        self._member = member
-        self.facts, self.warm = member.facts, member.warm
+    def __init__(self, model: WarmModel) -> None:
+        self._model = model
+        self.facts, self.warm = model.facts, model.warm
 
     def run(self, load: Load) -> list[Recording]:
-        """See `Team`."""
-        return [self._member.run(load)]
+        """See `Processes`."""
+        return [self._model.run(load)]
 
 
-class Several:
-    """Processes of their own, each with an engine; see `Team`.
+class SeveralProcesses:
+    """Processes of their own, each with an engine; see `Processes`.
 
     None begins before all are ready: they wait for a word that all get at once. A barrier of theirs
     would hang if one died; here all are watched.
@@ -140,7 +140,7 @@ class Several:
         self.warm = WarmUp.of_all([warm for _, warm in ready])
 
     def run(self, load: Load) -> list[Recording]:
-        """See `Team`."""
+        """See `Processes`."""
         share = len(self._pipes)
         rate = load.rate / share if load.rate is not None else None
         for number, pipe in enumerate(self._pipes):
@@ -227,10 +227,10 @@ def _work(pipe: Connection, plan: Plan, number: int) -> None:
         if own := cores_of(plan, number, available_cores()):
             # Engines pin their threads, and every process would begin with the first core.
             os.sched_setaffinity(0, own)
-        member = Member(with_share(plan))
-        pipe.send((member.facts, member.warm))
+        model = WarmModel(with_share(plan))
+        pipe.send((model.facts, model.warm))
         while True:
-            pipe.send(member.run(pipe.recv()))
+            pipe.send(model.run(pipe.recv()))
     except (EOFError, BrokenPipeError):
         return
     except AtrousError as error:
@@ -253,7 +253,7 @@ def cores_of(plan: Plan, number: int, available: Sequence[int]) -> set[int]:
 
 
 @contextmanager
-def gather(plan: Plan, *, apart: bool = False) -> Iterator[Team]:
+def open_processes(plan: Plan, *, apart: bool = False) -> Iterator[Processes]:
     """Open a model in as many processes as a plan says, and warm it up.
 
     Args:
@@ -264,13 +264,13 @@ def gather(plan: Plan, *, apart: bool = False) -> Iterator[Team]:
         AtrousError: the model cannot be opened, does not fit the plan, or fails.
     """
     if plan.processes == 1 and not apart:
-        member = Member(plan)
+        model = WarmModel(plan)
         try:
-            yield Alone(member)
+            yield ThisProcess(model)
         finally:
-            member.close()
+            model.close()
     else:
-        several = Several(plan)
+        several = SeveralProcesses(plan)
         try:
             yield several
         finally:

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from rich.table import Table
 
 from atrous.bench.compare import Growth
-from atrous.bench.measurement import Result
+from atrous.bench.measurement import Measurement
 from atrous.bench.sweep import best
 from atrous.bench.warmup import BLOCKS, WITHIN
 
 _FIGURES = ("mean", "min", "max", "p50", "p90", "p95", "p99")
 
 
-def heading(one: Result) -> Iterator[str]:
+def heading(one: Measurement) -> Iterator[str]:
     """What was measured, on what, and how."""
     plan, facts, warm = one.plan, one.facts, one.warm_up
     precision = f" ({facts.precision})" if facts.precision else ""
@@ -41,7 +41,7 @@ def heading(one: Result) -> Iterator[str]:
     )
 
 
-def lines(one: Result) -> Iterator[str]:
+def lines(one: Measurement) -> Iterator[str]:
     """The figures of one result, without its tables."""
     rate = one.throughput
     sure = (
@@ -57,7 +57,7 @@ def lines(one: Result) -> Iterator[str]:
     yield f"latency of {what}, ms: {shown}"
 
 
-def _server(one: Result) -> str:
+def _server(one: Measurement) -> str:
     server = one.server
     assert server is not None
     text = f"arrivals {number(server.rate)} images/s (Poisson)"
@@ -71,7 +71,7 @@ def _server(one: Result) -> str:
     return text
 
 
-def steps(one: Result) -> Table:
+def steps(one: Measurement) -> Table:
     """Where the time of a result went."""
     table = Table("step", box=None, pad_edge=False)
     for name in ("mean ms", "threads", "busy"):
@@ -82,7 +82,7 @@ def steps(one: Result) -> Table:
     return table
 
 
-def verdict(one: Result) -> Iterator[str]:
+def verdict(one: Measurement) -> Iterator[str]:
     """Use of the machine, bottleneck, advice, and what makes the figures doubtful."""
     yield (
         f"CPU {one.cpu:.0%} of {one.machine.cores} cores, others {one.others:.0%}; peak memory "
@@ -95,7 +95,7 @@ def verdict(one: Result) -> Iterator[str]:
         yield f"noisy: {text}"
 
 
-def swept(results: Sequence[Result]) -> Table:
+def swept(results: Sequence[Measurement]) -> Table:
     """A sweep, the best throughput and the best latency marked."""
     table = Table(box=None, pad_edge=False)
     for name in ("-i", "-p", "-b", "images/s", "±", "p50 ms", "p99 ms", "CPU", "MiB"):
@@ -120,7 +120,7 @@ def swept(results: Sequence[Result]) -> Table:
     return table
 
 
-def compared(names: tuple[str, str], pair: tuple[Result, Result]) -> Table:
+def compared(names: tuple[str, str], pair: tuple[Measurement, Measurement]) -> Table:
     """Two results in columns, and how the second relates to the first."""
     first, second = pair
     table = Table("", *names, "ratio", box=None, pad_edge=False)
@@ -143,7 +143,7 @@ def compared(names: tuple[str, str], pair: tuple[Result, Result]) -> Table:
     return table
 
 
-def difference(names: tuple[str, str], pair: tuple[Result, Result]) -> str:
+def difference(names: tuple[str, str], pair: tuple[Measurement, Measurement]) -> str:
     """Whether one is faster, in a sentence."""
     ratio, half = pair[1].throughput.ratio(pair[0].throughput)
     if half is None:

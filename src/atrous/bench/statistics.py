@@ -93,7 +93,7 @@ class Throughput(BaseModel):
         return ratio, ratio * math.hypot(self.half / self.mean, other.half / other.mean)
 
 
-class Step(BaseModel):
+class StepTime(BaseModel):
     """A step of the work.
 
     Attributes:
@@ -113,7 +113,7 @@ class Step(BaseModel):
     crew: int = -1
 
 
-def steps(recordings: Sequence[Recording]) -> tuple[Step, ...]:
+def steps(recordings: Sequence[Recording]) -> tuple[StepTime, ...]:
     """The steps in the order of the work, `queue` last where there is one."""
     began, ended = _span(recordings)
     counts = np.array([len(one.ends) for one in recordings])
@@ -128,7 +128,7 @@ def steps(recordings: Sequence[Recording]) -> tuple[Step, ...]:
         for name in crew.steps:
             busy = sum(one.busy[name] for one in recordings) / (threads * (ended - began))
             found.append(
-                Step(
+                StepTime(
                     name=name,
                     milliseconds=spent(name),
                     threads=threads,
@@ -137,7 +137,7 @@ def steps(recordings: Sequence[Recording]) -> tuple[Step, ...]:
                 )
             )
     if "queue" in recordings[0].spent:
-        found.append(Step(name="queue", milliseconds=spent("queue")))
+        found.append(StepTime(name="queue", milliseconds=spent("queue")))
     return tuple(found)
 
 

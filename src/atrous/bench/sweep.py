@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 
-from atrous.bench.measurement import Result
+from atrous.bench.measurement import Measurement
 from atrous.bench.plan import Plan
 from atrous.bench.run import Say, measure
 from atrous.errors import AtrousError, ConfigError
 
-Measure = Callable[..., Result]
+Measure = Callable[..., Measurement]
 
 
 def plans(
@@ -44,7 +44,7 @@ def plans(
     ]
 
 
-def sweep(plans: Sequence[Plan], *, say: Say, measure: Measure = measure) -> Iterator[Result]:
+def sweep(plans: Sequence[Plan], *, say: Say, measure: Measure = measure) -> Iterator[Measurement]:
     """Measure one plan after the other, each in processes of its own.
 
     Args:
@@ -72,7 +72,7 @@ def label(instances: int, processes: int, batch: int | None) -> str:
     return " ".join(f"{flag} {value}" for flag, value in flags.items() if value is not None)
 
 
-def best(results: Sequence[Result]) -> tuple[Result, Result]:
+def best(results: Sequence[Measurement]) -> tuple[Measurement, Measurement]:
     """The highest throughput, and the lowest median latency of a query."""
     return (
         max(results, key=lambda one: one.throughput.mean),

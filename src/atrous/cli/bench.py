@@ -14,7 +14,7 @@ from atrous.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from atrous.bench.measurement import Result
+    from atrous.bench.measurement import Measurement
     from atrous.bench.plan import Feed, Plan
 
 
@@ -194,8 +194,7 @@ def bench(
 
 
 def _measure(plan: Plan, path: Path | None) -> None:
-    from atrous.bench import measurement as result
-    from atrous.bench import report, run
+    from atrous.bench import measurement, report, run
 
     if plan.vdsp is not None and plan.feed == "tensors" and plan.images is plan.npz is None:
         terminal.note(
@@ -203,7 +202,7 @@ def _measure(plan: Plan, path: Path | None) -> None:
         )
     found = run.measure(plan, say=_say)
     if path is not None:
-        result.save(found, path)
+        measurement.save(found, path)
     console = _console()
     for part in (
         *report.heading(found),
@@ -222,15 +221,14 @@ def _measure(plan: Plan, path: Path | None) -> None:
 def _sweep(
     plan: Plan, counts: dict[str, list[int]], path: Path | None, picture: Path | None
 ) -> None:
-    from atrous.bench import measurement as result
-    from atrous.bench import plot, report, sweep
+    from atrous.bench import measurement, plot, report, sweep
 
     plans = sweep.plans(plan, counts["-i"], counts["-p"], counts["-b"])
-    found: list[Result] = []
+    found: list[Measurement] = []
     for one in sweep.sweep(plans, say=_say):
         found.append(one)
         if path is not None:  # after every one, as the next may fail
-            result.save(result.Sweep(results=tuple(found)), path)
+            measurement.save(measurement.Sweep(results=tuple(found)), path)
     console = _console()
     first, *_ = report.heading(found[0])
     console.print(first, soft_wrap=True)
@@ -250,11 +248,10 @@ def _sweep(
 
 
 def _compare(paths: tuple[Path, Path]) -> None:
-    from atrous.bench import compare, report
-    from atrous.bench import measurement as result
+    from atrous.bench import compare, measurement, report
     from atrous.errors import AtrousError
 
-    pair = (result.load(paths[0]), result.load(paths[1]))
+    pair = (measurement.load(paths[0]), measurement.load(paths[1]))
     names = (str(paths[0]), str(paths[1]))
     notes = compare.check(names, pair)
     console = _console()
