@@ -41,7 +41,7 @@ import torch
 from torch.nn import functional
 
 from atrous.models import DeepLab, build
-from atrous.training.network import Trainee, norms
+from atrous.training.trainee import Trainee, norms
 
 CLASSES, IGNORED = 21, 255
 

@@ -120,7 +120,7 @@ def _init(spec: str, output: Path) -> None:
     dataset = open_dataset(spec)
     _need_extra()
 
-    from atrous.training.draft import draft
+    from atrous.training.init_recipe import draft
 
     with terminal.progress(terminal.console()) as bar:
         task = bar.add_task("looking at images", total=None)

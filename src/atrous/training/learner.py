@@ -15,9 +15,9 @@ from torch import Tensor
 from atrous.models import DeepLab
 from atrous.training.config import Recipe
 from atrous.training.loss import Loss
-from atrous.training.network import Average, prepare
 from atrous.training.schedule import factor, make_optimizer, set_rates
 from atrous.training.teacher import Teacher
+from atrous.training.trainee import Average, prepare
 
 Piece = tuple[Tensor, Tensor]
 """Images `(N, 3, crop, crop)` float32 and their labels `(N, crop, crop)` uint8."""
@@ -51,7 +51,7 @@ class Learner:
         accelerator: processes, device and precision.
 
     Raises:
-        ConfigError: see `atrous.training.network.prepare`.
+        ConfigError: see `atrous.training.trainee.prepare`.
     """
 
     def __init__(

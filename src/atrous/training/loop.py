@@ -27,12 +27,12 @@ from atrous.training.config import Recipe
 from atrous.training.learner import Learner, Piece, Step
 from atrous.training.loader import Positions, load, spare_workers
 from atrous.training.loss import Loss
-from atrous.training.material import described, gather
-from atrous.training.network import Trainee, make
 from atrous.training.progress import Entry, Watch, read_log
 from atrous.training.report import write_page
 from atrous.training.start import fill
 from atrous.training.teacher import Teacher
+from atrous.training.trainee import Trainee, make
+from atrous.training.training_data import described, gather
 from atrous.training.validate import LiveEngine, measure, pictures, thinned
 
 PATIENCE = timedelta(hours=6)

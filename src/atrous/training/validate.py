@@ -19,7 +19,7 @@ from atrous.evaluation.result import Result
 from atrous.evaluation.run import Evaluation, Progress
 from atrous.preprocess import Preprocess, Tensor
 from atrous.runtime.predictor import Predictor
-from atrous.training.network import Trainee
+from atrous.training.trainee import Trainee
 
 PICTURES = 4
 

@@ -9,8 +9,8 @@ from atrous.errors import ConfigError
 from atrous.models import DeepLab, build, commute
 from atrous.training.config import Optimizer, Train
 from atrous.training.folded import Folded
-from atrous.training.network import Average, Trainee, norms, prepare
 from atrous.training.schedule import make_optimizer
+from atrous.training.trainee import Average, Trainee, norms, prepare
 
 CPU = torch.device("cpu")
 

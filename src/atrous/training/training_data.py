@@ -13,7 +13,7 @@ from atrous.data.augment import Augment, balanced
 from atrous.errors import ConfigError
 from atrous.evaluation.result import hash_ids
 from atrous.preprocess import Preprocess
-from atrous.training import survey
+from atrous.training import class_counts
 from atrous.training.checkpoint import Data
 from atrous.training.config import Recipe
 from atrous.training.loader import Crops
@@ -53,13 +53,13 @@ def gather(recipe: Recipe, counts: Path) -> Material:
     train = open_dataset(recipe.data.train)
     val = open_dataset(recipe.data.val) if recipe.data.val else None
     if val is not None:
-        survey.check_apart(train, val)
+        class_counts.check_apart(train, val)
         if val.labels.names != train.labels.names:
             raise ConfigError(
                 f"{val.name} has the classes {', '.join(val.labels.names)}, {train.name} has "
                 f"{', '.join(train.labels.names)}; they must be the same"
             )
-    pixels = survey.count(train, counts)
+    pixels = class_counts.count(train, counts)
     absent = [
         name
         for name, total in zip(train.labels.names, pixels.sum(axis=0), strict=True)
@@ -91,7 +91,7 @@ def _class_weights(recipe: Recipe, train: Dataset, pixels: NDArray[np.int64]) ->
     if wanted is None:
         return None
     if wanted == "balanced":
-        return [float(weight) for weight in survey.median_frequency(pixels)]
+        return [float(weight) for weight in class_counts.median_frequency(pixels)]
     if len(wanted) != train.labels.num_classes:
         raise ConfigError(
             f"loss.class_weights: expected {train.labels.num_classes} numbers, one for each class "
