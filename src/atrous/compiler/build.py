@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from atrous import artifact, engines, upsample
 from atrous.artifact import Metadata
-from atrous.compiler import frontend, rewrites
+from atrous.compiler import folder, frontend, rewrites
 from atrous.compiler import scores as scores_of
 from atrous.compiler.config import CompileConfig
 from atrous.compiler.int8 import budget, plan
@@ -52,25 +51,27 @@ def build(
 
     Args:
         config: see `config.load`.
-        force: replace an existing folder.
+        force: replace the folder of an earlier compile.
         profiled: measure time per layer, before and after.
         say: called with a few words as each step begins.
 
     Raises:
-        ConfigError: the configuration is wrong, or the folder exists.
+        ConfigError: the configuration is wrong, or the folder exists, or no compile made it.
         ArtifactError: the model is damaged, or what was compiled disagrees with it.
         EngineError: the engine is not installed or refuses the model.
     """
-    if config.folder.exists() and not force:
-        raise ConfigError(f"{config.folder} exists; --force replaces it")
+    folder.check(config.folder, replace=force)
     dataset = scores_of.dataset(config.evaluate) if config.evaluate else None
     budgeted = config.backend.dtype == "int8" and config.backend.quantize.max_drop is not None
     if budgeted and dataset is None:
         raise ConfigError("backend.quantize.max_drop: needs evaluate, to measure the drop on")
     say("reading")
     source = frontend.read(config)
-    with _whole_or_nothing(config.folder) as work, tempfile.TemporaryDirectory() as scratch:
-        before, after = Path(scratch) / "input.onnx", work / "mod.onnx"
+    with (
+        folder.replacing(config.folder, replace=force) as work,
+        tempfile.TemporaryDirectory() as scratch,
+    ):
+        before, after = Path(scratch) / "input.onnx", work / folder.MODEL
         artifact.save(source.model, source.metadata, before)
         wanted = config.backend.engine
         given = config.frontend.checkpoint or config.frontend.type
@@ -128,7 +129,7 @@ def build(
             report = report.model_copy(update={"before": old, "after": new})
         report_page.save(report, work)
         resolved = config if int8 is None else config.with_floats(int8.returned)
-        (work / "resolved.yaml").write_text(resolved.to_yaml(), encoding="utf-8")
+        (work / folder.RESOLVED).write_text(resolved.to_yaml(), encoding="utf-8")
     return report
 
 
@@ -249,16 +250,3 @@ def _class_map(engine: Engine, grid: NDArray[np.float32]) -> NDArray[np.uint8]:
     assert engine.metadata is not None
     tall, wide = size = engine.metadata.preprocess.size
     return upsample.argmax(grid, *engine.on_grid(grid, size, Axis(tall), Axis(wide)))
-
-
-@contextmanager
-def _whole_or_nothing(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder` that takes its place at the end, and is gone after an error."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
-        work = Path(scratch) / "new"
-        work.mkdir()
-        yield work
-        if folder.exists():
-            folder.rename(Path(scratch) / "old")
-        work.rename(folder)
