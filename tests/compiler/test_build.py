@@ -182,6 +182,8 @@ def test_an_accuracy_on_calibrated_images_is_marked(
         "frontend.checkpoint=" + str(classes_of_synthetic(tmp_path)),
     )
     report = build(done, profiled=False)
+    page = (done.folder / "report.html").read_text()
+    assert f"--explain {tmp_path}/synthetic.onnx {tmp_path}/out/net/mod --images" in page
     assert [stage.name for stage in report.stages] == ["input", "rewritten", "fp16", "int8"]
     assert any(
         "3 " in warning and "calibrat" in warning for warning in report.accuracies[0].warnings

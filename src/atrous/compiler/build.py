@@ -127,7 +127,7 @@ def build(
             say("timing")
             old, new = profile_both(before, after, engine=engine, runs=RUNS)
             report = report.model_copy(update={"before": old, "after": new})
-        report_page.save(report, work)
+        report_page.save(report, work, config.folder)
         resolved = config if int8 is None else config.with_floats(int8.returned)
         (work / folder.RESOLVED).write_text(resolved.to_yaml(), encoding="utf-8")
     return report

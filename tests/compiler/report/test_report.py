@@ -295,7 +295,7 @@ def test_int8_on_the_page(tmp_path: Path) -> None:
         "layer<23>",
         "6 cleaner ones",
         "≥ 44.0",
-        "atrous compile --explain a/<float>.onnx 8/mod --images FOLDER",
+        f"atrous compile --explain 'a/<float>.onnx' {tmp_path}/mod --images FOLDER",
     ):
         assert text in page.text, text
     assert "layer<24>" not in page.text

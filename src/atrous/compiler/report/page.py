@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -38,15 +39,21 @@ th.group { text-align: center; }
 """
 
 
-def save(report: CompileReport, folder: Path) -> None:
-    """Write `report.json` and `report.html`, each whole or not at all."""
-    text, html = report.to_json(), page(report)
+def save(report: CompileReport, folder: Path, place: Path | None = None) -> None:
+    """Write `report.json` and `report.html`, each whole or not at all.
+
+    Args:
+        report: to write.
+        folder: to write into.
+        place: where that folder is found later, if not here.
+    """
+    text, html = report.to_json(), page(report, place or folder)
     write_atomic(folder / "report.json", lambda file: file.write(text.encode()))
     write_atomic(folder / "report.html", lambda file: file.write(html.encode()))
 
 
-def page(report: CompileReport) -> str:
-    """The whole page."""
+def page(report: CompileReport, place: Path) -> str:
+    """The whole page of a report whose model lies in the folder `place`."""
     title = f"{report.name}, {report.precision}"
     facts = {
         "source": report.source,
@@ -68,7 +75,7 @@ def page(report: CompileReport) -> str:
         _int8(report.int8),
         _accuracies(report.accuracies),
         _stages(report.stages),
-        _explained(report),
+        _explained(report, place),
         _noise(report.int8),
         _times(report),
         _layers(report.after),
@@ -225,15 +232,15 @@ def _stages(stages: Sequence[StageScores]) -> str:
     )
 
 
-def _explained(report: CompileReport) -> str:
+def _explained(report: CompileReport, place: Path) -> str:
     """How to see more of an int8 model whose accuracy was measured."""
     if report.int8 is None or not report.accuracies:
         return ""
     before = report.source if report.source.endswith(".onnx") else "FLOAT.onnx"
     return (
         "<p>Layer by layer, and the images that differ most, with pictures: "
-        f"<code>atrous compile --explain {escape(before)} {escape(report.name)}/mod --images "
-        "FOLDER</code>."
+        f"<code>atrous compile --explain {escape(shlex.join((before, str(place / 'mod'))))} "
+        "--images FOLDER</code>."
     )
 
 
