@@ -11,12 +11,17 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from atrous.compiler.graph.graph import Graph
 from atrous.compiler.int8 import qdq
+from atrous.engines import processor
 
 Array = NDArray[Any]
 Span = tuple[float, float]
 
 CLOSE = 1e-5
 """Largest difference that counts as equal, as a share of the values' range."""
+
+
+BITS = 7 if processor.saturates() else 8
+"""Bits of weights with which this processor's sums of int8 products are exact."""
 
 
 class Sketch:
@@ -151,8 +156,17 @@ def decibels(expected: Array, actual: Array) -> float:
     return 10 * float(np.log10(expected.var() / noise)) if noise else np.inf
 
 
-def run(model: onnx.ModelProto, values: dict[str, Array] | None = None) -> list[Array]:
+def as_written(model: onnx.ModelProto, values: dict[str, Array] | None = None) -> list[Array]:
+    """What `run` returns without fused quantiser pairs: the same numbers on every processor."""
+    return run(model, values, fused=False)
+
+
+def run(
+    model: onnx.ModelProto, values: dict[str, Array] | None = None, *, fused: bool = True
+) -> list[Array]:
     options = onnxruntime.SessionOptions()
+    if not fused:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(

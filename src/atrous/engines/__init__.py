@@ -12,7 +12,6 @@ from atrous import artifact, zoo
 from atrous.cache import weights_file
 from atrous.engines import processor
 from atrous.engines.base import Device, Engine, Options
-from atrous.engines.onnx_model import OnnxModel
 from atrous.errors import ArtifactError, ConfigError, EngineError
 
 ENGINES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "torch": "torch"}
@@ -29,17 +28,13 @@ _CHECKPOINTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")
 
 
 def open_engine(
-    model: str | Path | OnnxModel | None = None,
-    *,
-    engine: str = "auto",
-    options: Options | None = None,
+    model: str | Path | None = None, *, engine: str = "auto", options: Options | None = None
 ) -> Engine:
     """Open a model.
 
     Args:
         model: an ONNX file, a folder holding `mod.onnx`, a path without its `.onnx`, a checkpoint
-            (`.pth`, `.safetensors`), a name of the zoo, an ONNX network in memory, or `None` for
-            the model in the package.
+            (`.pth`, `.safetensors`), a name of the zoo, or `None` for the model in the package.
         engine: `onnxruntime`, `openvino`, `torch`, or `auto`: torch for checkpoints; for ONNX files
             on the CPU OpenVINO if it is installed and takes the model, ONNX Runtime otherwise.
         options: device, threads, streams and cache.
@@ -50,58 +45,56 @@ def open_engine(
         EngineError: the engine is not installed or refuses the model.
     """
     options = options or Options()
-    source = model if isinstance(model, OnnxModel) else find_model(model, options.device)
-    checkpoint = isinstance(source, Path) and source.suffix.lower() in _CHECKPOINTS
+    path = find_model(model, options.device)
+    checkpoint = path.suffix.lower() in _CHECKPOINTS
     if engine == "auto":
-        return _open("torch", source, options) if checkpoint else _open_fastest(source, options)
+        return _open("torch", path, options) if checkpoint else _open_fastest(path, options)
     if engine not in ENGINES:
         raise ConfigError(f"no engine is called {engine!r}; known: auto, {', '.join(ENGINES)}")
     if checkpoint != (engine == "torch"):
         reads = "checkpoints (.pth, .safetensors)" if engine == "torch" else "ONNX files"
-        raise ConfigError(f"{source}: engine {engine} reads {reads}")
-    return _open(engine, source, options)
+        raise ConfigError(f"{path}: engine {engine} reads {reads}")
+    return _open(engine, path, options)
 
 
-def _open_fastest(source: Path | OnnxModel, options: Options) -> Engine:
-    """Open an ONNX network on OpenVINO if that can be done, else on ONNX Runtime."""
+def _open_fastest(path: Path, options: Options) -> Engine:
+    """Open an ONNX file on OpenVINO if that can be done, else on ONNX Runtime."""
     if options.device != "cpu":
-        _log.info("%s: engine onnxruntime, the one that runs on %s", source, options.device)
-        return _open("onnxruntime", source, options)
+        _log.info("%s: engine onnxruntime, the one that runs on %s", path, options.device)
+        return _open("onnxruntime", path, options)
     if missing("openvino"):
-        _log.info("%s: engine onnxruntime; openvino, mostly faster, is not installed", source)
-        return _open("onnxruntime", source, options)
+        _log.info("%s: engine onnxruntime; openvino, mostly faster, is not installed", path)
+        return _open("onnxruntime", path, options)
     try:
-        opened = _open("openvino", source, options)
+        opened = _open("openvino", path, options)
     except EngineError as error:
         # The reason is worth telling only if ONNX Runtime does not refuse the file as well.
-        opened = _open("onnxruntime", source, options)
+        opened = _open("onnxruntime", path, options)
         _log.warning("engine onnxruntime takes the place of openvino: %s", error)
     else:
-        _log.info("%s: engine openvino, mostly the fastest on CPUs", source)
+        _log.info("%s: engine openvino, mostly the fastest on CPUs", path)
     return opened
 
 
-def _open(engine: str, source: Path | OnnxModel, options: Options) -> Engine:
+def _open(engine: str, path: Path, options: Options) -> Engine:
     if reason := missing(engine):
         otherwise = "; or export it where torch is installed" if engine == "torch" else ""
-        raise EngineError(f"{source}: {reason}{otherwise}")
+        raise EngineError(f"{path}: {reason}{otherwise}")
     try:
         if engine == "torch":
             from atrous.engines.torch import TorchEngine
 
-            assert isinstance(source, Path)
-            return TorchEngine(source, options)
-        model = source if isinstance(source, OnnxModel) else OnnxModel.read(source)
+            return TorchEngine(path, options)
         if engine == "openvino":
             from atrous.engines.openvino import OpenVinoEngine
 
-            return OpenVinoEngine(model, options)
+            return OpenVinoEngine(path, options)
         from atrous.engines.onnxruntime import OnnxRuntimeEngine
 
-        return OnnxRuntimeEngine(model, options)
+        return OnnxRuntimeEngine(path, options)
     except ImportError as error:
         raise EngineError(
-            f"{source}: engine {engine} is installed but does not load: {error}; install it again: "
+            f"{path}: engine {engine} is installed but does not load: {error}; install it again: "
             f"{_INSTALL[engine]}"
         ) from error
 

@@ -1,46 +1,81 @@
-"""An ONNX network as a value, read from a file or made in memory, that engines open."""
+"""What the engines of ONNX files share: reading one, and what a segmentation network looks like."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import onnx
 
 from atrous import artifact
-from atrous.artifact import Metadata
+from atrous.engines.base import DTYPES, TensorSpec
+from atrous.engines.drop_resize import drop_last_resize
+from atrous.errors import ArtifactError
+from atrous.geometry import CoordinateRule
 
 
-@dataclass(frozen=True, eq=False)
-class OnnxModel:
-    """A whole network and what it says of itself.
+@dataclass(frozen=True, slots=True)
+class Network:
+    """An ONNX file, ready to be given to a runtime.
 
     Attributes:
-        proto: graph and weights, also those that lay in a file beside it; not to be changed.
+        model: the graph, without its last resize where `atrous.upsample` does the same.
+        coordinates: how its logit grid lies on the input.
         metadata: what the artefact says of itself, `None` for somebody else's model.
-        name: in messages; of the file, or of what the network was made from.
+        identity: hash of the whole graph and its weights.
     """
 
-    proto: onnx.ModelProto = field(repr=False)
-    metadata: Metadata | None = None
-    name: str = "the model"
+    model: onnx.ModelProto
+    coordinates: CoordinateRule
+    metadata: artifact.Metadata | None
+    identity: str
 
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """Read an ONNX file.
 
-        Raises:
-            ArtifactError: it is missing or damaged, or its metadata is.
-        """
-        proto = artifact.load(path)
-        return cls(proto, artifact.metadata_of(proto, path), str(path))
+def read(path: Path) -> Network:
+    """Read an ONNX file.
 
-    @cached_property
-    def identity(self) -> str:
-        """Hash of the graph and its weights."""
-        return artifact.identity(self.proto)
+    Raises:
+        ArtifactError: it is missing or damaged, or its metadata is.
+    """
+    whole = artifact.load(path)
+    metadata, identity = artifact.metadata_of(whole, path), artifact.identity(whole)
+    model, rule = drop_last_resize(whole)
+    return Network(model, rule or "half_pixel", metadata, identity)
 
-    def __str__(self) -> str:
-        return self.name
+
+def one_image_to_logits(
+    path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+) -> tuple[TensorSpec, TensorSpec]:
+    """The only input and the only output of a segmentation network.
+
+    Args:
+        path: named in errors.
+        inputs: of the graph, as the runtime sees them.
+        outputs: likewise.
+
+    Raises:
+        ArtifactError: it is not one image `(N, 3, H, W)`, float32 or uint8, in and float32 logits
+            `(N, C, H, W)` out.
+    """
+    image, logits = _only(path, "input", inputs), _only(path, "output", outputs)
+    if len(image.shape) != 4 or image.shape[1] not in (3, None):
+        raise ArtifactError(f"{path}: expected an input (N, 3, H, W), found {image.shape}")
+    if image.dtype not in DTYPES:
+        raise ArtifactError(
+            f"{path}: expected an input of {' or '.join(DTYPES)}, found {image.dtype}; export the "
+            "network with a float32 input"
+        )
+    if len(logits.shape) != 4 or logits.dtype != "float32":
+        raise ArtifactError(
+            f"{path}: expected float32 logits (N, C, H, W) as output, found "
+            f"{logits.dtype} {logits.shape}; export the network without its argmax"
+        )
+    return image, logits
+
+
+def _only(path: Path, role: str, specs: Sequence[TensorSpec]) -> TensorSpec:
+    if len(specs) != 1:
+        names = ", ".join(spec.name for spec in specs)
+        raise ArtifactError(f"{path}: expected one {role}, found {len(specs)} ({names})")
+    return specs[0]

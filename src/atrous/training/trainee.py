@@ -25,13 +25,12 @@ class Trainee(nn.Module):
 
     Attributes:
         network: what is trained.
-        num_classes: number of classes.
         frozen: batch norms keep their statistics.
     """
 
     def __init__(self, network: DeepLab, *, frozen: bool) -> None:
         super().__init__()
-        self.network, self.num_classes = network, network.num_classes
+        self.network = network
         self.frozen = frozen
         self._commuted = commute.applies(network)
         # In a tuple, as it is no module of its own: it shares every tensor of the network.
@@ -39,11 +38,11 @@ class Trainee(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(N, 3, H, W)` normalised images to float32 logits `(N, num_classes, H, W)`."""
-        grid = self.logits_grid(x)
+        grid = self.grid(x)
         with torch.autocast(x.device.type, enabled=False):
             return commute.enlarge(grid.float(), (x.shape[2], x.shape[3]))
 
-    def logits_grid(self, x: Tensor) -> Tensor:
+    def grid(self, x: Tensor) -> Tensor:
         """Map `(N, 3, H, W)` normalised images to logits before their last enlargement."""
         [network] = self._fast
         x = x.contiguous(memory_format=torch.channels_last)

@@ -24,7 +24,7 @@ from atrous.engines import processor
 from atrous.errors import AtrousError, ConfigError
 from atrous.preprocess import Preprocess
 from atrous.runtime.predictor import Predictor
-from tests.builders.sketch import Sketch, decibels, feeds, kinds, run
+from tests.builders.sketch import Sketch, as_written, decibels, feeds, kinds, run
 
 SIDE = 32
 PREPROCESS = Preprocess(size=(SIDE, SIDE))
@@ -235,7 +235,7 @@ def test_what_stays_in_float(make: Make, dtype: int, batch: int) -> None:
     assert kinds(written).count("QuantizeLinear") > 3
     onnx.checker.check_model(written, full_check=True)
     feed = {"input": prepared.inputs[0]}
-    assert decibels(*run(model, feed), *run(written, feed)) > 25
+    assert decibels(*run(model, feed), *as_written(written, feed)) > 25
 
 
 def test_a_harmful_layer_is_found(make: Make) -> None:
@@ -264,7 +264,7 @@ def test_what_a_layer_in_float_reads_is_exact(make: Make, between: str, engine: 
     prepared = make(model, calibrate_mode="max", engine=engine)
     assert "hurt" in prepared.kept
     feed = {"input": prepared.inputs[0]}
-    assert decibels(*run(model, feed), *run(prepared.write(), feed)) > 20
+    assert decibels(*run(model, feed), *as_written(prepared.write(), feed)) > 20
     names = {layer.name for layer in prepared.chosen()}
     assert ("before" in names) == (engine != "onnxruntime")
     assert "gated" in names
@@ -302,7 +302,7 @@ def test_every_mode_stays_close(make: Make, mode: str) -> None:
     prepared = make(network(), calibrate_mode=mode)
     assert prepared.calibration.method == mode
     feed = {"input": prepared.inputs[0]}
-    assert decibels(*run(prepared.model, feed), *run(prepared.write(), feed)) > 20
+    assert decibels(*run(prepared.model, feed), *as_written(prepared.write(), feed)) > 20
 
 
 def test_the_same_bytes_every_time(make: Make) -> None:
