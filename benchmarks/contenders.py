@@ -54,7 +54,9 @@ def atrous(folder: Path, network: str, engine: str, dtype: str, threads: int) ->
 
     def run(pixels: Pixels) -> Pixels:
         grid = opened.run(tensor(pixels))[0]
-        return upsample.argmax(grid, *opened.on_grid(grid, (SIDE, SIDE), Axis(SIDE), Axis(SIDE)))
+        return upsample.argmax(
+            grid, *opened.signature.on_grid(grid, (SIDE, SIDE), Axis(SIDE), Axis(SIDE))
+        )
 
     return run
 

@@ -167,13 +167,24 @@ def save(model: onnx.ModelProto, metadata: Metadata, path: Path) -> None:
         metadata: see `Metadata`.
         path: the `.onnx` file to make.
     """
+    content = serialised(model, metadata)
+    write_atomic(path, lambda file: file.write(content))
+
+
+def serialised(model: onnx.ModelProto, metadata: Metadata) -> bytes:
+    """The content of an artefact's file.
+
+    Args:
+        model: changed in place, as by `save`.
+        metadata: see `Metadata`.
+    """
     kept = [entry for entry in model.metadata_props if entry.key != KEY]
     del model.metadata_props[:]
     model.metadata_props.extend(kept)
     text = metadata.model_dump_json()
     model.metadata_props.append(onnx.StringStringEntryProto(key=KEY, value=text))
-    content = model.SerializeToString(deterministic=True)
-    write_atomic(path, lambda file: file.write(content))
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
 
 
 def identity(model: onnx.ModelProto) -> str:

@@ -42,7 +42,8 @@ class Network(FakeEngine):
         assert self.go.wait(20)
         if batch[0, 0, 0, 0] == BROKEN:
             raise EngineError("the device is gone")
-        rest = np.full((len(batch), self.output.shape[1] - 3, *batch.shape[2:]), -1, np.float32)
+        more = (self.signature.classes or 3) - 3
+        rest = np.full((len(batch), more, *batch.shape[2:]), -1, np.float32)
         return np.concatenate([batch, rest], axis=1)
 
     def close(self) -> None:

@@ -231,7 +231,7 @@ def test_uint8_input_gives_the_same_classes(
     assert "folded into the first convolution" in report.rewrites[-1].places[0]
     folder = tmp_path / "out" / "net"
     with Predictor.open(folder, engine="onnxruntime") as predictor:
-        assert predictor.engine.input.dtype == "uint8"
+        assert predictor.engine.signature.dtype == "uint8"
         assert predictor.preprocess.padding == (124, 116, 104)
     assert (maps(folder) == maps(tmp_path / "decoder.onnx")).mean() > 0.9999
 

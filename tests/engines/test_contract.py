@@ -9,8 +9,10 @@ import onnx
 import pytest
 
 from atrous import engines
-from atrous.engines.base import Engine, Options, TensorSpec
+from atrous.engines.base import Engine, Options
 from atrous.engines.fake import FakeEngine
+from atrous.engines.onnx_model import OnnxModel
+from atrous.engines.signature import TensorSpec
 from atrous.errors import ArtifactError, ConfigError, EngineError, InputError
 
 
@@ -71,8 +73,8 @@ def test_runs(engine: Engine) -> None:
     logits = engine.run(batch())
     assert logits.dtype == np.float32
     assert logits.shape == (1, 3, 8, 8)
-    assert engine.output.shape[1] == 3
-    assert engine.input.dtype == "float32"
+    assert engine.signature.classes == 3
+    assert engine.signature.dtype == "float32"
 
 
 def test_leaves_the_batch_alone(engine: Engine) -> None:
@@ -114,7 +116,7 @@ def test_closes_twice(engine: Engine) -> None:
 def test_the_default_model(model: str | None) -> None:
     with engines.open_engine(model) as opened:
         assert opened.metadata is not None
-        assert opened.output.shape == (1, 21, 128, 128)
+        assert opened.signature.output.shape == (1, 21, 128, 128)
 
 
 def test_zoo_name_without_weights_says_where_they_are(
@@ -156,7 +158,7 @@ def uint8_engine(
 
 
 def test_takes_uint8_where_the_graph_normalises(uint8_engine: Engine) -> None:
-    assert uint8_engine.input.dtype == "uint8"
+    assert uint8_engine.signature.dtype == "uint8"
     image = np.zeros((1, 3, 32, 32), np.uint8)
     image[:, 1] = 200
     logits = uint8_engine.run(image)
@@ -176,10 +178,72 @@ def test_threads_free_sizes_and_somebody_elses_file(
     with engines.open_engine(tmp_path / "m.onnx", engine=engine_name, options=options) as opened:
         assert opened.metadata is None
         assert len(opened.identity) == 64
-        assert opened.input == TensorSpec("input", (1, 3, None, None), "float32")
+        assert opened.signature.input == TensorSpec("input", (1, 3, None, None), "float32")
         for height, width in ((16, 24), (32, 8), (16, 24)):
             image = np.ones((1, 3, height, width), np.float32)
             assert opened.run(image)[0, 0].mean() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("engine_name", ONNX_ENGINES)
+def test_a_network_in_memory_runs_as_its_file_does(
+    engine_name: str, tmp_path: Path, small_model: Callable[..., onnx.ModelProto]
+) -> None:
+    need(engine_name)
+    model = small_model()
+    before = model.SerializeToString()
+    onnx.save(model, tmp_path / "m.onnx")
+    with (
+        engines.open_engine(tmp_path / "m.onnx", engine=engine_name) as file,
+        engines.open_engine(OnnxModel(model), engine=engine_name) as memory,
+    ):
+        assert memory.identity == file.identity
+        assert memory.signature == file.signature
+        np.testing.assert_array_equal(memory.run(batch()), file.run(batch()))
+    assert model.SerializeToString() == before
+
+
+@pytest.mark.parametrize("engine_name", ONNX_ENGINES)
+def test_weights_in_a_file_beside_the_graph(
+    engine_name: str, tmp_path: Path, small_model: Callable[..., onnx.ModelProto]
+) -> None:
+    need(engine_name)
+    with engines.open_engine(OnnxModel(small_model()), engine=engine_name) as whole:
+        expected = whole.run(batch()).copy()
+    outside = {"save_as_external_data": True, "location": "w.bin", "size_threshold": 0}
+    onnx.save(small_model(), tmp_path / "m.onnx", **outside)
+    assert (tmp_path / "w.bin").stat().st_size
+    with engines.open_engine(tmp_path / "m.onnx", engine=engine_name) as opened:
+        np.testing.assert_array_equal(opened.run(batch()), expected)
+
+
+@pytest.mark.parametrize("engine_name", ONNX_ENGINES)
+def test_a_refused_network_in_memory_is_named(engine_name: str) -> None:
+    need(engine_name)
+    image, logits = (
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 3, 8, 8])
+        for name in ("x", "y")
+    )
+    node = onnx.helper.make_node("Unheard", ["x"], ["y"], domain="of")
+    graph = onnx.helper.make_graph([node], "g", [image], [logits])
+    opsets = [onnx.helper.make_opsetid("", 18), onnx.helper.make_opsetid("of", 1)]
+    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9)
+    with pytest.raises(EngineError, match=r"left: .* refuses it"):
+        engines.open_engine(OnnxModel(model, name="left"), engine=engine_name)
+
+
+def test_torch_runs_a_network_where_and_as_it_is(checkpoint: Path) -> None:
+    from atrous import models
+    from atrous.engines.torch import TorchEngine
+
+    network = models.load(checkpoint)
+    before = network.backbone.low_level_features[0][0].weight.stride()
+    with engines.open_engine(checkpoint) as file, TorchEngine(network) as memory:
+        assert memory.metadata is None
+        assert (len(memory.identity), memory.identity != file.identity) == (64, True)
+        assert memory.signature == file.signature
+        expected = file.run(batch()).copy()
+        np.testing.assert_allclose(memory.run(batch()), expected, atol=1e-5 * np.ptp(expected))
+    assert network.backbone.low_level_features[0][0].weight.stride() == before
 
 
 @pytest.mark.parametrize("engine_name", ONNX_ENGINES)

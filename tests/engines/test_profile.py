@@ -11,9 +11,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from atrous import artifact, engines
 from atrous.engines import profile as module
-from atrous.engines.base import Options, TensorSpec
+from atrous.engines.base import Options
 from atrous.engines.layer_names import LayerNames
 from atrous.engines.profile import Layer, Profile, profile, profile_both
+from atrous.engines.signature import TensorSpec
 from atrous.errors import ArtifactError, ConfigError, EngineError, InputError
 
 Model = Callable[..., onnx.ModelProto]
@@ -77,10 +78,10 @@ def test_other_inputs(engine: str, how: dict[str, str], tmp_path: Path, small_mo
     ],
 )
 def test_the_input(spec: TensorSpec, shape: tuple[int, ...], values: list[int] | None) -> None:
-    batch = module._batch(spec)
+    batch = module._noise(spec)
     spec.check(batch)
     assert batch.shape == shape
-    np.testing.assert_array_equal(batch, module._batch(spec))
+    np.testing.assert_array_equal(batch, module._noise(spec))
     if values is None:
         assert abs(batch.mean()) < 0.3
         assert batch.std() == pytest.approx(1, abs=0.2)

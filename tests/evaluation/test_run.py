@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from atrous.artifact import Calibration, Metadata
 from atrous.data import Sample
 from atrous.engines.fake import FakeEngine
+from atrous.engines.signature import Signature
 from atrous.errors import EngineError, InputError
 from atrous.evaluation.protocols import Protocol
 from atrous.evaluation.report import write_report
@@ -207,7 +208,7 @@ def test_models_and_data_must_fit() -> None:
     with pytest.raises(InputError, match="the model has 3 classes but pictures:val has 4"):
         evaluation(Pictures(labels=generic(4)))
     fixed = predictor()
-    fixed.engine.input = fixed.engine.input.__class__("input", (1, 3, 32, 32), "float32")
+    fixed.engine.signature = Signature.of(3, batch=1, size=(32, 32))
     with pytest.raises(InputError, match="whole needs a model of free size"):
         evaluation(model=fixed)
     with pytest.raises(InputError, match=r"makes inputs of \(64, 64\), the model takes \(32, 32\)"):

@@ -1,6 +1,5 @@
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -153,7 +152,7 @@ def test_a_network_that_takes_uint8(tmp_path: Path, small_model: Model, image: P
         Predictor.open(tmp_path / "uint8.onnx") as raw,
         Predictor.open(tmp_path / "float32.onnx") as plain,
     ):
-        assert raw.engine.input.dtype == "uint8"
+        assert raw.engine.signature.dtype == "uint8"
         np.testing.assert_array_equal(raw(image).class_map(), plain(image).class_map())
     with pytest.raises(ConfigError, match="the network takes uint8 and normalises itself"):
         Predictor.open(tmp_path / "uint8.onnx", preprocess=Preprocess(size=(32, 32)))
@@ -193,8 +192,7 @@ def test_a_network_of_fixed_batch_sees_zeros_in_place_of_the_rest(
         seen.append(images.copy())
         return images
 
-    engine = FakeEngine(run, 3)
-    engine.input = replace(engine.input, shape=(batch, 3, None, None))
+    engine = FakeEngine(run, 3, batch=batch)
     predictor = Predictor(engine, Preprocess(size=(8, 8)), generic(3))
     tensors = [np.full((3, 8, 8), 1 + number, np.float32) for number in range(given)]
     logits = predictor.infer(tensors)
@@ -206,8 +204,7 @@ def test_a_network_of_fixed_batch_sees_zeros_in_place_of_the_rest(
 
 
 def test_more_images_than_the_network_takes() -> None:
-    engine = FakeEngine(np.copy, 3)
-    engine.input = replace(engine.input, shape=(2, 3, None, None))
+    engine = FakeEngine(np.copy, 3, batch=2)
     predictor = Predictor(engine, Preprocess(size=(8, 8)), generic(3))
     with pytest.raises(InputError, match=r"input: expected float32 \(2, .*got float32 \(3, 3, 8"):
         predictor.infer([np.zeros((3, 8, 8), np.float32)] * 3)

@@ -8,7 +8,6 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from atrous.engines.base import TensorSpec
 from atrous.engines.fake import FakeEngine
 from atrous.errors import ConfigError, EngineError, InputError
 from atrous.labels import generic
@@ -22,8 +21,7 @@ Logits = NDArray[np.float32]
 
 def predictor(batch: int | None = None, run: Callable[[Logits], Logits] = np.copy) -> Predictor:
     """The class of a pixel is its brightest channel; `batch` as that of the network."""
-    engine = FakeEngine(run, num_classes=3)
-    engine.input = TensorSpec("input", (batch, 3, None, None), "float32")
+    engine = FakeEngine(run, num_classes=3, batch=batch)
     return Predictor(engine, Preprocess(size=(16, 16), normalisation="div255"), generic(3))
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from atrous.artifact import Metadata, save
-from atrous.engines.base import Options, TensorSpec
+from atrous.engines.base import Options
 from atrous.engines.fake import FakeEngine
 from atrous.errors import AtrousError, ConfigError, EngineError, InputError, StreamError
 from atrous.labels import generic
@@ -39,8 +39,7 @@ class Network(FakeEngine):
     """The class of a pixel is its brightest channel; images of some values go wrong."""
 
     def __init__(self, batch: int | None = None, streams: int = 1, pause: float = 0.0) -> None:
-        super().__init__(self._look, num_classes=3, dtype="uint8")
-        self.input = TensorSpec("input", (batch, 3, None, None), "uint8")
+        super().__init__(self._look, num_classes=3, dtype="uint8", batch=batch)
         self.streams, self.pause = streams, pause
         self.sizes: list[int] = []
         self.hanging, self.released = threading.Event(), threading.Event()

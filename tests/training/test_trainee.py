@@ -61,7 +61,7 @@ def test_values_gradients_and_statistics_are_those_of_the_network(
     (expected * weight).sum().backward()
     trainee = Trainee(again, frozen=frozen).train()
     # Training enlarges in float32, which is not what is compared here.
-    grid = trainee.grid(x)
+    grid = trainee.logits_grid(x)
     actual = functional.interpolate(grid, size=(41, 50), mode="bilinear", align_corners=False)
     (actual * weight).sum().backward()
     torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from atrous import files
-from atrous.engines.base import TensorSpec
 from atrous.engines.fake import FakeEngine
+from atrous.engines.signature import Signature
 from atrous.errors import AtrousError, ConfigError, InputError
 from atrous.labels import VOC, generic
 from atrous.metrics import ConfusionMatrix
@@ -398,7 +398,7 @@ def test_batches_and_instances_change_nothing_but_the_calls(
     list(run(brightest(), inputs, tmp_path / "one", kind="logits"))
     seen: list[int] = []
     predictor = brightest(lambda tensors: seen.append(len(tensors)))
-    predictor.engine.input = TensorSpec("input", (fixed, 3, None, None), "float32")
+    predictor.engine.signature = Signature.of(3, batch=fixed)
     predictor.engine.streams = 2
     found = list(run(predictor, inputs, tmp_path / "o", kind="logits", batch=fixed))
     assert [step.name for step in found] == list(IDS)

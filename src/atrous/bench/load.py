@@ -113,7 +113,7 @@ def load(plan: Plan, open_engine: Callable[..., Engine] = engines.open_engine) -
         engine=engine.name,
         version=engines.version(engine.name),
         shape=shape,
-        dtype=engine.input.dtype,
+        dtype=engine.signature.dtype,
         fed=fed,
         ids=ids,
     )
@@ -124,7 +124,7 @@ def _shape(
     plan: Plan, engine: Engine, predictor: Predictor | None, preprocess: Preprocess | None
 ) -> tuple[int, ...]:
     """Of one network input; raises `ConfigError` if the plan wants another than the model."""
-    own, _, *own_size = engine.input.shape
+    own, own_size = engine.signature.batch, engine.signature.size
     batch = plan.batch or own or 1
     if own not in (None, batch):
         raise ConfigError(
@@ -157,7 +157,7 @@ def _inputs(
     """What is fed, what that is called, and a hash of its names."""
     noise = np.random.default_rng(0)
     if predictor is None:
-        tensors = [_random(noise, shape, engine.input.dtype) for _ in range(plan.instances)]
+        tensors = [_random(noise, shape, engine.signature.dtype) for _ in range(plan.instances)]
         return tensors, "random tensors", ""
     sources = _sources(plan)
     if not sources:

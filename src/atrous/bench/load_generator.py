@@ -311,7 +311,7 @@ def _work(plan: Plan, loaded: Loaded) -> tuple[list[Stage[Any]], Callable[[Any],
         run = loaded.engine.run
 
         def infer(tensors: list[Tensor]) -> None:
-            own = loaded.engine.input.shape[0] or 0
+            own = loaded.engine.signature.batch or 0
             missing = [np.zeros_like(tensors[0])] * (own - len(tensors))
             batch: Any = np.stack([*tensors, *missing])
             run(batch)

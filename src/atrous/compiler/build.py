@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -24,6 +22,7 @@ from atrous.compiler.scores import StageEvaluator
 from atrous.data import Dataset
 from atrous.engines import processor
 from atrous.engines.base import Engine
+from atrous.engines.onnx_model import OnnxModel
 from atrous.engines.profile import profile_both
 from atrous.errors import ArtifactError, ConfigError, EngineError
 from atrous.exporters.compare import TOLERANCE
@@ -67,24 +66,19 @@ def build(
         raise ConfigError("backend.quantize.max_drop: needs evaluate, to measure the drop on")
     say("reading")
     source = frontend.read(config)
-    with (
-        folder.replacing(config.folder, replace=force) as work,
-        tempfile.TemporaryDirectory() as scratch,
-    ):
-        before, after = Path(scratch) / "input.onnx", work / folder.MODEL
-        artifact.save(source.model, source.metadata, before)
-        wanted = config.backend.engine
+    with folder.replacing(config.folder, replace=force) as work:
         given = config.frontend.checkpoint or config.frontend.type
+        before, file = OnnxModel(source.model, source.metadata, given), work / folder.MODEL
+        wanted = config.backend.engine
+        wanted = "onnxruntime" if wanted == "tensorrt" else wanted
         try:
-            with _opened(before, "onnxruntime" if wanted == "tensorrt" else wanted) as opened:
-                engine, input_shape = opened.name, opened.input.shape
+            with engines.open_engine(before, engine=wanted) as opened:
+                engine, input_shape = opened.name, opened.signature.input.shape
         except EngineError as error:
-            # The engine names the file it was given, which is gone when the user reads this.
-            reason = str(error).replace(str(before), given)
-            raise EngineError(f"{reason}; export it with standard ONNX operators") from error
+            raise EngineError(f"{error}; export it with standard ONNX operators") from error
         say("rewriting")
         model, metadata, changes = _rewritten(config, source, engine)
-        scores = StageEvaluator(config, dataset, engine, Path(scratch), say)
+        scores = StageEvaluator(config, dataset, engine, say)
         scores.add("input", source.model, source.metadata)
         scores.add("rewritten", model, metadata)
         int8 = None
@@ -98,7 +92,8 @@ def build(
                     config, source, model, metadata, dataset, scores, say
                 )
                 scores.add("int8", model, metadata)
-        artifact.save(model, metadata.model_copy(update={"accuracies": scores.recorded()}), after)
+        artifact.save(model, metadata.model_copy(update={"accuracies": scores.recorded()}), file)
+        after = OnnxModel.read(file)
         say("comparing")
         agreement = _compare(before, after, engine)
         _check(config.name, agreement, metadata.precision)
@@ -116,8 +111,8 @@ def build(
             rewrites=tuple(Rewrite.of(change) for change in changes),
             gmacs_before=changes[0].macs_before / 1e9,
             gmacs_after=changes[-1].macs_after / 1e9,
-            bytes_before=before.stat().st_size,
-            bytes_after=after.stat().st_size,
+            bytes_before=len(artifact.serialised(source.model, source.metadata)),
+            bytes_after=file.stat().st_size,
             agreement=agreement,
             int8=int8,
             stages=scores.stages(),
@@ -213,11 +208,14 @@ def _check(name: str, agreement: Agreement, precision: str) -> None:
         )
 
 
-def _compare(before: Path, after: Path, engine: str) -> Agreement:
+def _compare(before: OnnxModel, after: OnnxModel, engine: str) -> Agreement:
     """Run both on a photograph and two turns of it."""
     photo = photograph()
     same, differences, low, high = [], [], np.inf, -np.inf
-    with _opened(before, engine) as old, _opened(after, engine) as new:
+    with (
+        engines.open_engine(before, engine=engine) as old,
+        engines.open_engine(after, engine=engine) as new,
+    ):
         for image in (photo, photo[:, ::-1], np.rot90(photo)):
             expected, actual = (_logits(one, np.ascontiguousarray(image)) for one in (old, new))
             same.append((_class_map(old, expected) == _class_map(new, actual)).mean())
@@ -231,16 +229,12 @@ def _compare(before: Path, after: Path, engine: str) -> Agreement:
     )
 
 
-def _opened(path: Path, engine: str) -> Engine:
-    return engines.open_engine(path, engine=engine)
-
-
 def _logits(engine: Engine, image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """`(C, h, w)` logits of an image, whatever the batch of the model."""
     assert engine.metadata is not None
     preprocess = engine.metadata.preprocess
-    tensor = preprocess(image, preprocess.empty(engine.input.dtype))
-    batch = np.empty((engine.input.shape[0] or 1, *tensor.shape), tensor.dtype)
+    tensor = preprocess(image, preprocess.empty(engine.signature.dtype))
+    batch = np.empty((engine.signature.batch or 1, *tensor.shape), tensor.dtype)
     batch[:] = tensor
     logits: NDArray[np.float32] = engine.run(batch)[-1].copy()
     return logits
@@ -249,4 +243,4 @@ def _logits(engine: Engine, image: NDArray[np.uint8]) -> NDArray[np.float32]:
 def _class_map(engine: Engine, grid: NDArray[np.float32]) -> NDArray[np.uint8]:
     assert engine.metadata is not None
     tall, wide = size = engine.metadata.preprocess.size
-    return upsample.argmax(grid, *engine.on_grid(grid, size, Axis(tall), Axis(wide)))
+    return upsample.argmax(grid, *engine.signature.on_grid(grid, size, Axis(tall), Axis(wide)))

@@ -13,6 +13,7 @@ from atrous.artifact import Accuracy, Metadata
 from atrous.compiler.config import CompileConfig, Evaluate
 from atrous.compiler.report.report import AccuracyChange, StageScores
 from atrous.data import Dataset, open_dataset
+from atrous.engines.onnx_model import OnnxModel
 from atrous.errors import ConfigError
 from atrous.evaluation.protocols import Protocol
 from atrous.evaluation.result import Result, accuracy
@@ -54,17 +55,15 @@ class StageEvaluator:
         config: says whether, and under which protocol.
         images: to evaluate on, `None` without.
         engine: runs the models.
-        folder: for the files of the stages.
         say: called with progress.
     """
 
     def __init__(
-        self, config: CompileConfig, images: Dataset | None, engine: str, folder: Path, say: Say
+        self, config: CompileConfig, images: Dataset | None, engine: str, say: Say
     ) -> None:
         self.engine = engine
         self._protocol = config.evaluate.protocol if config.evaluate else ""
         self._images = images
-        self._folder = folder
         self._say = say
         self._results: dict[str, Result] = {}
         self._measured: dict[str, Result] = {}
@@ -81,14 +80,13 @@ class StageEvaluator:
         identity = artifact.identity(model)
         if identity in self._measured:
             return self._measured[identity]
-        path = self._folder / "stage.onnx"
-        artifact.save(model, metadata, path)
         total = len(self._images.samples)
 
         def progress(done: int, iou: float) -> None:
             self._say(f"evaluating {stage}: {done} of {total}, mIoU {iou:.1%}")
 
-        with Predictor.open(path, engine=self.engine) as predictor:
+        network = OnnxModel(model, metadata, metadata.name)
+        with Predictor.open(network, engine=self.engine) as predictor:
             protocol = Protocol.parse(self._protocol)
             evaluation = Evaluation(predictor, self._images, protocol, name=metadata.name)
             self._measured[identity] = evaluation.run(progress)

@@ -12,6 +12,7 @@ from atrous import artifact, zoo
 from atrous.cache import weights_file
 from atrous.engines import processor
 from atrous.engines.base import Device, Engine, Options
+from atrous.engines.onnx_model import OnnxModel
 from atrous.errors import ArtifactError, ConfigError, EngineError
 
 ENGINES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "torch": "torch"}
@@ -28,13 +29,17 @@ _CHECKPOINTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")
 
 
 def open_engine(
-    model: str | Path | None = None, *, engine: str = "auto", options: Options | None = None
+    model: str | Path | OnnxModel | None = None,
+    *,
+    engine: str = "auto",
+    options: Options | None = None,
 ) -> Engine:
     """Open a model.
 
     Args:
         model: an ONNX file, a folder holding `mod.onnx`, a path without its `.onnx`, a checkpoint
-            (`.pth`, `.safetensors`), a name of the zoo, or `None` for the model in the package.
+            (`.pth`, `.safetensors`), a name of the zoo, an ONNX network in memory, or `None` for
+            the model in the package.
         engine: `onnxruntime`, `openvino`, `torch`, or `auto`: torch for checkpoints; for ONNX files
             on the CPU OpenVINO if it is installed and takes the model, ONNX Runtime otherwise.
         options: device, threads, streams and cache.
@@ -45,56 +50,58 @@ def open_engine(
         EngineError: the engine is not installed or refuses the model.
     """
     options = options or Options()
-    path = find_model(model, options.device)
-    checkpoint = path.suffix.lower() in _CHECKPOINTS
+    source = model if isinstance(model, OnnxModel) else find_model(model, options.device)
+    checkpoint = isinstance(source, Path) and source.suffix.lower() in _CHECKPOINTS
     if engine == "auto":
-        return _open("torch", path, options) if checkpoint else _open_fastest(path, options)
+        return _open("torch", source, options) if checkpoint else _open_fastest(source, options)
     if engine not in ENGINES:
         raise ConfigError(f"no engine is called {engine!r}; known: auto, {', '.join(ENGINES)}")
     if checkpoint != (engine == "torch"):
         reads = "checkpoints (.pth, .safetensors)" if engine == "torch" else "ONNX files"
-        raise ConfigError(f"{path}: engine {engine} reads {reads}")
-    return _open(engine, path, options)
+        raise ConfigError(f"{source}: engine {engine} reads {reads}")
+    return _open(engine, source, options)
 
 
-def _open_fastest(path: Path, options: Options) -> Engine:
-    """Open an ONNX file on OpenVINO if that can be done, else on ONNX Runtime."""
+def _open_fastest(source: Path | OnnxModel, options: Options) -> Engine:
+    """Open an ONNX network on OpenVINO if that can be done, else on ONNX Runtime."""
     if options.device != "cpu":
-        _log.info("%s: engine onnxruntime, the one that runs on %s", path, options.device)
-        return _open("onnxruntime", path, options)
+        _log.info("%s: engine onnxruntime, the one that runs on %s", source, options.device)
+        return _open("onnxruntime", source, options)
     if missing("openvino"):
-        _log.info("%s: engine onnxruntime; openvino, mostly faster, is not installed", path)
-        return _open("onnxruntime", path, options)
+        _log.info("%s: engine onnxruntime; openvino, mostly faster, is not installed", source)
+        return _open("onnxruntime", source, options)
     try:
-        opened = _open("openvino", path, options)
+        opened = _open("openvino", source, options)
     except EngineError as error:
         # The reason is worth telling only if ONNX Runtime does not refuse the file as well.
-        opened = _open("onnxruntime", path, options)
+        opened = _open("onnxruntime", source, options)
         _log.warning("engine onnxruntime takes the place of openvino: %s", error)
     else:
-        _log.info("%s: engine openvino, mostly the fastest on CPUs", path)
+        _log.info("%s: engine openvino, mostly the fastest on CPUs", source)
     return opened
 
 
-def _open(engine: str, path: Path, options: Options) -> Engine:
+def _open(engine: str, source: Path | OnnxModel, options: Options) -> Engine:
     if reason := missing(engine):
         otherwise = "; or export it where torch is installed" if engine == "torch" else ""
-        raise EngineError(f"{path}: {reason}{otherwise}")
+        raise EngineError(f"{source}: {reason}{otherwise}")
     try:
         if engine == "torch":
             from atrous.engines.torch import TorchEngine
 
-            return TorchEngine(path, options)
+            assert isinstance(source, Path)
+            return TorchEngine(source, options)
+        model = source if isinstance(source, OnnxModel) else OnnxModel.read(source)
         if engine == "openvino":
             from atrous.engines.openvino import OpenVinoEngine
 
-            return OpenVinoEngine(path, options)
+            return OpenVinoEngine(model, options)
         from atrous.engines.onnxruntime import OnnxRuntimeEngine
 
-        return OnnxRuntimeEngine(path, options)
+        return OnnxRuntimeEngine(model, options)
     except ImportError as error:
         raise EngineError(
-            f"{path}: engine {engine} is installed but does not load: {error}; install it again: "
+            f"{source}: engine {engine} is installed but does not load: {error}; install it again: "
             f"{_INSTALL[engine]}"
         ) from error
 

@@ -11,20 +11,17 @@ import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from atrous.artifact import Metadata
+from atrous.engines.signature import Signature
 from atrous.errors import EngineError, InputError
-from atrous.geometry import Axis, CoordinateRule
 from atrous.preprocess import Tensor
 
 Device = Literal["cpu", "cuda", "tensorrt"]
-
-DTYPES = ("float32", "uint8")
-"""What a network may take: normalised values, or 0–255 where the graph normalises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,33 +80,12 @@ class Options:
         return folder
 
 
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
-    """Name, shape and dtype of a model input or output. `None` is a free dimension."""
-
-    name: str
-    shape: tuple[int | None, ...]
-    dtype: str
-
-    def check(self, array: NDArray[Any]) -> None:
-        """Raise `InputError` unless `array` fits."""
-        fits = len(self.shape) == array.ndim and all(
-            want in (None, got) for want, got in zip(self.shape, array.shape, strict=True)
-        )
-        if not fits or array.dtype != self.dtype:
-            raise InputError(
-                f"{self.name}: expected {self.dtype} {self.shape}, got {array.dtype} {array.shape}"
-            )
-
-
 class Engine(ABC):
     """A loaded model on a device. Use it as a context manager, or call `close`.
 
     Attributes:
         name: of the backend, as `onnxruntime`.
-        input: the network input, `(N, 3, H, W)`, float32, or uint8 where the graph normalises.
-        output: the logits, `(N, C, h, w)` float32.
-        coordinates: how the logit grid `h × w` lies on the input `H × W`.
+        signature: what the network takes and gives.
         metadata: what the artefact says of itself, `None` for somebody else's model.
         streams: calls from different threads that it runs at the same time.
         identity: hash of graph and weights, or of the checkpoint; names the model in results.
@@ -118,43 +94,25 @@ class Engine(ABC):
     name: str
     identity: str = ""
     streams: int = 1
-    input: TensorSpec
-    output: TensorSpec
-    coordinates: CoordinateRule = "half_pixel"
+    signature: Signature
     metadata: Metadata | None = None
 
     def run(self, batch: Tensor) -> NDArray[np.float32]:
         """Return class scores for a batch.
 
         Args:
-            batch: `(N, 3, H, W)` of `input.dtype`, as the artefact's preprocessing makes it.
+            batch: `(N, 3, H, W)` of `signature.dtype`, as the artefact's preprocessing makes it.
 
         Returns:
             `(N, C, h, w)` logits, `h × w` at most `H × W`. The next call may reuse the memory:
             copy what you keep.
 
         Raises:
-            InputError: `batch` does not fit `self.input`.
+            InputError: `batch` does not fit the signature.
             EngineError: the backend failed.
         """
-        self.input.check(batch)
+        self.signature.input.check(batch)
         return self._run(batch)
-
-    def on_grid(
-        self, grid: NDArray[np.float32], size: tuple[int, int], rows: Axis, columns: Axis
-    ) -> tuple[Axis, Axis]:
-        """Carry axes over the network input on to the logit grid.
-
-        Args:
-            grid: `(C, h, w)` logits of one image.
-            size: `(H, W)` of the network input that they were made from.
-            rows: positions on the input's rows.
-            columns: positions on the input's columns.
-        """
-        return (
-            rows.on_grid(grid.shape[1], size[0], self.coordinates),
-            columns.on_grid(grid.shape[2], size[1], self.coordinates),
-        )
 
     def close(self) -> None:
         """Free the device memory. Safe to call twice."""

@@ -58,8 +58,8 @@ def _try(engine: str, device: Device) -> str:
         else:
             options = Options(device)
             with engines.open_engine(artifact.DEFAULT, engine=engine, options=options) as opened:
-                size = [dim or 1 for dim in opened.input.shape]
-                opened.run(np.zeros(size, opened.input.dtype))
+                taken = opened.signature.input
+                opened.run(np.zeros([dim or 1 for dim in taken.shape], taken.dtype))
     except AtrousError as error:
         return str(error)
     except (ImportError, OSError, RuntimeError) as error:

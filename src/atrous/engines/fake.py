@@ -7,22 +7,26 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from atrous.engines.base import Engine, TensorSpec
+from atrous.engines.base import Engine
+from atrous.engines.signature import Signature
 from atrous.preprocess import Tensor
 
 Logits = NDArray[np.float32]
 
 
 class FakeEngine(Engine):
-    """Return `function(batch)`; `dtype` is that of the batch."""
+    """Return `function(images)`; `dtype` is that of the images, `batch` how many it takes."""
 
     name = "fake"
 
     def __init__(
-        self, function: Callable[..., Logits], num_classes: int, dtype: str = "float32"
+        self,
+        function: Callable[..., Logits],
+        num_classes: int,
+        dtype: str = "float32",
+        batch: int | None = None,
     ) -> None:
-        self.input = TensorSpec("input", (None, 3, None, None), dtype)
-        self.output = TensorSpec("output", (None, num_classes, None, None), "float32")
+        self.signature = Signature.of(num_classes, dtype, batch)
         self._function = function
 
     def _run(self, batch: Tensor) -> Logits:

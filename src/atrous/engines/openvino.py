@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
-import onnx
 import openvino as ov
 from numpy.typing import NDArray
 
-from atrous.engines import onnx_model
-from atrous.engines.base import Engine, Options, TensorSpec
+from atrous.engines.base import Engine, Options
+from atrous.engines.onnx_model import OnnxModel
+from atrous.engines.signature import Runnable, TensorSpec, runnable
 from atrous.errors import EngineError
 from atrous.preprocess import Tensor
 
@@ -20,44 +20,36 @@ _NOISE = ("Exception from", "Check ", "FrontEnd API", "Model wasn't", "Summary:"
 
 
 class OpenVinoEngine(Engine):
-    """Run an ONNX file on OpenVINO.
+    """Run an ONNX network on OpenVINO.
 
     Input and output share memory with the runtime. Every calling thread has a request of its own,
     and `options.streams` of them run at the same time.
 
     Args:
-        path: the `.onnx` file.
+        model: what to run.
         options: threads, streams and the folder of compiled models; `cpu` is the only device.
 
     Raises:
-        ArtifactError: the file is damaged, or is not a segmentation network (one image input, one
-            output of logits).
+        ArtifactError: it is not a segmentation network (one image input, one output of logits).
         EngineError: the device is another, or OpenVINO refuses the model.
     """
 
     name = "openvino"
 
-    def __init__(self, path: Path, options: Options | None = None) -> None:
+    def __init__(self, model: OnnxModel, options: Options | None = None) -> None:
         options = options or Options()
         if options.device != "cpu":
             raise EngineError(
                 f"engine openvino runs on cpu, not on {options.device}; use engine onnxruntime"
             )
-        opened = onnx_model.read(path)
-        self.metadata, self.identity = opened.metadata, opened.identity
-        self.coordinates, self.streams = opened.coordinates, options.streams
+        self.metadata, self.identity = model.metadata, model.identity
+        self.streams = options.streams
+        network = runnable(model)
         core = ov.Core()
-        model = read_model(core, opened.model, path)
-        self.input, self.output = onnx_model.one_image_to_logits(
-            path,
-            [spec_of(port) for port in model.inputs],
-            [spec_of(port) for port in model.outputs],
-        )
+        read = read_model(core, network)
+        self.signature = network.signature(*specs_of(read))
         settings = settings_for(options, self.identity)
-        try:
-            self._compiled: ov.CompiledModel | None = core.compile_model(model, "CPU", settings)
-        except RuntimeError as error:
-            raise EngineError(f"{path}: OpenVINO refuses it: {reason_of(error)}") from error
+        self._compiled: ov.CompiledModel | None = compile_model(core, read, network.name, settings)
         self._own = threading.local()
 
     def _run(self, batch: Tensor) -> NDArray[np.float32]:
@@ -78,14 +70,25 @@ class OpenVinoEngine(Engine):
         self._own = threading.local()
 
 
-def read_model(core: ov.Core, model: onnx.ModelProto, path: Path) -> ov.Model:
+def read_model(core: ov.Core, network: Runnable) -> ov.Model:
     """Hand a graph to OpenVINO; raises `EngineError`."""
     try:
-        return core.read_model(model.SerializeToString())
+        return core.read_model(network.content)
     except RuntimeError as error:
         raise EngineError(
-            f"{path}: OpenVINO refuses it: {reason_of(error)}; engine onnxruntime may run it"
+            f"{network.name}: OpenVINO refuses it: {reason_of(error)}; engine onnxruntime may run "
+            "it"
         ) from error
+
+
+def compile_model(
+    core: ov.Core, model: ov.Model, name: str, settings: Mapping[str, str]
+) -> ov.CompiledModel:
+    """Make a graph ready for the CPU; raises `EngineError`."""
+    try:
+        return core.compile_model(model, "CPU", dict(settings))
+    except RuntimeError as error:
+        raise EngineError(f"{name}: OpenVINO refuses it: {reason_of(error)}") from error
 
 
 def settings_for(options: Options, identity: str) -> dict[str, str]:
@@ -105,8 +108,12 @@ def settings_for(options: Options, identity: str) -> dict[str, str]:
     return settings
 
 
-def spec_of(port: ov.Output) -> TensorSpec:
-    """What an input or output of a model looks like."""
+def specs_of(model: ov.Model) -> tuple[list[TensorSpec], list[TensorSpec]]:
+    """What the inputs and the outputs of a graph look like."""
+    return [*map(_spec, model.inputs)], [*map(_spec, model.outputs)]
+
+
+def _spec(port: ov.Output) -> TensorSpec:
     dims = port.partial_shape
     shape = tuple(None if dim.is_dynamic else dim.get_length() for dim in dims)
     dtype = port.element_type.get_type_name()

@@ -1,4 +1,4 @@
-"""Where the time of an ONNX file goes on an engine: whole runs, and every layer of them."""
+"""Where the time of an ONNX network goes on an engine: whole runs, and every layer of them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from atrous import artifact, engines
-from atrous.engines import onnx_model
-from atrous.engines.base import Options, TensorSpec
+from atrous import engines
+from atrous.engines.base import Options
 from atrous.engines.layer_names import LayerNames
-from atrous.engines.onnx_model import Network
+from atrous.engines.onnx_model import OnnxModel
+from atrous.engines.signature import Runnable, TensorSpec, runnable
 from atrous.errors import ConfigError, EngineError, InputError
 from atrous.preprocess import Tensor
 
@@ -110,20 +110,20 @@ class _Measure:
 
 
 def profile(
-    path: Path,
+    model: Path | OnnxModel,
     *,
     engine: str,
     options: Options | None = None,
     runs: int = 10,
     head: bool = False,
 ) -> Profile:
-    """Time an ONNX file, set up as the engine of that name sets it up.
+    """Time an ONNX network, set up as the engine of that name sets it up.
 
     The input is standard-normal noise, or mid-grey where it is uint8, of the model's size, and of
     `FREE` where that is open.
 
     Args:
-        path: the `.onnx` file.
+        model: an ONNX file, or what was read from one.
         engine: `onnxruntime` or `openvino`.
         options: how the engine uses the machine; nothing is kept in `cache`.
         runs: how often to run it, once with the layers watched and once without.
@@ -136,14 +136,19 @@ def profile(
         EngineError: the engine is not installed, refuses the model, or reads no ONNX files.
         InputError: `runs` is under 1.
     """
-    [one] = _profiles([(path, head)], engine, options or Options(), runs)
+    [one] = _profiles([(model, head)], engine, options or Options(), runs)
     return one
 
 
 def profile_both(
-    before: Path, after: Path, *, engine: str, options: Options | None = None, runs: int = 10
+    before: Path | OnnxModel,
+    after: Path | OnnxModel,
+    *,
+    engine: str,
+    options: Options | None = None,
+    runs: int = 10,
 ) -> tuple[Profile, Profile]:
-    """Time two ONNX files in turn, so that what else the machine does slows both the same.
+    """Time two ONNX networks in turn, so that what else the machine does slows both the same.
 
     Args:
         before: run with its last resize, as any other tool would run it.
@@ -157,28 +162,26 @@ def profile_both(
 
 
 def _profiles(
-    files: Sequence[tuple[Path, bool]], engine: str, options: Options, runs: int
+    models: Sequence[tuple[Path | OnnxModel, bool]], engine: str, options: Options, runs: int
 ) -> list[Profile]:
-    path = files[0][0]
+    first = models[0][0]
     if runs < 1:
         raise InputError(f"runs: expected 1 or more, got {runs}")
     if engine == "torch":
         raise EngineError(
-            f"{path}: profile profiles ONNX files, and engine torch runs checkpoints; export it "
+            f"{first}: profile profiles ONNX files, and engine torch runs checkpoints; export it "
             f"and use engine {' or '.join(_MEASURES)}"
         )
     if engine not in _MEASURES:
         raise ConfigError(f"no engine is called {engine!r}; known: {', '.join(_MEASURES)}")
     if reason := engines.missing(engine):
-        raise EngineError(f"{path}: {reason}")
-    names, measures = [], []
-    for path, head in files:
-        opened = onnx_model.read(path)
-        if head:
-            opened = replace(opened, model=artifact.load(path))
-        names.append(LayerNames(opened.model))
-        opened = replace(opened, model=names[-1].model)
-        measures.append(_MEASURES[engine](opened, path, replace(options, cache=None)))
+        raise EngineError(f"{first}: {reason}")
+    names, measures, options = [], [], replace(options, cache=None)
+    for model, head in models:
+        network = model if isinstance(model, OnnxModel) else OnnxModel.read(model)
+        names.append(LayerNames(network.proto))
+        renamed = replace(network, proto=names[-1].model)
+        measures.append(_MEASURES[engine](runnable(renamed, whole=head), options))
     totals = _timed([measure.run for measure in measures], runs)
     return [
         Profile(
@@ -191,7 +194,7 @@ def _profiles(
             spread=(_percentile(times, 10), _percentile(times, 90)),
             layers=_layers(measure.watch(runs), name),
         )
-        for (_, head), name, measure, times in zip(files, names, measures, totals, strict=True)
+        for (_, head), name, measure, times in zip(models, names, measures, totals, strict=True)
     ]
 
 
@@ -211,32 +214,18 @@ def _layers(times: _Times, names: LayerNames) -> tuple[Layer, ...]:
     return tuple(sorted(layers, key=lambda layer: -layer.milliseconds))
 
 
-def _on_onnxruntime(opened: Network, path: Path, options: Options) -> _Measure:
-    import onnxruntime as ort
-
+def _on_onnxruntime(network: Runnable, options: Options) -> _Measure:
     from atrous.engines import onnxruntime as ours
 
-    session = ours.make_session(opened, path, options)
-    image, _ = onnx_model.one_image_to_logits(
-        path,
-        [ours.spec_of(a) for a in session.get_inputs()],
-        [ours.spec_of(a) for a in session.get_outputs()],
-    )
-    feed = {image.name: _batch(image)}
+    session = ours.session_for(network, "", options)
+    image = network.signature(*ours.specs_of(session)).input
+    feed = {image.name: _noise(image)}
 
     def watch(runs: int) -> _Times:
         if options.device != "cpu":
             return {}
-        settings, providers = session.get_session_options(), session.get_provider_options()
         with TemporaryDirectory(prefix="atrous-profile-") as folder:
-            settings.enable_profiling = True
-            settings.profile_file_prefix = str(Path(folder) / "run")
-            watched = ort.InferenceSession(
-                opened.model.SerializeToString(),
-                sess_options=settings,
-                providers=list(providers),
-                provider_options=list(providers.values()),
-            )
+            watched = ours.session_for(network, "", options, trace=Path(folder) / "run")
             _timed([partial(watched.run, None, feed)], runs)
             return _read_trace(Path(watched.end_profiling()))
 
@@ -259,7 +248,7 @@ def _read_trace(path: Path) -> _Times:
     return {kernel: each[WARMUP:] for kernel, each in times.items()}
 
 
-def _on_openvino(opened: Network, path: Path, options: Options) -> _Measure:
+def _on_openvino(network: Runnable, options: Options) -> _Measure:
     import openvino as ov
 
     from atrous.engines import openvino as ours
@@ -267,19 +256,12 @@ def _on_openvino(opened: Network, path: Path, options: Options) -> _Measure:
     if options.device != "cpu":
         raise EngineError(f"engine openvino runs on cpu, not on {options.device}")
     core = ov.Core()
-    model = ours.read_model(core, opened.model, path)
-    image, _ = onnx_model.one_image_to_logits(
-        path,
-        [ours.spec_of(port) for port in model.inputs],
-        [ours.spec_of(port) for port in model.outputs],
-    )
-    settings, batch = ours.settings_for(options, opened.identity), _batch(image)
+    model = ours.read_model(core, network)
+    batch = _noise(network.signature(*ours.specs_of(model)).input)
+    settings = ours.settings_for(options, "")
 
     def infer(**more: str) -> tuple[ov.InferRequest, Callable[[], object]]:
-        try:
-            compiled = core.compile_model(model, "CPU", {**settings, **more})
-        except RuntimeError as error:
-            raise EngineError(f"{path}: OpenVINO refuses it: {ours.reason_of(error)}") from error
+        compiled = ours.compile_model(core, model, network.name, {**settings, **more})
         request = compiled.create_infer_request()
         return request, partial(request.infer, {0: batch}, share_inputs=True, share_outputs=True)
 
@@ -304,7 +286,7 @@ def _on_openvino(opened: Network, path: Path, options: Options) -> _Measure:
     return _Measure(infer()[1], watch)
 
 
-_MEASURES: dict[str, Callable[[Network, Path, Options], _Measure]] = {
+_MEASURES: dict[str, Callable[[Runnable, Options], _Measure]] = {
     "onnxruntime": _on_onnxruntime,
     "openvino": _on_openvino,
 }
@@ -327,7 +309,7 @@ def _percentile(times: list[float], percent: int) -> float:
     return round(float(np.percentile(times, percent)), 4)
 
 
-def _batch(image: TensorSpec) -> Tensor:
+def _noise(image: TensorSpec) -> Tensor:
     shape = tuple(have or free for have, free in zip(image.shape, FREE, strict=True))
     if image.dtype == "uint8":
         return np.full(shape, 128, np.uint8)

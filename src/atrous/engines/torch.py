@@ -1,10 +1,13 @@
-"""PyTorch, eager: runs a checkpoint as it is; the reference that exports are compared with."""
+"""PyTorch, eager: runs a network as it is; the reference that exports are compared with."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,7 +15,8 @@ from numpy.typing import NDArray
 
 from atrous import models
 from atrous.artifact import Metadata
-from atrous.engines.base import Engine, Options, TensorSpec
+from atrous.engines.base import Engine, Options
+from atrous.engines.signature import Signature
 from atrous.errors import ArtifactError, ConfigError, EngineError
 from atrous.files import sha256
 from atrous.labels import LABEL_SETS, LabelSet, generic
@@ -21,11 +25,34 @@ from atrous.preprocess import Preprocess, Tensor
 _log = logging.getLogger("atrous")
 
 
+class GridNetwork(Protocol):
+    """A network that can stop before its last enlargement, as those of `atrous.models`.
+
+    Attributes:
+        num_classes: number of classes.
+    """
+
+    num_classes: int
+
+    def logits_grid(self, images: torch.Tensor, /) -> torch.Tensor:
+        """Map images `(N, 3, H, W)` to logits `(N, num_classes, h, w)`."""
+        ...
+
+    def parameters(self) -> Iterator[torch.Tensor]:
+        """All weights."""
+        ...
+
+    def state_dict(self) -> Mapping[str, torch.Tensor]:
+        """All weights and statistics by name."""
+        ...
+
+
 class TorchEngine(Engine):
-    """Run a checkpoint on PyTorch.
+    """Run a checkpoint or a network on PyTorch.
 
     Args:
-        path: `.safetensors` or `.pth`.
+        model: a `.safetensors` or `.pth` file; or a network in evaluation mode, which is run as it
+            is, where it is, and says nothing of itself.
         options: device, streams and threads; the number of threads holds for the whole process.
         output_stride: 8 or 16, or `None` for what the file says, else 16.
 
@@ -37,24 +64,32 @@ class TorchEngine(Engine):
     name = "torch"
 
     def __init__(
-        self, path: Path, options: Options | None = None, output_stride: int | None = None
+        self,
+        model: Path | GridNetwork,
+        options: Options | None = None,
+        output_stride: int | None = None,
     ) -> None:
         options = options or Options()
         if options.device == "tensorrt":
             raise EngineError("engine torch runs on cpu or cuda; tensorrt needs an ONNX file")
         if options.device == "cuda" and not torch.cuda.is_available():
-            raise EngineError("this PyTorch sees no CUDA device; use --device cpu")
+            raise EngineError("this PyTorch sees no CUDA device; run it on the cpu")
         if options.threads or options.streams > 1:
             torch.set_num_threads(max(1, options.cores // options.streams))
         self.streams = options.streams
-        self._device = torch.device(options.device)
-        network = models.load(path, output_stride=output_stride)
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._network: models.DeepLab | None = network.to(self._device)
-        self.input = TensorSpec("input", (None, 3, None, None), "float32")
-        self.output = TensorSpec("output", (None, network.num_classes, None, None), "float32")
-        self.metadata = describe(network, path)
-        self.identity = self.metadata.weights_sha256
+        network: GridNetwork
+        if isinstance(model, Path):
+            loaded = models.load(model, output_stride=output_stride)
+            loaded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            network = loaded.to(torch.device(options.device))
+            self.metadata = describe(loaded, model)
+            self.identity = self.metadata.weights_sha256
+        else:
+            network = model
+            self.identity = _identity(network)
+        self._network: GridNetwork | None = network
+        self._device = next(network.parameters()).device
+        self.signature = Signature.of(network.num_classes)
 
     def _run(self, batch: Tensor) -> NDArray[np.float32]:
         network = self._network  # another thread may close the engine
@@ -66,11 +101,19 @@ class TorchEngine(Engine):
                 logits = network.logits_grid(images)
             except RuntimeError as error:
                 raise EngineError(f"PyTorch failed: {error}") from error
-            return np.asarray(logits.contiguous().cpu().numpy())
+            return np.asarray(logits.float().contiguous().cpu().numpy())
 
     def close(self) -> None:
         """Free the network."""
         self._network = None
+
+
+def _identity(network: GridNetwork) -> str:
+    """Hash of all weights and statistics."""
+    digest = hashlib.sha256()
+    for tensor in network.state_dict().values():
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def describe(network: models.DeepLab, path: Path, labels: LabelSet | None = None) -> Metadata:

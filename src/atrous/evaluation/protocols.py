@@ -167,12 +167,12 @@ class Protocol:
             inner, (top, left) = preprocess.layout(*image.shape[:2])
             height, width = preprocess.size
             rows, columns = Axis(min(height, inner[0] + top)), Axis(min(width, inner[1] + left))
-        rows, columns = engine.on_grid(grid, preprocess.size, rows, columns)
+        rows, columns = engine.signature.on_grid(grid, preprocess.size, rows, columns)
         return Scored(upsample.argmax(grid, rows, columns), finite)
 
     def _run(self, engine: Engine, preprocess: Preprocess, image: Pixels) -> tuple[Logits, bool]:
         """`(C, h, w)` logits of one image, averaged with those of its mirror image if so asked."""
-        tensor = preprocess(image, preprocess.empty(engine.input.dtype))
+        tensor = preprocess(image, preprocess.empty(engine.signature.dtype))
         grid = engine.run(tensor[None])[0]
         if self.flip:
             grid = grid.copy()
@@ -188,7 +188,7 @@ class Protocol:
             scaled = preprocess.model_copy(update={"size": tuple(size), "fit": "squash"})
             grid, fine = self._run(engine, scaled, image)
             place = scaled.place(*image.shape[:2])
-            axes = engine.on_grid(grid, scaled.size, place.rows, place.columns)
+            axes = engine.signature.on_grid(grid, scaled.size, place.rows, place.columns)
             logits = upsample.enlarge(grid, *axes)
             total = logits if total is None else total + logits
             finite &= fine
@@ -206,7 +206,7 @@ class Protocol:
                 window = image[top : top + side, left : left + side]
                 grid, fine = self._run(engine, preprocess, np.ascontiguousarray(window))
                 finite &= fine
-                rows, columns = engine.on_grid(
+                rows, columns = engine.signature.on_grid(
                     grid, preprocess.size, Axis(window.shape[0]), Axis(window.shape[1])
                 )
                 if len(tops) == len(lefts) == 1:
@@ -224,7 +224,7 @@ class Protocol:
     def _tiles(self, engine: Engine, preprocess: Preprocess, image: Pixels) -> Scored:
         assert self.side is not None
         assert self.overlap is not None
-        classes = engine.output.shape[1]
+        classes = engine.signature.classes
         if classes is None:
             raise ConfigError(f"{self.name}: the network does not say how many classes it has")
         predictor = Predictor(engine, preprocess, generic(classes))

@@ -251,7 +251,7 @@ class Evaluation:
 
 
 def _check_size(engine: Engine, preprocess: Preprocess, protocol: Protocol) -> None:
-    fixed = engine.input.shape[2:]
+    fixed = engine.signature.size
     if fixed == (None, None):
         return
     if protocol.kind == "whole" or protocol.scales != (1.0,):
@@ -259,7 +259,7 @@ def _check_size(engine: Engine, preprocess: Preprocess, protocol: Protocol) -> N
             f"protocol {protocol.name} needs a model of free size, this one takes {fixed}: "
             "export it with --dynamic batch,height,width, or evaluate the checkpoint"
         )
-    if fixed != preprocess.size:
+    if not engine.signature.takes(*preprocess.size):
         raise InputError(
             f"protocol {protocol.name} makes inputs of {preprocess.size}, the model takes {fixed}"
         )

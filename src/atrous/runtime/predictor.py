@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from atrous import engines, upsample
 from atrous.engines.base import Engine, Options
+from atrous.engines.onnx_model import OnnxModel
 from atrous.errors import ConfigError, EngineError
 from atrous.geometry import Axis
 from atrous.labels import LabelSet, generic
@@ -75,7 +76,7 @@ class Predictor:
 
     Args:
         engine: runs the network; closed with the predictor.
-        preprocess: must make inputs that fit `engine.input`.
+        preprocess: must make inputs that fit `engine.signature`.
         labels: must have as many classes as the network.
 
     Raises:
@@ -83,19 +84,18 @@ class Predictor:
     """
 
     def __init__(self, engine: Engine, preprocess: Preprocess, labels: LabelSet) -> None:
-        classes = engine.output.shape[1]
+        wanted, classes = engine.signature, engine.signature.classes
         if classes is not None and classes != labels.num_classes:
             raise ConfigError(
                 f"the network has {classes} classes but label set {labels.name!r} has "
                 f"{labels.num_classes}"
             )
-        for want, got in zip(engine.input.shape[2:], preprocess.size, strict=True):
-            if want is not None and want != got:
-                raise ConfigError(
-                    f"the network takes {engine.input.shape[2:]} pixels but the preprocessing "
-                    f"makes {preprocess.size}"
-                )
-        if engine.input.dtype == "uint8":
+        if not wanted.takes(*preprocess.size):
+            raise ConfigError(
+                f"the network takes {wanted.size} pixels but the preprocessing makes "
+                f"{preprocess.size}"
+            )
+        if wanted.dtype == "uint8":
             preprocess.check_uint8()
         self.engine = engine
         self.preprocess = preprocess
@@ -104,7 +104,7 @@ class Predictor:
     @classmethod
     def open(
         cls,
-        model: str | Path | None = None,
+        model: str | Path | OnnxModel | None = None,
         *,
         engine: str = "auto",
         options: Options | None = None,
@@ -158,7 +158,7 @@ class Predictor:
         Raises:
             InputError: `image` is of another kind.
         """
-        tensor = self.preprocess(image, self.preprocess.empty(self.engine.input.dtype))
+        tensor = self.preprocess(image, self.preprocess.empty(self.engine.signature.dtype))
         return tensor, self.preprocess.place(*image.shape[:2])
 
     def infer(self, tensors: Sequence[Tensor]) -> list[NDArray[np.float32]]:
@@ -175,7 +175,7 @@ class Predictor:
             EngineError: the engine failed.
         """
         batch: Any = tensors[0][None]
-        missing = (self.engine.input.shape[0] or 0) - len(tensors)
+        missing = (self.engine.signature.batch or 0) - len(tensors)
         if len(tensors) > 1 or missing > 0:
             batch = np.stack([*tensors, *(np.zeros_like(tensors[0]) for _ in range(missing))])
         logits = self.engine.run(batch)
@@ -201,7 +201,7 @@ class Predictor:
                 "the network's scores are not all numbers (NaN or infinite): its weights are "
                 "damaged, or this engine computes it wrongly (--engine takes another)"
             )
-        rows, columns = self.engine.on_grid(
+        rows, columns = self.engine.signature.on_grid(
             grid, self.preprocess.size, placement.rows, placement.columns
         )
         return Prediction(grid, rows, columns, placement.seen, self.labels.ignore_index)
@@ -219,18 +219,18 @@ class Predictor:
 
 def _settings(
     engine: Engine,
-    model: str | Path | None,
+    model: str | Path | OnnxModel | None,
     preprocess: Preprocess | None,
     labels: LabelSet | None,
     size: tuple[int, int] | None,
 ) -> tuple[Preprocess, LabelSet]:
     """Preprocessing and labels from the arguments, the model, or a default said aloud."""
-    height, width = engine.input.shape[2:]
+    height, width = engine.signature.size
     known = engine.metadata
     if preprocess is None and known is not None:
         preprocess = known.preprocess
     if preprocess is None:
-        raw = engine.input.dtype == "uint8"
+        raw = engine.signature.dtype == "uint8"
         preprocess = Preprocess(
             size=(height or 513, width or 513),
             normalisation="none" if raw else "div255-mean-std",
@@ -247,7 +247,7 @@ def _settings(
     if labels is None and known is not None:
         labels = known.labels
     if labels is None:
-        labels = generic(engine.output.shape[1] or 21)
+        labels = generic(engine.signature.classes or 21)
         _log.warning(
             "%s does not name its classes: calling them class 0 to class %d; --labels NAME names "
             "them",

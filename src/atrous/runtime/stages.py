@@ -139,7 +139,7 @@ def stages(
         ConfigError: the network takes another number of images at a time.
     """
     engine = steps.predictor.engine
-    own = engine.input.shape[0]
+    own = engine.signature.batch
     batch = (own or 1) if batch is None else batch
     if own not in (None, batch):
         raise ConfigError(

@@ -156,7 +156,7 @@ def describe(model: Model) -> ModelMetadata:
         inputs=[
             TensorMetadata(
                 name="input",
-                datatype=DTYPES[predictor.engine.input.dtype],
+                datatype=DTYPES[predictor.engine.signature.dtype],
                 shape=[-1, 3, *predictor.preprocess.size],
             ),
             TensorMetadata(name="image", datatype="UINT8", shape=[-1, -1, -1, 3]),
@@ -209,7 +209,7 @@ def _same(pixels: NDArray[Any]) -> NDArray[Any]:
 
 async def _parsed(model: Model, body: Body, header: str | None, max_pixels: int) -> TensorRequest:
     predictor = model.predictor
-    details = (predictor.engine.input.dtype, predictor.preprocess.size, max_pixels)
+    details = (predictor.engine.signature.dtype, predictor.preprocess.size, max_pixels)
     if header is None and len(body) > 2**16:  # tensors in JSON
         return await asyncio.to_thread(parse, body, header, *details)
     return parse(body, header, *details)

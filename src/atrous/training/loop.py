@@ -33,7 +33,7 @@ from atrous.training.start import fill
 from atrous.training.teacher import Teacher
 from atrous.training.trainee import Trainee, make
 from atrous.training.training_data import described, gather
-from atrous.training.validate import LiveEngine, measure, pictures, thinned
+from atrous.training.validate import measure, pictures, thinned
 
 PATIENCE = timedelta(hours=6)
 """How long the other processes wait for the one that scores."""
@@ -228,7 +228,7 @@ class Run:
         own = self.recipe.validation
         trainee = Trainee(self.learner.shipped, frozen=True).eval()
         data = thinned(self.material.val, own.images)
-        with LiveEngine(trainee, self.accelerator.device) as engine:
+        with TorchEngine(trainee) as engine:
             found = measure(engine, data, own.protocol, self.folder.name, self._scoring)
             self.watch.scored(self.state.iteration, found, pictures(engine, data, own.protocol))
         best = self.state.best

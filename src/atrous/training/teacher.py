@@ -35,7 +35,7 @@ class Teacher:
         options = Options("cuda" if device.type == "cuda" else "cpu")
         self.engine = engines.open_engine(settings.model, options=options)
         name, known = f"teacher.model: {settings.model}", self.engine.metadata
-        classes = self.engine.output.shape[1]
+        classes = self.engine.signature.classes
         if classes not in (None, labels.num_classes):
             raise ConfigError(
                 f"{name} has {classes} classes, the data {labels.num_classes}; a teacher has the "
@@ -43,9 +43,9 @@ class Teacher:
             )
         if known is not None and known.labels.names != labels.names:
             raise ConfigError(f"{name} has other classes than the data: {known.labels.name}")
-        if any(side not in (None, crop) for side in self.engine.input.shape[2:]):
+        if not self.engine.signature.takes(crop, crop):
             raise ConfigError(
-                f"{name} takes {self.engine.input.shape[2:]} pixels, the crops have {crop}; export "
+                f"{name} takes {self.engine.signature.size} pixels, the crops have {crop}; export "
                 "it with --dynamic height,width, or set augment.crop"
             )
         own = known.preprocess if known is not None else Preprocess()
@@ -56,10 +56,10 @@ class Teacher:
     def __call__(self, images: Tensor) -> Tensor:
         """Its logits, `(N, C, H, W)`, for normalised images `(N, 3, H, W)`."""
         batch = images.cpu().numpy()
-        if self.engine.input.shape[0] is None:
+        if self.engine.signature.batch is None:
             grids = [torch.tensor(self.engine.run(batch))]
         else:
-            size = self.engine.input.shape[0]
+            size = self.engine.signature.batch
             if size != 1:
                 raise ConfigError(
                     f"teacher.model: {self.settings.model} takes {size} images at a time; export "
@@ -67,7 +67,7 @@ class Teacher:
                 )
             grids = [torch.tensor(self.engine.run(image[None])) for image in batch]
         grid = torch.cat(grids).to(images.device)
-        corners = self.engine.coordinates == "align_corners"
+        corners = self.engine.signature.coordinates == "align_corners"
         return functional.interpolate(
             grid, size=images.shape[-2:], mode="bilinear", align_corners=corners
         )

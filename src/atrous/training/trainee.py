@@ -25,12 +25,13 @@ class Trainee(nn.Module):
 
     Attributes:
         network: what is trained.
+        num_classes: number of classes.
         frozen: batch norms keep their statistics.
     """
 
     def __init__(self, network: DeepLab, *, frozen: bool) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.num_classes = network, network.num_classes
         self.frozen = frozen
         self._commuted = commute.applies(network)
         # In a tuple, as it is no module of its own: it shares every tensor of the network.
@@ -38,11 +39,11 @@ class Trainee(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(N, 3, H, W)` normalised images to float32 logits `(N, num_classes, H, W)`."""
-        grid = self.grid(x)
+        grid = self.logits_grid(x)
         with torch.autocast(x.device.type, enabled=False):
             return commute.enlarge(grid.float(), (x.shape[2], x.shape[3]))
 
-    def grid(self, x: Tensor) -> Tensor:
+    def logits_grid(self, x: Tensor) -> Tensor:
         """Map `(N, 3, H, W)` normalised images to logits before their last enlargement."""
         [network] = self._fast
         x = x.contiguous(memory_format=torch.channels_last)

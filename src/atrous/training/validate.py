@@ -2,52 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from atrous.data import Dataset
-from atrous.engines.base import Engine, TensorSpec
+from atrous.engines.base import Engine
 from atrous.evaluation.protocols import Protocol
 from atrous.evaluation.report import write_report
 from atrous.evaluation.result import Result
 from atrous.evaluation.run import Evaluation, Progress
-from atrous.preprocess import Preprocess, Tensor
+from atrous.preprocess import Preprocess
 from atrous.runtime.predictor import Predictor
-from atrous.training.trainee import Trainee
 
 PICTURES = 4
-
-
-class LiveEngine(Engine):
-    """Run a network that lives in this process.
-
-    Args:
-        trainee: in evaluation mode.
-        device: where it is.
-    """
-
-    name = "torch"
-
-    def __init__(self, trainee: Trainee, device: torch.device) -> None:
-        self._grid, self._device = trainee.grid, device
-        network = trainee.network
-        self.input = TensorSpec("input", (None, 3, None, None), "float32")
-        self.output = TensorSpec("output", (None, network.num_classes, None, None), "float32")
-        digest = hashlib.sha256()
-        for tensor in network.state_dict().values():
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        self.identity = digest.hexdigest()
-
-    def _run(self, batch: Tensor) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            images = torch.from_numpy(batch).to(self._device)
-            return np.asarray(self._grid(images).float().contiguous().cpu().numpy())
 
 
 def measure(

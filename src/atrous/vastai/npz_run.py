@@ -94,7 +94,9 @@ class _Job:
         """What the network says, at the size of its input."""
         assert frame.prediction is not None
         grid, size = frame.prediction.grid, self.predictor.preprocess.size
-        rows, columns = self.predictor.engine.on_grid(grid, size, Axis(size[0]), Axis(size[1]))
+        rows, columns = self.predictor.engine.signature.on_grid(
+            grid, size, Axis(size[0]), Axis(size[1])
+        )
         if self.kind == "classmap":
             frame.note = upsample.argmax(grid, rows, columns)[None]
             return

@@ -127,5 +127,5 @@ class Truth:
     def _class_map(self, frame: Frame) -> NDArray[np.uint8]:
         """The class map at the size of the network input, which is not that of the frame."""
         grid, size = frame.outputs["infer"].grid, self._predictor.preprocess.size
-        axes = self._predictor.engine.on_grid(grid, size, Axis(size[0]), Axis(size[1]))
+        axes = self._predictor.engine.signature.on_grid(grid, size, Axis(size[0]), Axis(size[1]))
         return upsample.argmax(grid, *axes)

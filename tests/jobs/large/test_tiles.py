@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from atrous.engines.fake import FakeEngine
+from atrous.engines.signature import Signature
 from atrous.errors import ConfigError, EngineError
 from atrous.jobs.large.tiles import ArrayRaster, Tiling, segment
 from atrous.labels import generic
@@ -152,6 +152,6 @@ def test_wrong_settings(settings: dict[str, float], message: str) -> None:
 
 def test_a_network_of_fixed_size_takes_tiles_of_that_size_alone() -> None:
     fixed = predictor(lambda batch: batch)
-    fixed.engine.input = replace(fixed.engine.input, shape=(None, 3, 16, 16))
+    fixed.engine.signature = Signature.of(3, size=(16, 16))
     with pytest.raises(ConfigError, match=r"--tile 32: the network takes \(16, 16\) pixels"):
         next(segment(fixed, ArrayRaster(photograph(9, 9)), side=32))

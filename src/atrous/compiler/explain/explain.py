@@ -15,8 +15,7 @@ from atrous.compiler.explain import layers as explain_layers
 from atrous.compiler.explain.explanation import Explanation, Figures, Seen, Side
 from atrous.compiler.explain.page import figures
 from atrous.compiler.int8 import samples
-from atrous.engines import onnx_model
-from atrous.engines.onnx_model import Network
+from atrous.engines.onnx_model import OnnxModel
 from atrous.errors import ConfigError, InputError
 from atrous.image import class_name
 from atrous.runtime.predictor import Predictor
@@ -74,9 +73,9 @@ def explain(
     say("reading")
     old, new = (_read(path) for path in (before, after))
     with ExitStack() as stack:
-        first, second = _opened((before, after), (old, new), engine, stack)
+        first, second = _opened((old, new), engine, stack)
         _check_comparable((before, after), (first, second))
-        tensors = explain_layers.common(old.model, new.model)
+        tensors = explain_layers.common(old.proto, new.proto)
         _check_related((before, after), tensors)
         maps = _class_maps(first, second, images or [PHOTOGRAPH], say)
         few = samples.spread(maps.read, MEASURED)
@@ -85,8 +84,8 @@ def explain(
             pixels = samples.read(few[index])
             return _batch(first, pixels), _batch(second, pixels)
 
-        ratios = explain_layers.measure(old.model, new.model, tensors, inputs, len(few), say)
-        layers = explain_layers.layers(old.model, ratios)
+        ratios = explain_layers.measure(old.proto, new.proto, tensors, inputs, len(few), say)
+        layers = explain_layers.layers(old.proto, ratios)
         _check_related((before, after), layers)
         runner = second.engine.name
     agreement = float(np.mean([one.agreement for one in maps.seen]))
@@ -105,25 +104,25 @@ def explain(
     )
 
 
-def _read(path: Path) -> Network:
+def _read(path: Path) -> OnnxModel:
     if path.suffix.lower() != ".onnx":
         raise ConfigError(f"{path}: expected an ONNX file; atrous export makes one")
-    return onnx_model.read(path)
+    return OnnxModel.read(path)
 
 
 def _opened(
-    paths: tuple[Path, Path], networks: tuple[Network, Network], engine: str, stack: ExitStack
+    networks: tuple[OnnxModel, OnnxModel], engine: str, stack: ExitStack
 ) -> tuple[Predictor, Predictor]:
     """Both on one engine; what one does not say of itself, it takes from the other."""
     said = [one.metadata for one in networks if one.metadata is not None]
     labels = said[0].labels if said else None
     predictors: list[Predictor] = []
-    for path, one in zip(paths[::-1], networks[::-1], strict=True):
+    for one in networks[::-1]:
         preprocess = said[0].preprocess if said and one.metadata is None else None
         predictors.append(
             stack.enter_context(
                 Predictor.open(
-                    path,
+                    one,
                     engine=predictors[0].engine.name if predictors else engine,
                     preprocess=preprocess,
                     labels=labels if one.metadata is None else None,
@@ -206,12 +205,11 @@ def _compared(name: str, old: Pixels, new: Pixels, predictor: Predictor) -> Seen
 
 def _batch(predictor: Predictor, pixels: Pixels) -> NDArray[np.generic]:
     """An image as a network takes it, whatever its batch."""
-    given = predictor.engine.input
-    tensor = predictor.preprocess(pixels, predictor.preprocess.empty(given.dtype))
-    return np.repeat(tensor[None], given.shape[0] or 1, axis=0)
+    tensor, _ = predictor.prepare(pixels)
+    return np.repeat(tensor[None], predictor.engine.signature.batch or 1, axis=0)
 
 
-def _side(path: Path, one: Network) -> Side:
+def _side(path: Path, one: OnnxModel) -> Side:
     said = one.metadata
     return Side(
         file=str(path),
@@ -222,7 +220,7 @@ def _side(path: Path, one: Network) -> Side:
     )
 
 
-def _notes(old: Network, new: Network, agreement: float) -> tuple[str, ...]:
+def _notes(old: OnnxModel, new: OnnxModel, agreement: float) -> tuple[str, ...]:
     hashes = [one.metadata.weights_sha256 if one.metadata else "" for one in (old, new)]
     # A checkpoint and its export are two files of one network: only who disagrees is suspect.
     if all(hashes) and hashes[0] != hashes[1] and agreement < RELATED:

@@ -147,12 +147,12 @@ def tiled(predictor: Predictor, side: int) -> Predictor:
     Raises:
         ConfigError: the network takes images of another size.
     """
-    for fixed in predictor.engine.input.shape[2:]:
-        if fixed not in (None, side):
-            raise ConfigError(
-                f"--tile {side}: the network takes {predictor.engine.input.shape[2:]} pixels; take "
-                "a square of that, or export the network with --dynamic height,width"
-            )
+    signature = predictor.engine.signature
+    if not signature.takes(side, side):
+        raise ConfigError(
+            f"--tile {side}: the network takes {signature.size} pixels; take a square of that, or "
+            "export the network with --dynamic height,width"
+        )
     geometry = {"size": (side, side), "fit": "pad", "resize": None, "origin": None}
     preprocess = predictor.preprocess.model_copy(update=geometry)
     return Predictor(predictor.engine, preprocess, predictor.labels)

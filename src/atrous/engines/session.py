@@ -1,0 +1,78 @@
+"""The one place where ONNX Runtime is handed a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import onnx
+import onnxruntime as ort
+from onnx import helper
+
+from atrous.errors import EngineError
+
+Optimised = Literal["all", "basic", "none"]
+
+_LEVELS = {
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "none": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+}
+_CPU: Mapping[str, Mapping[str, object]] = {"CPUExecutionProvider": {}}
+
+
+def open_session(
+    content: bytes | onnx.ModelProto,
+    name: str,
+    *,
+    providers: Mapping[str, Mapping[str, object]] = _CPU,
+    threads: int = 0,
+    optimised: Optimised = "all",
+    arena: bool = True,
+    trace: Path | None = None,
+) -> ort.InferenceSession:
+    """Open a network on ONNX Runtime.
+
+    Args:
+        content: the network, serialised or not.
+        name: of the network or of what is done with it, in messages.
+        providers: name → settings, the first is the device that is wanted.
+        threads: of one call, 0 for one per core.
+        optimised: `all`; `basic` without other layouts and most fusions; `none` runs every node as
+            it stands, quantisers and what is between them too.
+        arena: keep memory between calls. It keeps the most that was ever needed.
+        trace: where files of the layers' times begin; nothing is timed without.
+
+    Raises:
+        EngineError: ONNX Runtime refuses the network.
+    """
+    settings = ort.SessionOptions()
+    settings.intra_op_num_threads = threads
+    settings.log_severity_level = 3
+    settings.graph_optimization_level = _LEVELS[optimised]
+    settings.enable_cpu_mem_arena = arena
+    if trace is not None:
+        settings.enable_profiling = True
+        settings.profile_file_prefix = str(trace)
+    if isinstance(content, onnx.ModelProto):
+        content = content.SerializeToString()
+    chosen = [(provider, dict(own)) for provider, own in providers.items()]
+    try:
+        return ort.InferenceSession(content, sess_options=settings, providers=chosen)
+    except Exception as error:  # the binding raises one class per status code
+        raise EngineError(f"{name}: ONNX Runtime refuses it: {first_line(error)}") from error
+
+
+def showing(model: onnx.ModelProto, outputs: Sequence[str]) -> onnx.ModelProto:
+    """A copy of a network whose outputs are these tensors, of whatever type and shape."""
+    shown = onnx.ModelProto()
+    shown.CopyFrom(model)
+    del shown.graph.output[:]
+    shown.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in outputs)
+    return shown
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a message that may have many."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
