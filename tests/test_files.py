@@ -1,3 +1,5 @@
+import os
+import threading
 from pathlib import Path
 from typing import IO
 
@@ -25,6 +27,28 @@ def test_a_failure_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space"):
         write_atomic(path, fail)
     assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_pipe_is_written_into_and_stays(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(path.read_bytes()))
+    reader.start()
+    write_atomic(path, lambda file: file.write(b"one"))
+    reader.join()
+    assert read == [b"one"]
+    assert path.is_fifo()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_device_behind_a_link_is_written_into_and_stays(tmp_path: Path) -> None:
+    path = tmp_path / "link"
+    path.symlink_to(os.devnull)
+    write_atomic(path, lambda file: file.write(b"one"))
+    assert path.is_symlink()
+    assert path.is_char_device()
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,8 +18,12 @@ _unfinished: set[Path] = set()
 def unfinished(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`, renamed at the end, or removed if that is not reached.
 
-    For libraries that want a name and not an open file; missing folders are made.
+    For libraries that want a name and not an open file; missing folders are made. A device, a pipe
+    or a socket is never replaced: its own name is given, to be written into.
     """
+    if _is_special(path):
+        yield path
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     os.close(handle)
@@ -39,7 +44,7 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it.
 
     Args:
-        path: where the file ends up; missing folders are made.
+        path: where the file ends up; missing folders are made. A device or a pipe is written into.
         write: writes the content to the open binary file that it is given.
     """
     with unfinished(path) as temporary, temporary.open("wb") as file:
@@ -56,6 +61,15 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file's content, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_special(path: Path) -> bool:
+    """Whether something is there, or behind a link there, that is neither file nor folder."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _umask() -> int:
