@@ -1,4 +1,8 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from atrous import image as images
+from atrous.data.masks import read_ids
 from atrous.errors import InputError
 from atrous.labels import CITYSCAPES, VOC
 
@@ -110,7 +115,7 @@ def test_floating_point_is_refused(tmp_path: Path) -> None:
 def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.png", Image.new("L", (2000, 1000)))
     with pytest.raises(
-        InputError, match=r"2000×1000 is 2000000 pixels, the limit is 1000000; .*--max-pix"
+        InputError, match=r"2000×1000 is 2000000 pixels, the limit is 1000000; .*`max_pixels`"
     ):
         images.read(path, max_pixels=1_000_000)
 
@@ -121,6 +126,26 @@ def test_only_our_own_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert images.read(path, max_pixels=300).shape == (10, 30, 3)
     with pytest.raises(InputError, match="the limit is"):
         images.read(path, max_pixels=299)
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+def test_pillow_s_limit_is_there_again_whatever_threads_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that take it away at once would leave it away: the second finds nothing to put back."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    path = saved(tmp_path / "a.png", Image.new("L", (30, 10)))
+    both, plain = threading.Barrier(2, timeout=0.3), Image.open
+
+    def slow(*arguments: Any, **options: Any) -> Image.Image:
+        with suppress(threading.BrokenBarrierError):
+            both.wait()
+        return plain(*arguments, **options)
+
+    monkeypatch.setattr(Image, "open", slow)
+    with ThreadPoolExecutor(2) as pool:
+        shapes = [*pool.map(lambda read: read(path).shape, (images.read, read_ids))]
+    assert shapes == [(10, 30, 3), (10, 30)]
     assert Image.MAX_IMAGE_PIXELS == 100
 
 

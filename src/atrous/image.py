@@ -26,6 +26,17 @@ MAX_PIXELS = 2**28
 OVERLAY_SIDE = 2048
 """Pixels of an overlay's longer side, at most."""
 
+UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    MemoryError,
+    Image.DecompressionBombError,
+)
+"""What Pillow raises at files that are missing, damaged or no images."""
+
 _SIXTEEN_BIT = {"I;16", "I;16L", "I;16B", "I;16N"}
 _open_lock = threading.Lock()
 
@@ -49,31 +60,50 @@ def read(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     try:
         if path.stat().st_size == 0:
             raise InputError(f"{path}: the file is empty")
-        with _open(path) as picture:
-            width, height = picture.size
-            if width * height > max_pixels:
-                raise InputError(
-                    f"{path}: {width}×{height} is {width * height} pixels, the limit is "
-                    f"{max_pixels}; raise it with --max-pixels if you trust the file"
-                )
+        with opened(path, max_pixels) as picture:
             return np.asarray(as_rgb(ImageOps.exif_transpose(picture)))
     except InputError:
         raise
     except UnidentifiedImageError:
         raise InputError(f"{path}: not an image that Pillow can read") from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, MemoryError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise InputError(f"{path}: cannot be read: {reason}") from None
+    except UNREADABLE as error:
+        raise unreadable(path, error) from None
 
 
-def _open(path: Path) -> Image.Image:
-    """Read the header. Pillow's own limit on pixels is process-wide; ours takes its place."""
+def opened(path: Path, max_pixels: int | None = MAX_PIXELS) -> Image.Image:
+    """Open an image file and read its header; for a `with`, which closes it.
+
+    Every file is opened here: Pillow's own limit on pixels is one for the whole process, so it is
+    taken away for this moment, by one thread at a time, and ours takes its place.
+
+    Args:
+        path: the file.
+        max_pixels: refuse an image of more pixels than this; `None` takes any.
+
+    Raises:
+        InputError: it has more pixels.
+        OSError: it cannot be read, or another one of `UNREADABLE`.
+    """
     with _open_lock:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(path)
+            picture = Image.open(path)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+    width, height = picture.size
+    if max_pixels is not None and width * height > max_pixels:
+        picture.close()
+        raise InputError(
+            f"{path}: {width}×{height} is {width * height} pixels, the limit is {max_pixels}; "
+            "make it smaller, or raise `max_pixels` if you trust the file"
+        )
+    return picture
+
+
+def unreadable(path: Path, error: BaseException) -> InputError:
+    """What is said of a file at which Pillow raised one of `UNREADABLE`."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return InputError(f"{path}: cannot be read: {reason}")
 
 
 def as_rgb(picture: Image.Image) -> Image.Image:
@@ -119,7 +149,7 @@ def write_mask(path: Path, class_map: NDArray[np.uint8], labels: LabelSet, stamp
 def mask_stamp(path: Path) -> str:
     """The stamp that `write_mask` put into a file, empty if there is none or it is damaged."""
     try:
-        with _open(path) as mask:
+        with opened(path, None) as mask:
             return str(mask.info.get("atrous", ""))
     except (OSError, SyntaxError, ValueError):
         return ""

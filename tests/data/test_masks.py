@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from atrous import image as images
 from atrous.data.dataset import MaskError
 from atrous.data.masks import COLOURED, NO_CLASS, NO_COLOUR, ColourTable, read_ids, read_palette
 from atrous.errors import InputError
@@ -99,6 +100,15 @@ def test_unreadable(read: Any, content: bytes | None, path: Path) -> None:
 
 def test_a_bomb_is_no_crash(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(path)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
-    with pytest.raises(InputError, match="cannot be read: Image size"):
+    monkeypatch.setattr(images.opened, "__defaults__", (80,))
+    with pytest.raises(InputError, match=r"^\S+mask\.png: 9×9 is 81 pixels, the limit is 80"):
         read_ids(path)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("read", [read_ids, read_palette, ColourTable.of({(0, 0, 0): 0})])
+def test_only_our_own_limit_counts(read: Any, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    palette_mask(np.ones((9, 9), np.uint8)).save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30)  # Pillow fails over twice that
+    assert read(path).shape == (9, 9)
+    assert Image.MAX_IMAGE_PIXELS == 30

@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from atrous import image
 from atrous.data.dataset import Dataset, Decode, Sample
 from atrous.data.masks import ColourTable, read_ids, read_palette
 from atrous.data.voc import check_unique
@@ -182,9 +182,9 @@ def _guess(described: Description, first: Path | None, path: Path) -> MaskType:
     mode = "none"
     if first is not None:
         try:
-            with Image.open(first) as mask:
+            with image.opened(first, None) as mask:
                 mode = mask.mode
-        except (OSError, ValueError, SyntaxError):
+        except image.UNREADABLE:
             mode = "unreadable"
     coloured = mode in ("RGB", "RGBA") and isinstance(described.classes, dict)
     kind: MaskType = "rgb" if coloured else "ids"

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from atrous import image
 from atrous.data.dataset import MaskError
 from atrous.errors import InputError
 from atrous.labels import Colour
@@ -81,21 +82,14 @@ class ColourTable:
 
 def _read(path: Path, convert: Callable[[Image.Image], NDArray[np.uint8]]) -> NDArray[np.uint8]:
     try:
-        with Image.open(path) as mask:
+        with image.opened(path) as mask:
             return convert(mask)
     except MaskError as error:
         raise MaskError(error.kind, f"{path}: {error}") from None
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        IndexError,
-        MemoryError,
-        Image.DecompressionBombError,
-    ) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise InputError(f"{path}: cannot be read: {reason}") from None
+    except InputError:
+        raise
+    except image.UNREADABLE as error:
+        raise image.unreadable(path, error) from None
 
 
 def _to_ids(mask: Image.Image, modes: set[str] = _ID_MODES) -> NDArray[np.uint8]:

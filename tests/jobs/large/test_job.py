@@ -149,6 +149,18 @@ def test_what_cannot_be_read_is_said(brightest: Predictor, earth: Path, tmp_path
     assert [path.name for path in (out / "masks").iterdir()] == ["earth.tif"]
 
 
+def test_a_turned_picture_is_found_whatever_pillow_s_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, exif = tmp_path / "turned.jpg", Image.Exif()
+    exif[274] = 6
+    Image.fromarray(photograph()).save(path, exif=exif)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # Pillow fails over twice that
+    with pytest.raises(InputError, match="stored turned"):
+        FileRaster(path)
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
 def test_a_network_that_fails_leaves_nothing_half_written(earth: Path, tmp_path: Path) -> None:
     calls = iter(range(99))
 

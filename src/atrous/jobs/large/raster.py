@@ -10,8 +10,8 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from atrous import image
 from atrous.errors import ConfigError, InputError
 from atrous.files import unfinished
 from atrous.labels import LabelSet
@@ -222,16 +222,13 @@ def shrunk(height: int, width: int, longest: int) -> tuple[int, int]:
 
 
 def _check_upright(path: Path) -> None:
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of damage; GDAL will say it
-            with Image.open(path) as picture:
+            with image.opened(path, None) as picture:
                 turned = picture.getexif().get(_TURNED, 1)
     except (OSError, SyntaxError, ValueError):
         return  # GDAL says what is wrong with it, or knows it
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
     if turned not in (0, 1):
         raise InputError(
             f"{path}: stored turned (EXIF orientation {turned}), which tiles do not undo; turn it "
