@@ -13,6 +13,7 @@ from atrous.artifact import Metadata
 from atrous.compiler import folder, frontend, rewrites
 from atrous.compiler import scores as scores_of
 from atrous.compiler.config import CompileConfig
+from atrous.compiler.form import Form
 from atrous.compiler.int8 import budget, plan
 from atrous.compiler.report import page as report_page
 from atrous.compiler.report.int8 import Int8
@@ -77,7 +78,9 @@ def build(
         except EngineError as error:
             raise EngineError(f"{error}; export it with standard ONNX operators") from error
         say("rewriting")
-        model, metadata, changes = _rewritten(config, source, engine)
+        written = config.backend.engine if config.backend.engine == "tensorrt" else engine
+        form = Form.of(written, config.backend.quantize)
+        model, metadata, changes = _rewritten(config, source, form)
         scores = StageEvaluator(config, dataset, engine, say)
         scores.add("input", source.model, source.metadata)
         scores.add("rewritten", model, metadata)
@@ -89,7 +92,7 @@ def build(
                 model = half
             else:
                 model, metadata, int8 = _quantised(
-                    config, source, model, metadata, dataset, scores, say
+                    config, source, model, metadata, dataset, scores, form, say
                 )
                 scores.add("int8", model, metadata)
         artifact.save(model, metadata.model_copy(update={"accuracies": scores.recorded()}), file)
@@ -129,16 +132,11 @@ def build(
 
 
 def _rewritten(
-    config: CompileConfig, source: frontend.InputModel, engine: str
+    config: CompileConfig, source: frontend.InputModel, form: Form
 ) -> tuple[onnx.ModelProto, Metadata, list[Change]]:
     """The rewritten float model, what it says of itself, and what was done."""
     backend, metadata = config.backend, source.metadata
-    # OpenVINO keeps activations channels-last on CPUs, ONNX Runtime in planes of channels.
-    model, changes = rewrites.apply(
-        source.model,
-        skip=backend.no_rewrite,
-        layout="channels-last" if engine == "openvino" else "planar",
-    )
+    model, changes = rewrites.apply(source.model, skip=backend.no_rewrite, layout=form.layout)
     preprocess = metadata.preprocess
     if backend.uint8_input:
         model, preprocess, change = rewrites.take_uint8(model, preprocess)
@@ -154,18 +152,17 @@ def _quantised(
     metadata: Metadata,
     dataset: Dataset | None,
     scores: StageEvaluator,
+    form: Form,
     say: Say,
 ) -> tuple[onnx.ModelProto, Metadata, Int8]:
     """The int8 model, what it says of itself, and how it came about."""
-    settings, wanted = config.backend.quantize, config.backend.engine
+    settings = config.backend.quantize
     prepared = plan.prepare(
         model,
         source.model,
         metadata.preprocess,
-        config.dataset,
-        settings,
-        engine="tensorrt" if wanted == "tensorrt" else scores.engine,
-        bits=settings.weight_bits or (7 if wanted != "tensorrt" and processor.saturates() else 8),
+        config,
+        form,
         evaluated=[sample.id for sample in dataset.samples] if dataset else (),
         say=say,
     )

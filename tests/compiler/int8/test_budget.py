@@ -16,17 +16,18 @@ from atrous.artifact import Calibration
 from atrous.compiler import config as configs
 from atrous.compiler.build import build
 from atrous.compiler.config import CompileConfig
+from atrous.compiler.form import Form
 from atrous.compiler.graph.graph import Graph
 from atrous.compiler.int8 import budget, noise, qdq
 from atrous.compiler.int8.plan import Prepared
 from atrous.compiler.report.report import CompileReport
-from atrous.compiler.sections import Quantize
 from atrous.data.synthetic import NAMES, draw
 from atrous.errors import ConfigError
 from atrous.preprocess import Preprocess
 from tests.builders.sketch import Array, Sketch, feeds, spans
 
 SIDE = 33
+FORM = Form(int8_outputs=True)
 
 
 def prepared(layers: int = 6, kept: tuple[str, ...] = ()) -> Prepared:
@@ -47,14 +48,12 @@ def prepared(layers: int = 6, kept: tuple[str, ...] = ()) -> Prepared:
         layers=found,
         spans=ranges,
         means={},
-        noise=noise.local(graph, found, ranges, inputs),
+        noise=noise.local(graph, found, ranges, inputs, FORM),
         kept=dict.fromkeys(kept, "told"),
         calibration=Calibration(method="max", images=("a",)),
         unreadable=(),
         inputs=inputs,
-        bits=8,
-        settings=Quantize(),
-        engine="onnxruntime",
+        form=FORM,
     )
 
 

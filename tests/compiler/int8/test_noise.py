@@ -6,12 +6,14 @@ import numpy as np
 import onnx
 import pytest
 
+from atrous.compiler.form import Form
 from atrous.compiler.graph.graph import Graph
 from atrous.compiler.int8 import noise, qdq
 from atrous.compiler.int8.qdq import Range, rounded
 from tests.builders.sketch import Array, Sketch, feeds, run, spans
 
 Model = onnx.ModelProto
+FORM = Form()
 
 
 def batches(model: Model, count: int = 2) -> list[Array]:
@@ -36,7 +38,7 @@ def ratio(pairs: Sequence[tuple[Array, Array]]) -> float:
 
 
 def measured(
-    model: Model, ranges: dict[str, Range] | None = None, bits: int = 8, per_channel: bool = True
+    model: Model, ranges: dict[str, Range] | None = None, form: Form = FORM
 ) -> dict[str, float]:
     graph = Graph(model)
     before = graph.to_model().SerializeToString()
@@ -45,8 +47,7 @@ def measured(
         qdq.layers(graph),
         ranges or spans(model),
         batches(model),
-        per_channel=per_channel,
-        bits=bits,
+        form,
     )
     assert graph.to_model().SerializeToString() == before
     return found
@@ -56,7 +57,7 @@ def on_output(model: Model, names: Sequence[str], ranges: dict[str, Range] | Non
     graph = Graph(model)
     before = graph.to_model().SerializeToString()
     chosen = [layer for layer in qdq.layers(graph) if layer.name in names]
-    found = noise.on_output(graph, chosen, ranges or spans(model), batches(model))
+    found = noise.on_output(graph, chosen, ranges or spans(model), batches(model), FORM)
     assert graph.to_model().SerializeToString() == before
     return found
 
@@ -78,6 +79,7 @@ def pointwise(opset: int = 18) -> tuple[Model, Array, Array]:
 @pytest.mark.parametrize("span", [(-4.0, 4.0), (0.0, 2.0), (-1.0, 5.0)])
 def test_one_layer_by_hand(opset: int, bits: int, per_channel: bool, span: Range) -> None:
     model, weight, bias = pointwise(opset)
+    form = Form(per_channel=per_channel, bits=bits)
     exact = weight.astype(np.float64), bias[:, None, None]
     coarse = rounded(weight, 0 if per_channel else None, bits)
     pairs = []
@@ -86,18 +88,11 @@ def test_one_layer_by_hand(opset: int, bits: int, per_channel: bool, span: Range
         noisy = np.einsum("oc,nchw->nohw", coarse, in_bytes(x, *span)) + exact[1]
         pairs.append((clean, noisy))
     expected = ratio(pairs)
-    [(name, found)] = measured(model, {"x": span}, bits, per_channel).items()
+    [(name, found)] = measured(model, {"x": span}, form).items()
     assert name == "y"
     assert found == pytest.approx(expected, abs=1e-3)
     graph = Graph(model)
-    alone = noise.on_output(
-        graph,
-        qdq.layers(graph),
-        {"x": span},
-        batches(model),
-        per_channel=per_channel,
-        bits=bits,
-    )
+    alone = noise.on_output(graph, qdq.layers(graph), {"x": span}, batches(model), form)
     assert alone == pytest.approx(expected, abs=1e-3)
 
 
@@ -157,11 +152,11 @@ def test_layers_of_one_source_in_any_order() -> None:
     graph = Graph(model)
     chosen = qdq.layers(graph)
     ranges, inputs = spans(model), batches(model)
-    ahead = noise.on_output(graph, chosen, ranges, inputs)
-    assert noise.on_output(graph, chosen[::-1], ranges, inputs) == pytest.approx(ahead)
+    ahead = noise.on_output(graph, chosen, ranges, inputs, FORM)
+    assert noise.on_output(graph, chosen[::-1], ranges, inputs, FORM) == pytest.approx(ahead)
     assert ahead < on_output(model, ["one"], ranges)
-    backwards = noise.local(graph, chosen[::-1], ranges, inputs)
-    assert backwards == pytest.approx(noise.local(graph, chosen, ranges, inputs))
+    backwards = noise.local(graph, chosen[::-1], ranges, inputs, FORM)
+    assert backwards == pytest.approx(noise.local(graph, chosen, ranges, inputs, FORM))
 
 
 def test_what_is_joined_counts_together() -> None:
@@ -188,7 +183,7 @@ def test_what_is_joined_counts_together() -> None:
     found = measured(model, ranges)
     assert found["small"] == found["large"]
     separate = {
-        name: noise.local(graph, [one], ranges, batches(model))[name]
+        name: noise.local(graph, [one], ranges, batches(model), FORM)[name]
         for name, one in by_name.items()
     }
     # Measured alone, a layer has nothing to be joined with.
@@ -213,7 +208,7 @@ def test_without_noise_or_without_signal() -> None:
     ranges: dict[str, Range] = {name: (0, 255) for name in qdq.tensors(graph)}
     ranges[shifted] = (0, 2.55 * 0.77)
     for layer in qdq.layers(graph):
-        [found] = noise.local(graph, [layer], ranges, whole).values()
+        [found] = noise.local(graph, [layer], ranges, whole, FORM).values()
         assert found == (-np.inf if layer.name == "offset" else np.inf), layer.name
 
 
@@ -244,9 +239,9 @@ def test_uint8_inputs() -> None:
     images = [np.random.default_rng(0).integers(0, 256, (1, 3, 8, 8)).astype(np.uint8)]
     graph = Graph(model)
     ranges: dict[str, Range] = {pixels: (0, 255)}
-    [found] = noise.local(graph, qdq.layers(graph), ranges, images).values()
+    [found] = noise.local(graph, qdq.layers(graph), ranges, images, FORM).values()
     assert 40 < found < np.inf  # bytes are exact: only the weights are rounded
-    alone = noise.on_output(graph, qdq.layers(graph), ranges, images)
+    alone = noise.on_output(graph, qdq.layers(graph), ranges, images, FORM)
     assert alone == pytest.approx(found, abs=1e-3)
 
 
@@ -256,7 +251,9 @@ def test_quantising_for_real_makes_the_noise_that_was_foretold() -> None:
     model = draft.model(draft.conv(x, 8, 8, size=3, name="y"), rank=4)
     graph = Graph(model)
     ranges = spans(model)
-    written = qdq.insert(graph, qdq.layers(graph), ranges | {"y": (-300, 300)}, float_outputs=True)
+    written = qdq.insert(
+        graph, qdq.layers(graph), ranges | {"y": (-300, 300)}, Form(float_outputs=True)
+    )
     # The result of a network has a pair of its own, whose noise is not the layer's.
     last = Graph(written)
     [back] = [node for node in written.graph.node if node.output[0] == "y"]

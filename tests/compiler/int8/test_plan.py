@@ -12,7 +12,8 @@ from PIL import Image
 import atrous
 from atrous import artifact, image
 from atrous.compiler import rewrites
-from atrous.compiler.config import DatasetSection, Sampler
+from atrous.compiler.config import Backend, CompileConfig, DatasetSection, Frontend, Sampler
+from atrous.compiler.form import Form
 from atrous.compiler.graph import opset
 from atrous.compiler.graph.graph import Graph
 from atrous.compiler.int8 import noise, plan, qdq
@@ -20,7 +21,6 @@ from atrous.compiler.int8.plan import Prepared, named_layers, prepare
 from atrous.compiler.sections import Quantize
 from atrous.data import open_dataset
 from atrous.data.synthetic import draw
-from atrous.engines import processor
 from atrous.errors import AtrousError, ConfigError
 from atrous.preprocess import Preprocess
 from atrous.runtime.predictor import Predictor
@@ -40,6 +40,13 @@ def images(tmp_path: Path) -> Path:
     return folder
 
 
+def asked(dataset: DatasetSection | None, **settings: Any) -> CompileConfig:
+    """A compile file with that part."""
+    backend = Backend(quantize=Quantize(**settings))
+    frontend = Frontend(checkpoint="network.onnx")
+    return CompileConfig(name="net", frontend=frontend, backend=backend, dataset=dataset)
+
+
 @pytest.fixture
 def make(images: Path) -> Make:
     """Prepare a network on those images."""
@@ -51,7 +58,6 @@ def make(images: Path) -> Make:
         preprocess: Preprocess = PREPROCESS,
         sampler: Sampler | None = None,
         engine: str = "onnxruntime",
-        bits: int = 8,
         say: Callable[[str], None] = lambda step: None,
         **settings: Any,
     ) -> Prepared:
@@ -59,10 +65,8 @@ def make(images: Path) -> Make:
             model,
             original or model,
             preprocess,
-            DatasetSection(path=str(images), sampler=sampler or Sampler()),
-            Quantize(**settings),
-            engine=engine,
-            bits=bits,
+            asked(DatasetSection(path=str(images), sampler=sampler or Sampler()), **settings),
+            Form.of(engine, Quantize(**settings)),
             say=say,
         )
 
@@ -401,30 +405,13 @@ def test_the_range_only_counts_for_its_mode(make: Make) -> None:
 @pytest.mark.parametrize("dataset", [None, DatasetSection()])
 def test_images_have_to_be_named(dataset: DatasetSection | None) -> None:
     with pytest.raises(ConfigError, match=r"^dataset\.path: missing; int8 needs images to calibra"):
-        prepare(
-            network(),
-            network(),
-            PREPROCESS,
-            dataset,
-            Quantize(),
-            engine="onnxruntime",
-            bits=8,
-            say=print,
-        )
+        prepare(network(), network(), PREPROCESS, asked(dataset), Form(), say=print)
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:
+    empty = asked(DatasetSection(path=str(tmp_path)))
     with pytest.raises(ConfigError, match=r"no image in .*; there are: no files"):
-        prepare(
-            network(),
-            network(),
-            PREPROCESS,
-            DatasetSection(path=str(tmp_path)),
-            Quantize(),
-            engine="onnxruntime",
-            bits=8,
-            say=print,
-        )
+        prepare(network(), network(), PREPROCESS, empty, Form(), say=print)
 
 
 def lraspp() -> onnx.ModelProto:
@@ -470,17 +457,17 @@ def test_the_default_model(tmp_path: Path, shared: Path, engine: str) -> None:
     whole = artifact.load(source)
     metadata = artifact.metadata_of(whole, source)
     assert metadata is not None
-    layout: Any = "channels-last" if engine == "openvino" else "planar"
-    model, _ = rewrites.apply(opset.fixed(whole, source, (1, 3, 513, 513)), layout=layout)
     root = shared / "data" / "VOCdevkit"
+    images = DatasetSection(path=f"voc:{root}:train", sampler=Sampler(get_data_num=6))
+    config = asked(images, calibrate_mode="kl_divergence")
+    form = Form.of(engine, config.backend.quantize)
+    model, _ = rewrites.apply(opset.fixed(whole, source, (1, 3, 513, 513)), layout=form.layout)
     prepared = prepare(
         model,
         whole,
         metadata.preprocess,
-        DatasetSection(path=f"voc:{root}:train", sampler=Sampler(get_data_num=6)),
-        Quantize(calibrate_mode="kl_divergence"),
-        engine=engine,
-        bits=7 if processor.saturates() else 8,
+        config,
+        form,
         say=lambda step: None,
     )
     assert len(prepared.chosen()) > 50

@@ -1,6 +1,6 @@
 """Float graphs to int8: what is written, what engines make of it, and how close it stays."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 from onnx import numpy_helper
 
 from atrous.compiler import rewrites
+from atrous.compiler.form import Form
 from atrous.compiler.graph.graph import Graph
 from atrous.compiler.int8 import qdq
 from atrous.compiler.int8.qdq import ConvLayer, correct_biases, rounded
@@ -35,14 +36,18 @@ Model = onnx.ModelProto
 
 
 def quantised(
-    model: Model, leave: Sequence[str] = (), only: Sequence[str] = (), **settings: Any
+    model: Model,
+    leave: Sequence[str] = (),
+    only: Sequence[str] = (),
+    exact: Collection[str] = (),
+    **settings: Any,
 ) -> Model:
     """The checked int8 model, all layers chosen but those to leave, or only some."""
     graph = Graph(model)
     chosen = [layer for layer in qdq.layers(graph) if layer.name not in leave]
     chosen = [layer for layer in chosen if not only or layer.name in only]
     before = graph.to_model().SerializeToString()
-    written = qdq.insert(graph, chosen, spans(model), **settings)
+    written = qdq.insert(graph, chosen, spans(model), Form(**settings), exact)
     assert graph.to_model().SerializeToString() == before
     onnx.checker.check_model(written, full_check=True)
     assert {node.domain for node in written.graph.node} <= {"", "ai.onnx"}
@@ -219,7 +224,7 @@ def test_no_layer_at_all() -> None:
 
 
 def weights(model: Model) -> dict[str, tuple[Array, Array, Array]]:
-    """ConvLayer → its stored weights, scales and zero points; in the order of the graph."""
+    """Layer → its stored weights, scales and zero points; in the order of the graph."""
     graph = Graph(model)
     found = {}
     for node in graph.nodes:
@@ -250,25 +255,25 @@ def test_weights_as_stored(bits: int, most: int, per_channel: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "count"),
+    ("make", "count", "axis"),
     [
-        (BETWEEN["matrix product"], 8),
-        (BETWEEN["gemm"], 24),
-        (BETWEEN["gemm, transposed"], 24),
-        (lambda d, x: d.conv(d.node("ConvTranspose", x, d.weight(8, 5, 1, 1)), 5, 8), 5),
+        (BETWEEN["matrix product"], 8, 1),
+        (BETWEEN["gemm"], 24, 1),
+        (BETWEEN["gemm, transposed"], 24, 0),
+        (lambda d, x: d.conv(d.node("ConvTranspose", x, d.weight(8, 5, 1, 1)), 5, 8), 5, 1),
     ],
 )
-def test_scales_count_output_channels(make: Callable[[Sketch, str], str], count: int) -> None:
+def test_scales_count_output_channels(
+    make: Callable[[Sketch, str], str], count: int, axis: int
+) -> None:
     model = chain(make)
     graph = Graph(model)
     layer = qdq.layers(graph)[1]
     assert layer.operator != "Conv"
     values, scale, _ = weights(quantised(model))[layer.name]
     assert scale.shape == (count,)
-    axis = qdq.output_axis(layer, graph)
-    assert values.shape[axis] == count
     shape = [-1 if index == axis else 1 for index in range(values.ndim)]
-    ours = rounded(np.asarray(graph.constant(layer.weight)), axis)
+    ours = qdq.rounded_weight(graph, layer, Form())
     np.testing.assert_allclose(values * scale.reshape(shape), ours, rtol=1e-6)
 
 
@@ -528,7 +533,7 @@ def test_bias_correction_by_hand(
     values = np.array(weight, np.float32)[:, :, None, None]
     given = None if bias is None else np.array(bias, np.float32)
     graph = Graph(one_conv(values, given, len(means), group=group))
-    done = correct_biases(graph, qdq.layers(graph), {"x": np.array(means, np.float64)})
+    done = correct_biases(graph, qdq.layers(graph), {"x": np.array(means, np.float64)}, Form())
     assert done == 1
     [node] = graph.nodes
     np.testing.assert_allclose(graph.constant(node.input[2]), expected, rtol=1e-5)
@@ -538,7 +543,7 @@ def test_bias_correction_by_hand(
 def test_bias_correction_with_one_scale_for_all() -> None:
     values = np.array([[127, 0], [63.4, 0]], np.float32)[:, :, None, None]
     graph = Graph(one_conv(values, None, 2))
-    correct_biases(graph, qdq.layers(graph), {"x": np.array([10.0, 0])}, per_channel=False)
+    correct_biases(graph, qdq.layers(graph), {"x": np.array([10.0, 0])}, Form(per_channel=False))
     [node] = graph.nodes
     np.testing.assert_allclose(graph.constant(node.input[2]), [0, 4], rtol=1e-4)
 
@@ -547,7 +552,7 @@ def test_taps_of_a_depthwise_kernel_add_up() -> None:
     values = np.zeros((2, 1, 3, 3), np.float32)
     values[:, 0] = [[127, 0.4, 0.4], [0.4, 0, 0], [0, 0, 0]]
     graph = Graph(one_conv(values, None, 2, group=2, pads=[1] * 4))
-    correct_biases(graph, qdq.layers(graph), {"x": np.array([10.0, -1.0])})
+    correct_biases(graph, qdq.layers(graph), {"x": np.array([10.0, -1.0])}, Form())
     [node] = graph.nodes
     np.testing.assert_allclose(graph.constant(node.input[2]), [12, -1.2], rtol=1e-5)
 
@@ -561,7 +566,7 @@ def test_shared_biases_and_weights_are_corrected_for_each_layer() -> None:
     model = draft.model(draft.node("Add", one, two), rank=4)
     graph = Graph(model)
     means = {x: np.array([10.0, 20.0]), y: np.array([100.0, 0.0])}
-    assert correct_biases(graph, qdq.layers(graph), means) == 2
+    assert correct_biases(graph, qdq.layers(graph), means, Form()) == 2
     found = [graph.constant(node.input[2]) for node in graph.nodes if node.op_type == "Conv"]
     np.testing.assert_allclose(found[0], [9, -2], atol=1e-4)
     np.testing.assert_allclose(found[1], [1, 1 - 30], atol=1e-4)
@@ -579,7 +584,7 @@ def test_what_cannot_be_corrected_is_left() -> None:
     found = qdq.layers(graph)
     means = {"x": np.ones(4), two: np.ones(4)}
     before = graph.to_model().SerializeToString()
-    assert correct_biases(graph, found, means) == 0
+    assert correct_biases(graph, found, means, Form()) == 0
     assert graph.to_model().SerializeToString() == before
 
 
@@ -598,7 +603,7 @@ def test_correction_reduces_the_mean_error() -> None:
     def error(correct: bool) -> float:
         changed = Graph(model)
         if correct:
-            correct_biases(changed, [layer], means, bits=7)
+            correct_biases(changed, [layer], means, Form(bits=7))
         node = changed.maker("y")
         assert node is not None
         weight = np.asarray(changed.constant(layer.weight))

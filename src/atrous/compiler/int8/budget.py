@@ -98,11 +98,6 @@ def rank(prepared: Prepared, say: Say) -> list[ConvLayer]:
     for done, layer in enumerate(layers, 1):
         say(f"ranking layers: {done} of {len(layers)}")
         effect[layer.name] = noise.on_output(
-            graph,
-            [layer],
-            prepared.spans,
-            prepared.inputs,
-            per_channel=prepared.settings.quantize_per_channel,
-            bits=prepared.bits,
+            graph, [layer], prepared.spans, prepared.inputs, prepared.form
         )
     return sorted(layers, key=lambda layer: effect[layer.name])

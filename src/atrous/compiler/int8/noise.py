@@ -9,8 +9,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import NodeProto, helper
 
+from atrous.compiler.form import Form
 from atrous.compiler.graph.graph import Graph
-from atrous.compiler.int8.qdq import ConvLayer, Range, output_axis, rounded
+from atrous.compiler.int8.qdq import ConvLayer, Range, rounded_weight
 
 SUSPECT = 30.0
 """Layers that are noisier than this by themselves, in dB, are looked at on the logits."""
@@ -24,9 +25,7 @@ def local(
     chosen: Collection[ConvLayer],
     ranges: Mapping[str, Range],
     batches: Iterable[NDArray[np.generic]],
-    *,
-    per_channel: bool = True,
-    bits: int = 8,
+    form: Form,
 ) -> dict[str, float]:
     """Signal-to-noise ratio of every layer if it alone were quantised.
 
@@ -39,8 +38,7 @@ def local(
         chosen: the layers to measure.
         ranges: of their inputs.
         batches: inputs of the network.
-        per_channel: one scale for each output channel of the weights, not one for all.
-        bits: of the weights.
+        form: of the weights.
 
     Returns:
         Name of the layer → dB: variance of its output, channel by channel, over the mean square of
@@ -55,8 +53,7 @@ def local(
             continue
         if layer.source not in pairs:
             pairs[layer.source] = _through_bytes(twins, layer.source, ranges[layer.source])
-        weight = np.asarray(twins.constant(layer.weight))
-        exact = rounded(weight, output_axis(layer, twins) if per_channel else None, bits)
+        exact = rounded_weight(twins, layer, form)
         twin = NodeProto()
         twin.CopyFrom(node)
         twin.name = twin.output[0] = f"{layer.name}_twin"
@@ -85,9 +82,7 @@ def on_output(
     chosen: Collection[ConvLayer],
     ranges: Mapping[str, Range],
     batches: Iterable[NDArray[np.generic]],
-    *,
-    per_channel: bool = True,
-    bits: int = 8,
+    form: Form,
 ) -> float:
     """Signal-to-noise ratio of the network's output, dB, if these layers alone were quantised.
 
@@ -96,8 +91,7 @@ def on_output(
         chosen: the layers to quantise together.
         ranges: of their inputs.
         batches: inputs of the network.
-        per_channel: one scale for each output channel of the weights, not one for all.
-        bits: of the weights.
+        form: of the weights.
     """
     noisy = Graph(graph.to_model())
     for layer in chosen:
@@ -112,8 +106,7 @@ def on_output(
         pair, noisy.nodes[before:] = noisy.nodes[before:], []
         at = next(index for index, other in enumerate(noisy.nodes) if other is node)
         noisy.nodes[at:at] = pair
-        weight = np.asarray(noisy.constant(layer.weight))
-        exact = rounded(weight, output_axis(layer, noisy) if per_channel else None, bits)
+        exact = rounded_weight(noisy, layer, form)
         node.input[0], node.input[1] = source, noisy.add_constant(exact, f"{layer.weight}_twin")
     [name], [output] = graph.inputs, graph.outputs
     exact_session, noisy_session = _session(graph, [output]), _session(noisy, [output])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,8 @@ import onnx
 from numpy.typing import NDArray
 
 from atrous.artifact import Calibration
-from atrous.compiler.config import DatasetSection
+from atrous.compiler.config import CompileConfig
+from atrous.compiler.form import Form
 from atrous.compiler.graph.graph import Graph
 from atrous.compiler.int8 import calibrate, noise, qdq, ranges, samples
 from atrous.compiler.int8.qdq import ConvLayer, Range
@@ -51,9 +52,7 @@ class Prepared:
         calibration: how the ranges were found.
         unreadable: images that were left out, and why.
         inputs: a few inputs of the network, to measure noise on.
-        bits: of the weights.
-        settings: of the compile file.
-        engine: what the file is written for.
+        form: to write it in.
     """
 
     model: onnx.ModelProto
@@ -65,21 +64,19 @@ class Prepared:
     calibration: Calibration
     unreadable: tuple[str, ...]
     inputs: tuple[NDArray[np.generic], ...]
-    bits: int
-    settings: Quantize
-    engine: str
+    form: Form
 
     def chosen(self, floats: Collection[str] = ()) -> list[ConvLayer]:
         """The layers that are written as int8.
 
-        ONNX Runtime computes a layer whose result is not quantised in float, whatever its weights
-        are stored as; so there a layer stays in float if another one needs its result exactly.
+        Where a layer is int8 only if its result is, it stays in float if another one needs its
+        result exactly.
 
         Args:
             floats: layers to leave in float besides `kept`.
         """
         left = {*self.kept, *floats}
-        if self.engine == "onnxruntime":
+        if self.form.int8_outputs:
             left |= self._exact(Graph(self.model), floats)
         return [layer for layer in self.layers if layer.name not in left]
 
@@ -92,18 +89,8 @@ class Prepared:
         graph = Graph(self.model)
         chosen = self.chosen(floats)
         exact = self._exact(graph, floats)
-        per_channel = self.settings.quantize_per_channel
-        qdq.correct_biases(graph, chosen, self.means, per_channel=per_channel, bits=self.bits)
-        return qdq.insert(
-            graph,
-            chosen,
-            self.spans,
-            per_channel=per_channel,
-            bits=self.bits,
-            symmetric=self.engine == "tensorrt",
-            float_outputs=self.engine == "openvino",
-            exact=exact,
-        )
+        qdq.correct_biases(graph, chosen, self.means, self.form)
+        return qdq.insert(graph, chosen, self.spans, self.form, exact)
 
     def _exact(self, graph: Graph, floats: Collection[str]) -> set[str]:
         told = {name for name, why in self.kept.items() if why not in _CHEAP}
@@ -114,11 +101,9 @@ def prepare(
     model: onnx.ModelProto,
     original: onnx.ModelProto,
     preprocess: Preprocess,
-    dataset: DatasetSection | None,
-    settings: Quantize,
+    config: CompileConfig,
+    form: Form,
     *,
-    engine: str,
-    bits: int,
     evaluated: Collection[str] = (),
     say: Say,
 ) -> Prepared:
@@ -126,12 +111,10 @@ def prepare(
 
     Args:
         model: float, rewritten.
-        original: as it was read, whose nodes the indices of `settings` count.
+        original: as it was read, whose nodes the indices of the compile file count.
         preprocess: makes the input of `model`.
-        dataset: names the images.
-        settings: of the compile file.
-        engine: what the file is written for.
-        bits: of the weights: 8, or 7 where int8 products saturate.
+        config: names the images, and the layers that stay in float.
+        form: to write it in.
         evaluated: ids of images that one will be evaluated on: not calibrated on while there are
             others.
         say: called with progress.
@@ -140,17 +123,13 @@ def prepare(
         ConfigError: there are no images, or a layer is not in the model.
         AtrousError: calibration failed, see `calibrate.collect`.
     """
+    settings, dataset = config.backend.quantize, config.dataset
     if dataset is None or dataset.path is None:
         raise ConfigError(
             "dataset.path: missing; int8 needs images to calibrate on, as dataset.path: "
             "VOCdevkit/VOC2012/JPEGImages; a few dozen of the training images do"
         )
-    if settings.weight_scale != "max":
-        raise ConfigError(
-            f"backend.quantize.weight_scale: expected max, found {settings.weight_scale}: scales "
-            "that are powers of 2 only help hardware without multipliers"
-        )
-    percentile = ranges.share(_percentile(settings))
+    percentile = _percentile(settings)
     graph = Graph(model)
     layers = tuple(qdq.layers(graph))
     if not layers:
@@ -162,49 +141,35 @@ def prepare(
     count = dataset.sampler.get_data_num or IMAGES
     images = samples.choose(dataset.path, dataset.sampler.suffix, count, exclude=evaluated, say=say)
     found = calibrate.collect(model, qdq.tensors(graph), images, preprocess, say=say)
-    symmetric = engine == "tensorrt"
     spans = {
         name: ranges.choose(
             one,
             settings.calibrate_mode,
-            levels=254 if symmetric else 255,
+            levels=form.levels,
             percentile=percentile,
-            symmetric=symmetric,
+            symmetric=form.symmetric,
         )
         for name, one in found.statistics.items()
     }
     say("measuring the noise of each layer")
     few = samples.spread(found.used, min(MEASURED, len(found.used)))
     inputs = tuple(_input(graph, path, preprocess) for path in few)
-    per_channel = settings.quantize_per_channel
-    noises = noise.local(graph, layers, spans, inputs, per_channel=per_channel, bits=bits)
-    kept = {**_kept(graph, layers), **skipped}
-    rest = [layer for layer in layers if layer.name not in kept]
-    suspects: dict[str, list[ConvLayer]] = {}
-    for layer in rest:
-        if noises[layer.name] < noise.SUSPECT:
-            suspects.setdefault(noise.joined(graph, layer), []).append(layer)
-    for group in suspects.values():
-        alone = noise.on_output(graph, group, spans, inputs, per_channel=per_channel, bits=bits)
-        if alone < noise.FLOAT_BELOW:
-            kept |= {layer.name: f"alone disturbs the logits: {alone:.1f} dB" for layer in group}
-    return Prepared(
+    prepared = Prepared(
         model=model,
         layers=layers,
         spans=spans,
         means={n: one.mean for n, one in found.statistics.items() if one.mean is not None},
-        noise=noises,
-        kept=kept,
+        noise=noise.local(graph, layers, spans, inputs, form),
+        kept={**_kept(graph, layers), **skipped},
         calibration=Calibration(
             method=settings.calibrate_mode,
             images=tuple(samples.image_id(path) for path in found.used),
         ),
         unreadable=found.unreadable,
         inputs=inputs,
-        bits=bits,
-        settings=settings,
-        engine=engine,
+        form=form,
     )
+    return replace(prepared, kept={**prepared.kept, **_harmful(graph, prepared)})
 
 
 def named_layers(
@@ -283,6 +248,20 @@ def _kept(graph: Graph, layers: Collection[ConvLayer]) -> dict[str, str]:
     return kept
 
 
+def _harmful(graph: Graph, prepared: Prepared) -> dict[str, str]:
+    """The layers that alone disturb the logits, and by how much."""
+    suspects: dict[str, list[ConvLayer]] = {}
+    for layer in prepared.layers:
+        if layer.name not in prepared.kept and prepared.noise[layer.name] < noise.SUSPECT:
+            suspects.setdefault(noise.joined(graph, layer), []).append(layer)
+    kept: dict[str, str] = {}
+    for group in suspects.values():
+        alone = noise.on_output(graph, group, prepared.spans, prepared.inputs, prepared.form)
+        if alone < noise.FLOAT_BELOW:
+            kept |= {layer.name: f"alone disturbs the logits: {alone:.1f} dB" for layer in group}
+    return kept
+
+
 def _near(graph: Graph, layer: ConvLayer, image: str) -> bool:
     """Whether nothing but arithmetic on pixels lies between the image and a layer."""
     name = layer.source
@@ -305,12 +284,21 @@ def _input(graph: Graph, path: Path, preprocess: Preprocess) -> NDArray[np.gener
 
 
 def _percentile(settings: Quantize) -> float:
-    """Its percentile, where the compile file gives one that counts."""
+    """The share of values that is kept, where the compile file gives one that counts.
+
+    Raises:
+        ConfigError: it gives none that can be, or asks for scales that are not made.
+    """
+    if settings.weight_scale != "max":
+        raise ConfigError(
+            f"backend.quantize.weight_scale: expected max, found {settings.weight_scale}: scales "
+            "that are powers of 2 only help hardware without multipliers"
+        )
     given = settings.calibrate_range
     if settings.calibrate_mode != "percentile" or given is None:
-        return 99.99
+        return ranges.share(99.99)
     try:
-        return float(given)
+        return ranges.share(float(given))
     except (TypeError, ValueError):
         raise ConfigError(
             "backend.quantize.calibrate_range: expected a percentile, as 99.99 or 0.9999, found "

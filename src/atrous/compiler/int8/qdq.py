@@ -17,6 +17,7 @@ from onnxruntime.quantization import CalibrationMethod, QuantType
 from onnxruntime.quantization.calibrate import TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
+from atrous.compiler.form import Form
 from atrous.compiler.graph.graph import Graph, attributes
 from atrous.compiler.rewrites.decoder import INTERPOLATION
 
@@ -119,7 +120,13 @@ def rounded(weight: NDArray[np.float32], axis: int | None, bits: int = 8) -> NDA
     return values
 
 
-def output_axis(layer: ConvLayer, graph: Graph) -> int:
+def rounded_weight(graph: Graph, layer: ConvLayer, form: Form) -> NDArray[np.float32]:
+    """The weights of a layer as int8 holds them."""
+    weight = np.asarray(graph.constant(layer.weight))
+    return rounded(weight, _output_axis(graph, layer) if form.per_channel else None, form.bits)
+
+
+def _output_axis(graph: Graph, layer: ConvLayer) -> int:
     """The axis of a layer's weights that counts its output channels."""
     if layer.operator == "ConvTranspose":
         return 1
@@ -133,9 +140,7 @@ def correct_biases(
     graph: Graph,
     chosen: Collection[ConvLayer],
     means: Mapping[str, NDArray[np.float64]],
-    *,
-    per_channel: bool = True,
-    bits: int = 8,
+    form: Form,
 ) -> int:
     """Take the mean error that rounding the weights makes off the biases of convolutions.
 
@@ -146,8 +151,7 @@ def correct_biases(
         graph: changed in place.
         chosen: the layers that will be quantised.
         means: of each channel of their inputs.
-        per_channel: see `insert`.
-        bits: of the weights.
+        form: of the weights.
 
     Returns:
         How many biases were corrected.
@@ -158,9 +162,7 @@ def correct_biases(
         if layer.operator != "Conv" or mean is None or node is None:
             continue
         weight = np.asarray(graph.constant(layer.weight))
-        error = (rounded(weight, 0 if per_channel else None, bits) - weight).sum(
-            axis=tuple(range(2, weight.ndim))
-        )
+        error = (rounded_weight(graph, layer, form) - weight).sum(axis=tuple(range(2, weight.ndim)))
         groups = attributes(node).get("group", 1)
         # Output channel o of group g reads the g-th part of the input channels.
         parts = mean.reshape(groups, -1)[np.arange(len(weight)) // (len(weight) // groups)]
@@ -180,11 +182,7 @@ def insert(
     graph: Graph,
     chosen: Collection[ConvLayer],
     ranges: Mapping[str, Range],
-    *,
-    per_channel: bool = True,
-    bits: int = 8,
-    symmetric: bool = False,
-    float_outputs: bool = False,
+    form: Form,
     exact: Collection[str] = (),
 ) -> onnx.ModelProto:
     """Write the model with quantised layers.
@@ -193,11 +191,7 @@ def insert(
         graph: float; left as it is.
         chosen: the layers to quantise.
         ranges: lowest and highest value to represent of every activation tensor.
-        per_channel: one scale for each output channel of the weights, not one for all.
-        bits: of the weights, 8 or 7.
-        symmetric: activations as int8 with zero point 0 and biases in float, the form that
-            TensorRT's parser wants; otherwise uint8, biases int32.
-        float_outputs: leave the results of layers that only float nodes read in float.
+        form: to write it in.
         exact: tensors that float nodes read unquantised, see `exact_tensors`.
     """
     if not chosen:
@@ -209,8 +203,8 @@ def insert(
     for node in model.graph.node:
         node.name = node.output[0]
     data = {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
-    options: dict[str, object] = {"WeightSymmetric": True, "ActivationSymmetric": symmetric}
-    if symmetric:
+    options: dict[str, object] = {"WeightSymmetric": True, "ActivationSymmetric": form.symmetric}
+    if form.symmetric:
         options |= {"QuantizeBias": False, "AddQDQPairToWeight": False, "DedicatedQDQPair": True}
         options |= {"OpTypesToExcludeOutputQuantization": list(LAYERS)}
     quiet = logging.getLogger()
@@ -219,10 +213,10 @@ def insert(
     try:
         quantiser = QDQQuantizer(
             onnx.shape_inference.infer_shapes(model),
-            per_channel,
-            bits == 7,
+            form.per_channel,
+            form.bits == 7,
             QuantType.QInt8,
-            QuantType.QInt8 if symmetric else QuantType.QUInt8,
+            QuantType.QInt8 if form.symmetric else QuantType.QUInt8,
             TensorsData(CalibrationMethod.MinMax, data),
             sorted(quantised),
             [],
@@ -234,7 +228,7 @@ def insert(
         quiet.setLevel(level)
     quantiser.model.topological_sort()
     written = Graph(quantiser.model.model)
-    _read_unquantised(written, quantised, exact, float_outputs=float_outputs)
+    _read_unquantised(written, quantised, exact, float_outputs=form.float_outputs)
     written.refresh()
     return written.to_model()
 

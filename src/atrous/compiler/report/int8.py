@@ -55,7 +55,7 @@ class Int8(Section):
             method=prepared.calibration.method,
             images=len(prepared.calibration.images),
             unreadable=prepared.unreadable,
-            weight_bits=prepared.bits,
+            weight_bits=prepared.form.bits,
             processor=processor,
             layers=len(chosen),
             kept={**prepared.kept, **feeding},
