@@ -23,7 +23,7 @@ LAYERS = [
     {"jobs"},
     {"data", "runtime"},
     {"engines"},
-    {"artifact", "models"},
+    {"artifact", "models", "pages"},
     {"cache", "image", "metrics", "preprocess", "upsample"},
     {"zoo"},
     {"labels"},
@@ -32,6 +32,7 @@ LAYERS = [
 ]
 DEPTH = {part: depth for depth, parts in enumerate(LAYERS) for part in parts}
 NEEDS_TORCH = {"models", "exporters", "training"}
+TAG = re.compile(r"</\w|<!doctype|<(?:div|p|table|t[dhr]|h[1-6]|ul|li|img|svg|style|pre|code|b)\b")
 NEEDS_AN_EXTRA = {Path("engines/torch.py"), Path("engines/openvino.py")}
 
 
@@ -86,8 +87,23 @@ def test_every_other_module_imports_without_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SRC)))
+def test_only_templates_write_html(path: Path) -> None:
+    assert not TAG.findall(path.read_text())
+
+
 def test_help_needs_no_heavy_import() -> None:
-    heavy = {"torch", "numpy", "cv2", "onnx", "onnxruntime", "openvino", "PIL", "pydantic"}
+    heavy = {
+        "torch",
+        "numpy",
+        "cv2",
+        "onnx",
+        "onnxruntime",
+        "openvino",
+        "PIL",
+        "pydantic",
+        "jinja2",
+    }
     code = f"import sys, atrous.cli; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"

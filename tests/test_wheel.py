@@ -19,6 +19,7 @@ PACKAGE = ROOT / "src" / "atrous"
 DATA = [
     PACKAGE / "py.typed",
     *PACKAGE.glob("assets/*"),
+    *PACKAGE.glob("pages/templates/*"),
     *(file for file in PACKAGE.glob("serve/page/**/*") if file.is_file()),
 ]
 
@@ -68,7 +69,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     return Installed(wheel, folder)
 
 
-def test_the_wheel_holds_the_models_the_page_and_the_kernel(installed: Installed) -> None:
+def test_the_wheel_holds_the_models_the_pages_and_the_kernel(installed: Installed) -> None:
     with zipfile.ZipFile(installed.wheel) as archive:
         held = {entry.filename: entry.file_size for entry in archive.infolist()}
     assert len(DATA) > 8

@@ -19,6 +19,7 @@ from atrous.evaluation.run import Evaluation
 from atrous.labels import LabelSet, generic
 from atrous.preprocess import Preprocess
 from atrous.runtime.predictor import Predictor
+from tests.builders.html import Page
 
 OWN = Preprocess(size=(32, 32), normalisation="div255")
 COUNT = 12
@@ -219,13 +220,23 @@ def test_models_and_data_must_fit() -> None:
 def test_report_is_one_file_with_everything(protocol: str, tmp_path: Path) -> None:
     one = evaluation(Pictures(broken=(3,)), protocol=protocol)
     result: Result = one.run()
-    page = write_report(one, result, tmp_path / "report")
-    text = page.read_text()
-    assert [path.name for path in page.parent.iterdir()] == ["index.html"]
-    assert "http" not in text
-    assert text.count("<img") == 4 * (COUNT - 1)
+    path = write_report(one, result, tmp_path / "report")
+    page = Page(path.read_text())
+    assert [file.name for file in path.parent.iterdir()] == ["index.html"]
+    assert "http" not in path.read_text()
+    assert page.tags["img"] == 4 * (COUNT - 1)
     for part in (f"{result.mean_iou:.2f} %", result.stamp.ids, "class 2", "3.png: cannot be read"):
-        assert part in text
+        assert part in page.text
+
+
+def test_classes_that_do_not_occur_come_after_those_never_found(tmp_path: Path) -> None:
+    one = evaluation()
+    result = one.run()
+    iou = dict(zip(result.iou, (None, 0.0, 61.25), strict=True))
+    path = write_report(one, result.model_copy(update={"iou": iou}), tmp_path)
+    bars = Page(path.read_text()).text.partition("IoU per class, % ")[2].partition("Where")[0]
+    names = list(iou)
+    assert bars == f"{names[2]} 61.2 {names[1]} 0.0 {names[0]} – does not occur "
 
 
 def test_an_id_that_stands_twice_is_refused() -> None:

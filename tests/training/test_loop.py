@@ -20,6 +20,7 @@ from atrous.training.learner import Learner, Piece, Step
 from atrous.training.loop import Run
 from atrous.training.progress import read_log
 from atrous.training.report import PAGE
+from tests.builders.html import Page
 
 Go = Callable[..., Run]
 Make = Callable[..., Recipe]
@@ -78,10 +79,11 @@ def test_what_a_run_leaves_behind(recipe: Make, run: Go) -> None:
     shipped = models.load(one.folder / LAST).state_dict()[first]
     torch.testing.assert_close(shipped, average.network.state_dict()[first])
     assert not torch.equal(shipped, made.learner.network.state_dict()[first])
-    page = (one.folder / PAGE).read_text()
+    html = (one.folder / PAGE).read_text()
+    page = Page(html).text
     assert f"{final.mean_iou:.3f} % mIoU" in page
     assert "flatters: ship the last" in page
-    assert page.count("<polyline") == 3
+    assert html.count("<polyline") == 3
     assert f"atrous train {one.folder}/recipe.yaml" in page
     assert (one.folder / "evaluation" / "index.html").is_file()
     assert list((one.folder / "tensorboard").iterdir())

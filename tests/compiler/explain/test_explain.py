@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from atrous.errors import ArtifactError, ConfigError, EngineError, InputError
 from atrous.exporters.half import store_half
 from atrous.image import photograph
 from atrous.preprocess import Preprocess
+from tests.builders.html import Page
 from tests.builders.sketch import Sketch
 
 SIDE = 16
@@ -380,31 +380,6 @@ def test_pairs_that_cannot_be_compared(write: Write, tmp_path: Path) -> None:
         explain(tmp_path / "none.onnx", plain)
 
 
-class Reader(HTMLParser):
-    """Headings, text and pictures of a page, which has to be one file."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.text, self.pictures, self.points, self._in = "", 0, 0, ""
-        self.headings: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert tag not in ("script", "link"), "the page is one file"
-        if tag == "img":
-            assert (dict(attrs)["src"] or "").startswith("data:image/jpeg;base64,")
-        self.pictures += tag == "img"
-        self.points += tag == "circle"
-        self._in = tag
-
-    def handle_data(self, data: str) -> None:
-        if self._in == "style":
-            return
-        self.text += f"{data} "
-        if self._in == "h2" and data.strip():
-            self.headings.append(data)
-
-
 def made(**more: Any) -> Explanation:
     values: dict[str, Any] = {
         "before": Side(
@@ -447,7 +422,7 @@ def test_the_page_and_the_file(tmp_path: Path) -> None:
     stored = json.loads((tmp_path / "new/explain.json").read_text())
     assert Explanation.model_validate(stored) == one
     assert stored["layers"][0]["decibels"] is None
-    page = Reader((tmp_path / "new/explain.html").read_text(encoding="utf-8"))
+    page = Page((tmp_path / "new/explain.html").read_text(encoding="utf-8"))
     assert page.headings == [
         "Signal to noise along the network, dB",
         "Layers that lose most",
@@ -455,7 +430,7 @@ def test_the_page_and_the_file(tmp_path: Path) -> None:
         "Every layer",
         "What was compared",
     ]
-    assert (page.pictures, page.points) == (2, 3)
+    assert (page.tags["img"], page.tags["circle"]) == (2, 3)
     for text in (
         "n<et (fp32) → b/mod.onnx",
         "98.5000 %",
@@ -482,6 +457,6 @@ def test_a_chart_of_anything(decibels: tuple[float | None, ...], tmp_path: Path)
     ]
     explain_page.save(made(layers=tuple(found), images=made().images[:1]), tmp_path)
     text = (tmp_path / "explain.html").read_text()
-    assert Reader(text).points == 2
+    assert Page(text).tags["circle"] == 2
     assert "nan" not in text
     assert "None: whatever is made of clean inputs" in text

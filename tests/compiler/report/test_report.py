@@ -2,7 +2,6 @@
 
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from atrous.engines.profile import Layer, Profile
 from atrous.errors import ConfigError
 from atrous.evaluation.result import Result, Stamp
 from atrous.formatting import as_change, as_ms, as_points, as_share, shortened
+from tests.builders.html import Page
 
 REWRITES = (
     Change("fold", "Fold it.", Outcome(("nodes removed: 112",)), 17 * 10**9, 17 * 10**9),
@@ -144,35 +144,9 @@ def staged(*scores: float) -> tuple[StageScores, ...]:
     )
 
 
-class Reader(HTMLParser):
-    """Headings and all text of a page."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.text, self._in = "", ""
-        self.headings: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: object) -> None:
-        assert tag not in ("script", "link", "img"), "the page is one file"
-        self._in = tag
-        if tag == "h2":
-            self.headings.append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        self._in = ""
-
-    def handle_data(self, data: str) -> None:
-        if self._in == "style":
-            return
-        self.text += f"{data} "
-        if self._in == "h2":
-            self.headings[-1] += data
-
-
-def read_page(saved: CompileReport, folder: Path) -> Reader:
+def read_page(saved: CompileReport, folder: Path) -> Page:
     report_page.save(saved, folder)
-    return Reader((folder / "report.html").read_text(encoding="utf-8"))
+    return Page((folder / "report.html").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(
@@ -326,7 +300,7 @@ def test_steps_of_accuracy(
 ) -> None:
     report_page.save(report(stages=staged(*scores)), tmp_path)
     text = (tmp_path / "report.html").read_text()
-    pattern = r"<i(?: class=(\w+))? style='left:([\d.]+)%;width:([\d.]+)%'>"
+    pattern = r'<i(?: class="(\w+)")? style="left:([\d.]+)%;width:([\d.]+)%">'
     found = re.findall(pattern, text.partition("<h2>Where accuracy went")[2])
     edge = max(0.1, 0.15 * (max(scores) - min(scores)))
     span = max(scores) + edge - max(0, min(scores) - edge)

@@ -1,0 +1,52 @@
+"""A page from a template: one file that needs nothing beside it and runs no script."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from atrous import formatting
+from atrous.files import write_atomic
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render(template: str, **values: Any) -> str:
+    """Lay values out.
+
+    Args:
+        template: its name without `.html`.
+        values: what the template shows; text is escaped, and a name that is missing is an error.
+            `title` stands on every page.
+    """
+    return _environment().get_template(f"{template}.html").render(values)
+
+
+def write(path: Path, html: str) -> Path:
+    """Write a page, whole or not at all; returns its path."""
+    content = html.encode()
+    write_atomic(path, lambda file: file.write(content))
+    return path
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for show in (
+        formatting.as_ms,
+        formatting.as_points,
+        formatting.as_share,
+        formatting.megabytes,
+    ):
+        environment.filters[show.__name__] = show
+    environment.globals["as_change"] = formatting.as_change
+    return environment
