@@ -33,6 +33,7 @@ LAYERS = [
 DEPTH = {part: depth for depth, parts in enumerate(LAYERS) for part in parts}
 NEEDS_TORCH = {"models", "exporters", "training"}
 TAG = re.compile(r"</\w|<!doctype|<(?:div|p|table|t[dhr]|h[1-6]|ul|li|img|svg|style|pre|code|b)\b")
+WITHOUT_FLAGS = {"bench", "serve", "vastai"}
 NEEDS_AN_EXTRA = {Path("engines/torch.py"), Path("engines/openvino.py")}
 
 
@@ -59,6 +60,23 @@ def test_imports_flow_down(path: Path) -> None:
         return
     upward = {p for p in imported_parts(path) if p != part and DEPTH[p] <= DEPTH[part]}
     assert not upward, f"{part} must not import {upward}"
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in MODULES if part_of(p) in WITHOUT_FLAGS], ids=lambda p: p.name
+)
+def test_messages_name_fields_and_not_flags(path: Path) -> None:
+    """The command line puts its flags where a message has a field in backquotes."""
+    strings = [
+        n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant)
+    ]
+    # A whole command, as `atrous bench --json`, can be followed from anywhere.
+    found = [
+        text
+        for text in strings
+        if isinstance(text, str) and re.search(r"(?<![\w-])(?<!atrous \w{5} )--[a-z]", text)
+    ]
+    assert not found
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SRC)))

@@ -54,36 +54,36 @@ INT8 = replace(FACTS, precision="int8")
     ("changes", "expected"),
     [
         # The network, with cores to spare
-        ({"cpu": 0.5, "facts": INT8}, ["-i 2: cores are idle"]),
-        ({"cpu": 0.5}, ["-i 2: cores are idle", "int8: atrous compile"]),
-        ({"cpu": 0.5, "facts": INT8, "plan": Plan(threads=1)}, ["--threads 4: cores are idle"]),
-        ({"cpu": 0.5, "facts": INT8, "plan": Plan(threads=1, processes=4)}, ["-i 2"]),
+        ({"cpu": 0.5, "facts": INT8}, ["`instances` 2: cores are idle"]),
+        ({"cpu": 0.5}, ["`instances` 2: cores are idle", "int8: atrous compile"]),
+        ({"cpu": 0.5, "facts": INT8, "plan": Plan(threads=1)}, ["`threads` 4: cores are idle"]),
+        ({"cpu": 0.5, "facts": INT8, "plan": Plan(threads=1, processes=4)}, ["`instances` 2"]),
         # The network, and nothing to spare
         ({"cpu": 0.97}, ["every core has work: int8"]),
-        ({"cpu": 0.97, "facts": INT8}, ["every core has work: a smaller -s"]),
+        ({"cpu": 0.97, "facts": INT8}, ["every core has work: a smaller `size`"]),
         ({"cpu": 0.95, "plan": Plan(scenario="single-stream"), "facts": INT8}, ["every core"]),
         ({"cpu": 0.4, "plan": Plan(scenario="single-stream"), "facts": INT8}, []),
         # A GPU
-        ({"cpu": 0.1, "plan": Plan(device="cuda")}, ["-b 2: GPUs"]),
+        ({"cpu": 0.1, "plan": Plan(device="cuda")}, ["`batch` 2: GPUs"]),
         # Beside the network
-        ({"bottleneck": "decode", "cpu": 0.5}, ["-p 2: cores are idle"]),
+        ({"bottleneck": "decode", "cpu": 0.5}, ["`processes` 2: cores are idle"]),
         ({"bottleneck": "decode", "cpu": 0.95}, ["every core has work: smaller files"]),
         (
             {"bottleneck": "postprocess", "plan": Plan(scenario="single-stream", feed="pixels")},
-            ["--forward_mode 0 with --scenario offline lets postprocess overlap"],
+            ["`synchronous` 0 with `scenario` offline lets postprocess overlap"],
         ),
         # Nothing, or nothing to be said
         ({"bottleneck": ""}, []),
         ({"bottleneck": "decode", "cpu": 0.5, "others": 0.3}, ["other processes hold the CPU"]),
         (
             {"bottleneck": "arrivals", "server": ServerFigures(rate=5)},
-            ["the model waits for work: it would serve a higher --rate"],
+            ["the model waits for work: it would serve a higher `rate`"],
         ),
         ({"bottleneck": "arrivals", "server": ServerFigures(rate=5, searched=True)}, []),
         # Too many threads come first
         (
             {"cpu": 0.97, "facts": INT8, "plan": Plan(threads=4, processes=2)},
-            ["2 processes with 4 threads each share 4 cores: --threads 2", "every core"],
+            ["2 processes with 4 threads each share 4 cores: `threads` 2", "every core"],
         ),
     ],
 )

@@ -116,8 +116,8 @@ def test_npz_files(model: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"size": (64, 64)}, "-s [3,64,64]: the network takes [3,32,32]"),
-        ({"batch": 2}, "-b 2: the network takes 1 image at a time; export or compile it"),
+        ({"size": (64, 64)}, "`size` 64,64: the network takes 32,32"),
+        ({"batch": 2}, "`batch` 2: the network takes 1 image at a time; export or compile it"),
         ({"size": (64, 64), "feed": "pixels"}, "32"),
     ],
 )
@@ -138,7 +138,7 @@ def test_one_image_at_a_time_needs_such_a_network(tmp_path: Path, small_model: M
     model = str(tmp_path / "two.onnx")
     with pytest.raises(ConfigError, match=r"single-stream is one image at a time, and .* takes 2"):
         opened(model=model, scenario="single-stream")
-    with pytest.raises(ConfigError, match="forward_mode 1 is one image at a time"):
+    with pytest.raises(ConfigError, match="`synchronous` 1 is one image at a time"):
         opened(model=model, feed="pixels", synchronous=True)
     assert opened(model=model)[1].shape == (2, 3, 32, 32)
 

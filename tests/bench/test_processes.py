@@ -124,7 +124,10 @@ def test_two_real_ones(model: str) -> None:
 
 def test_what_does_not_fit_is_said_once(model: str) -> None:
     plan = Plan(model=model, engine="onnxruntime", processes=2, batch=4)
-    with pytest.raises(ConfigError, match="-b 4: the network takes 1 image"), open_processes(plan):
+    with (
+        pytest.raises(ConfigError, match="`batch` 4: the network takes 1 image"),
+        open_processes(plan),
+    ):
         raise AssertionError
 
 

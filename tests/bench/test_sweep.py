@@ -67,7 +67,10 @@ def test_each_is_measured_apart() -> None:
     plans = sweep.plans(Plan(), [1, 2], [1], [])
     assert len(list(sweep.sweep(plans, say=said.append, measure=measure))) == 2
     assert asked == plans
-    assert said == ["1 of 2, -i 1 -p 1: working", "2 of 2, -i 2 -p 1: working"]
+    assert said == [
+        "1 of 2, `instances` 1 `processes` 1: working",
+        "2 of 2, `instances` 2 `processes` 1: working",
+    ]
 
 
 @pytest.mark.parametrize("kind", [ConfigError, AtrousError])
@@ -75,7 +78,7 @@ def test_a_failure_says_where(kind: type[AtrousError]) -> None:
     def measure(plan: Plan, **how: Any) -> Measurement:
         raise kind("broken")
 
-    with pytest.raises(kind, match=r"-i 1 -p 1 -b 2: broken"):
+    with pytest.raises(kind, match=r"`instances` 1 `processes` 1 `batch` 2: broken"):
         list(sweep.sweep([Plan(batch=2)], say=print, measure=measure))
 
 

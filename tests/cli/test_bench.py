@@ -151,7 +151,10 @@ def test_iterations_take_the_place_of_time(atrous: Run) -> None:
 def test_a_number_for_a_device(atrous: Run) -> None:
     done = atrous("bench", *MODEL, "-d", 0, *QUICK)
     assert done.code == 0, done.err
-    assert "note: -d 0: devices have names here; taken as cpu" in done.err
+    assert (
+        "note: device 0 is a card of VastModelZOO's; this runs on the CPU (-d cuda:0 takes a GPU)"
+        in done.err
+    )
 
 
 def test_processes(atrous: Run) -> None:
@@ -168,17 +171,21 @@ def test_processes(atrous: Run) -> None:
         (("-i", "1,2"), 2, "-i 1,2: expected one number; --sweep takes several"),
         (("-b", "x"), 2, "-b: expected 1 or more, got 'x'"),
         (("-b", 2), 2, "-b 2: the network takes 1 image at a time; export or compile it"),
-        (("-s", "[3,64,64]"), 2, "-s [3,64,64]: the network takes [3,32,32]; leave -s out"),
-        (("-s", "[1,3,64]"), 2, "-s: expected [3,HEIGHT,WIDTH], HEIGHT,WIDTH or N"),
-        (("-d", "npu"), 2, "-d: expected cpu, cuda, tensorrt, got 'npu'"),
-        (("q", 1), 2, "bench takes options alone, got 'q 1'"),
-        (("-p", 1, "p", 1), 2, "bench takes options alone, got 'p 1'"),
+        (("-s", "[3,64,64]"), 2, "-s 64,64: the network takes 32,32; leave -s out"),
+        (("-s", "[1,3,64]"), 2, "-s: expected N, HEIGHT,WIDTH or [3,HEIGHT,WIDTH]"),
+        (("-d", "npu"), 2, "-d: expected cpu, cuda, tensorrt or the number of a card, got 'npu'"),
+        (("q", 1), 2, "expected options alone, got 'q 1'"),
+        (("-p", 1, "p", 1), 2, "expected options alone, got 'p 1'"),
         (("--images", "empty"), 1, "empty: no images in it"),
-        (("--from", "images"), 2, "--from images decodes files: expected --images FOLDER"),
+        (("--from", "images"), 2, "--from images decodes files: expected --images, a folder"),
         (("--datalist", "no.txt", "--path_output", "out"), 1, "no.txt: No such file"),
         (("--datalist", "npz_datalist.txt"), 2, "--datalist LIST and --path_output FOLDER belong"),
         (("--plot", "x.png"), 2, "--plot draws what --sweep finds"),
-        (("--scenario", "server"), 2, "expected --rate IMAGES_PER_SECOND, or --latency-bound MS"),
+        (
+            ("--scenario", "server"),
+            2,
+            "expected --rate, images per second, or --latency-bound, milli",
+        ),
         (("--compare", "a.json", "b.json"), 2, "--compare A.json B.json measures nothing"),
         (("-m", "absent"), 1, "absent: not a file"),
     ],

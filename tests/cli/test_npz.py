@@ -20,7 +20,7 @@ def test_the_chain_with_the_seeds_flags(atrous: Run, voc: Path) -> None:
     seeds = ("-i", "1", "p", "1", "-b", "1", "-s", "[3,513,513]")
     done = atrous("npz", "run", *RUN[:4], *seeds, *RUN[4:], "--path_output", "out")
     assert (done.code, done.out) == (0, "6 written; see out\n")
-    assert "note: ignored: -s [3,513,513] p 1: npz run is one process" in done.err
+    assert "note: ignored: -p 1 -s [3,513,513]: npz run is one process" in done.err
     with np.load(f"out/{IDS[0]}.npz") as answer:
         assert (answer["output_0"].dtype, answer["output_0"].shape) == ("float16", (1, 21, 32, 32))
 
@@ -215,8 +215,8 @@ def test_a_full_disk_is_one_error(atrous: Run, voc: Path, monkeypatch: pytest.Mo
         (("make", "--dataset_path", "no", "--target_path", "in", "--ids", "all"), 1, "error: no: "),
         (("make", *MAKE[2:]), 2, "Missing option '--dataset_path'"),
         (("run", *RUN, "-o", "out"), 1, "error: list.txt: No such file"),
-        (("run", *RUN, "-o", "out", "q", "1"), 2, "takes options alone, got 'q 1'"),
-        (("run", *RUN, "-o", "out", "p", "x"), 2, "takes options alone, got 'p x'"),
+        (("run", *RUN, "-o", "out", "q", "1"), 2, "expected options alone, got 'q 1'"),
+        (("run", *RUN, "-o", "out", "p", "x"), 2, "expected options alone, got 'p x'"),
         (("run", *RUN, "-o", "out", "--output", "png"), 2, "'png' is not one of 'logits'"),
         (("eval", *EVAL), 1, "error: list.txt: No such file"),
         (("eval", *EVAL, "--input_shape", 0, 32), 2, "expected height and width in pixels"),

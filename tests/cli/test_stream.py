@@ -168,7 +168,12 @@ def test_a_gpu_by_its_number(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen or "")
     if seen is None:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    done = atrous("stream", *ALL, "--device", "cuda", "--device_id", index)
+    told = (
+        ("--device", f"cuda:{index}")
+        if seen == "4,7"
+        else ("--device", "cuda", "--device_id", index)
+    )
+    done = atrous("stream", *ALL, *told)
     assert os.environ.get("CUDA_VISIBLE_DEVICES") == (expected if expected else seen)
     assert "runs on the CPU" not in done.err
     assert (done.code, "onnxruntime-gpu" in done.err) == (1, True)

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from atrous import artifact, zoo
+from atrous.cli.terminal import with_flags
 from tests.builders.command import Run
 
 VERBS = ("predict", "stream", "bench", "models", "export", "doctor")
@@ -158,3 +159,11 @@ def test_every_engine_can_be_asked_for() -> None:
     from atrous.engines import ENGINES
 
     assert set(get_args(get_args(EngineOption)[0])) == {"auto", *ENGINES}
+
+
+def test_fields_in_messages_are_flags_on_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = "`instances` 2 with `kind` classmap, `no_such` and `output`"
+    monkeypatch.setattr(sys, "argv", ["atrous", "npz", "run", "eval"])
+    assert with_flags(message) == "-i 2 with --output classmap, `no_such` and -o"
+    monkeypatch.setattr(sys, "argv", ["atrous", "bench"])
+    assert with_flags(message) == "-i 2 with --output classmap, `no_such` and --path_output"

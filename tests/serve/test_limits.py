@@ -278,7 +278,7 @@ def test_where_the_key_comes_from(
     for host in ("0.0.0.0", "::", "192.0.2.1", "example.org"):
         with pytest.raises(ConfigError, match="lets other machines in: set ATROUS_API_KEY"):
             read_key(None, host)
-        assert read_key(None, host, without=True) is None
+        assert read_key(None, host, no_api_key=True) is None
     file.write_text(" \n")
     with pytest.raises(ConfigError, match="is empty or has other than printable ASCII"):
         read_key(file, "127.0.0.1")

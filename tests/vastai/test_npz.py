@@ -26,8 +26,9 @@ from atrous.preprocess import Preprocess
 from atrous.runtime.predictor import Predictor
 from atrous.vastai import npz
 from atrous.vastai.npz import INPUT, OUTPUT
-from atrous.vastai.npz_eval import Score, evaluate, pair, read_class_map, read_truth
+from atrous.vastai.npz_eval import AnswerScore, evaluate, pair, read_class_map
 from atrous.vastai.npz_run import Kind, run
+from atrous.vastai.validation import count
 from tests.builders.predictors import SIZE, brightest
 
 IDS = ("b", "a", "d", "c", "f", "e")  # not in the order of the names
@@ -254,7 +255,7 @@ def test_run_goes_on_after_files_that_fail(inputs: list[Path], tmp_path: Path) -
     [
         (np.nan, "classmap", "scores are not all numbers"),
         (np.inf, "logits", "scores are not all numbers"),
-        (1e5, "logits", "does not fit float16; use --output classmap"),
+        (1e5, "logits", "does not fit float16; use `kind` classmap"),
         (1e5, "classmap", ""),
     ],
 )
@@ -300,7 +301,7 @@ def test_answers_of_another_are_not_taken_for_ours(inputs: list[Path], tmp_path:
     squeezed = brightest()
     squeezed.preprocess = Preprocess(size=SIZE, normalisation="div255")
     for predictor, kind in ((other, "logits"), (squeezed, "logits"), (brightest(), "classmap")):
-        with pytest.raises(ConfigError, match=r"b\.npz: made by another model.*--force"):
+        with pytest.raises(ConfigError, match=r"b\.npz: made by another model.*`force`"):
             list(run(predictor, inputs, output, kind=kind))  # type: ignore[arg-type]
     assert content(output) == before
     np.savez(output / "b.npz", output_0=np.zeros((1, 3, *SIZE), np.float16))
@@ -534,7 +535,7 @@ def test_what_an_answer_may_be(answer: NDArray[np.generic], tmp_path: Path) -> N
         ),
         (np.zeros((1, 4, 2, 4), np.float16), r"expected logits \(1, 3, 2, 4\)"),
         (np.zeros((2, 3, 2, 4), np.float16), r"expected logits \(1, 3, 2, 4\)"),
-        (np.zeros(SHAPE, np.float32), r"or whole class ids \(1, 2, 4\); --input_shape"),
+        (np.zeros(SHAPE, np.float32), r"or whole class ids \(1, 2, 4\); `shape`"),
         (np.zeros(SHAPE, np.bool_), "is bool"),
         (np.zeros((0, *SHAPE), np.uint8), r"is uint8 \(0, 2, 4\)"),
         (np.full(SHAPE, -1), r"class ids -1\.\.-1, expected 0\.\.2"),
@@ -554,7 +555,7 @@ def test_what_an_answer_may_not_be(
 
 def scored(
     folder: Path, truths: dict[str, NDArray[np.uint8]], answers: dict[str, NDArray[np.uint8]]
-) -> tuple[ConfusionMatrix, list[Score]]:
+) -> tuple[ConfusionMatrix, list[AnswerScore]]:
     for name, mask in truths.items():
         Image.fromarray(mask).save(folder / f"{name}.png")
     for name, answer in answers.items():
@@ -572,14 +573,14 @@ def test_accuracy_by_hand(tmp_path: Path) -> None:
     assert matrix.counts.tolist() == [[2, 1, 1], [0, 3, 0], [0, 0, 0]]
     assert matrix.pixel_accuracy == pytest.approx(5 / 7)
     assert matrix.mean_iou == pytest.approx((2 / 4 + 3 / 4 + 0) / 3)
-    assert scores[0] == Score("x", counted=True)
+    assert scores[0] == AnswerScore("x", counted=True)
 
 
 def test_one_image_that_fails_does_not_spoil_the_rest(tmp_path: Path) -> None:
     matrix, scores = scored(tmp_path, {"x": MAP, "y": MAP}, {"x": MAP, "z": MAP})
     assert [score.counted for score in scores] == [True, False, False]
     assert "y.npz: no such file" in scores[1].errors[0]
-    assert "z.png: no such file; its image is not counted" in scores[2].errors[0]
+    assert "z.png: cannot be read: No such file" in scores[2].errors[0]
     assert matrix.counts.sum() == MAP.size
 
 
@@ -596,19 +597,21 @@ def test_classes_that_the_labels_do_not_have(tmp_path: Path) -> None:
 
 def test_colour_and_damaged_masks(tmp_path: Path) -> None:
     Image.new("RGB", (4, 2)).save(tmp_path / "colour.png")
-    with pytest.raises(InputError, match=r"colour\.png: mode RGB, expected a palette or grey PNG"):
-        read_truth(tmp_path / "colour.png", SHAPE)
+    with pytest.raises(InputError, match=r"colour\.png: its pixels are RGB, expected class ids"):
+        count(ConfusionMatrix(3), tmp_path / "colour.png", MAP)
     Image.effect_noise((400, 200), 50).save(tmp_path / "cut.png")
     half(tmp_path / "cut.png")
     with pytest.raises(InputError, match=r"cut\.png: cannot be read"):
-        read_truth(tmp_path / "cut.png", SHAPE)
+        count(ConfusionMatrix(3), tmp_path / "cut.png", MAP)
 
 
 def test_a_palette_mask_keeps_its_ids(tmp_path: Path) -> None:
     mask = Image.fromarray(MAP, mode="P")
     mask.putpalette(VOC.palette())
     mask.save(tmp_path / "m.png")
-    np.testing.assert_array_equal(read_truth(tmp_path / "m.png", SHAPE), MAP)
+    matrix = ConfusionMatrix(3)
+    count(matrix, tmp_path / "m.png", MAP)
+    assert matrix.counts.tolist() == np.diag(np.bincount(MAP.ravel())).tolist()
 
 
 def test_pictures(tmp_path: Path) -> None:
@@ -628,9 +631,9 @@ def test_pictures(tmp_path: Path) -> None:
         images={"x": photograph},
     )
     first, second = steps
-    assert first == Score("x", counted=True)
+    assert first == AnswerScore("x", counted=True)
     assert [error.split(": ")[1] for error in second.errors] == [
-        "no such file; its image is not counted",
+        "cannot be read",
         "no photograph of this id to draw on",
     ]
     assert sorted(content(pictures)) == ["x.png", "x_overlay.jpg"]

@@ -14,7 +14,7 @@ from atrous.jobs.sources import find
 from atrous.labels import generic
 from atrous.preprocess import Preprocess
 from atrous.runtime.predictor import Predictor
-from atrous.vastai.truth import Score, Truth
+from atrous.vastai.truth import FrameScore, Truth
 
 
 def predictor(**settings: object) -> Predictor:
@@ -45,7 +45,7 @@ def save(path: Path, mask: NDArray[np.uint8]) -> None:
     Image.fromarray(mask).save(path)
 
 
-def scores(folder: Path, truth: Truth, model: Predictor) -> list[Score]:
+def scores(folder: Path, truth: Truth, model: Predictor) -> list[FrameScore]:
     results = segment(
         model, find([folder / "in"]), folder / "out", overlays=False, force=True, score=truth.score
     )

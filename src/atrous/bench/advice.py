@@ -1,4 +1,4 @@
-"""What holds a measurement back, and which flag would help: a table of rules.
+"""What holds a measurement back, and which setting of the plan would help: a table of rules.
 
 A step is the bottleneck if its threads hardly ever wait. Whether more of them would help depends on
 the processor: where its cores have work all the time, threads only change places.
@@ -49,7 +49,9 @@ def noise(
     if not stable:
         found.append("times were still changing when the warm-up ended")
     if queries < 100:
-        found.append(f"{queries} queries: p99 is hardly more than the largest; -t makes it longer")
+        found.append(
+            f"{queries} queries: p99 is hardly more than the largest; `seconds` makes it longer"
+        )
     return tuple(found)
 
 
@@ -88,13 +90,13 @@ def advice(one: Measurement) -> tuple[str, ...]:
     if plan.device == "cpu" and plan.processes > 1 and asked > cores:
         found.append(
             f"{plan.processes} processes with {plan.own_threads} threads each share {cores} cores: "
-            f"--threads {max(1, cores // plan.processes)}"
+            f"`threads` {max(1, cores // plan.processes)}"
         )
     if one.others > CROWDED:
         found.append("other processes hold the CPU: measure again when they are done")
         return tuple(found)
     if where == "arrivals" and one.server is not None and not one.server.searched:
-        found.append("the model waits for work: it would serve a higher --rate")
+        found.append("the model waits for work: it would serve a higher `rate`")
     if where in ("decode", "preprocess", "postprocess"):
         found += _beside(one, cpu)
     elif where == "infer":
@@ -106,9 +108,12 @@ def _beside(one: Measurement, cpu: float) -> list[str]:
     """Against a bottleneck before the network or after it."""
     plan, where = one.plan, one.bottleneck
     if plan.synchronous or plan.scenario in ("single-stream", "multi-stream"):
-        return [f"--forward_mode 0 with --scenario offline lets {where} overlap with the network"]
+        return [f"`synchronous` 0 with `scenario` offline lets {where} overlap with the network"]
     if cpu < FULL:
-        return [f"-p {2 * plan.processes}: cores are idle, and processes bring threads to {where}"]
+        return [
+            f"`processes` {2 * plan.processes}: cores are idle, and processes bring threads to "
+            f"{where}"
+        ]
     smaller = {"decode": "smaller files", "preprocess": "smaller images"}.get(where)
     return [f"every core has work: {smaller or 'smaller images'}, or more cores"]
 
@@ -119,19 +124,23 @@ def _network(one: Measurement, cpu: float) -> list[str]:
     found = []
     if plan.device != "cpu":
         if plan.scenario == "offline":
-            found.append(f"-b {2 * one.facts.shape[0]}: GPUs do more at once with larger batches")
+            found.append(
+                f"`batch` {2 * one.facts.shape[0]}: GPUs do more at once with larger batches"
+            )
         return found
     if cpu < FULL and plan.threads and plan.processes * plan.threads < cores:
-        found.append(f"--threads {cores // plan.processes}: cores are idle")
+        found.append(f"`threads` {cores // plan.processes}: cores are idle")
     elif cpu < FULL and plan.scenario in ("offline", "server"):
-        found.append(f"-i {2 * plan.instances}: cores are idle while one call waits for another")
+        found.append(
+            f"`instances` {2 * plan.instances}: cores are idle while one call waits for another"
+        )
     if one.facts.precision != "int8" and not processor.saturates():
         found.append(
             f"every core has work: int8 (atrous compile … backend.dtype=int8; this processor has "
-            f"{processor.instructions()}), or a smaller -s"
+            f"{processor.instructions()}), or a smaller `size`"
             if cpu >= FULL
             else "int8: atrous compile … backend.dtype=int8"
         )
     elif cpu >= FULL:
-        found.append("every core has work: a smaller -s, or more cores")
+        found.append("every core has work: a smaller `size`, or more cores")
     return found

@@ -88,19 +88,15 @@ def load(plan: Plan, open_engine: Callable[..., Engine] = engines.open_engine) -
         InputError: the folder holds no images, or one cannot be read.
         AtrousError: the model cannot be opened.
     """
-    options = Options(plan.device, plan.own_threads, plan.instances, plan.cache)
-    preprocess = vdsp.read(plan.vdsp, plan.size) if plan.vdsp else None
     random = plan.images is None and plan.npz is None
     predictor = None
     if plan.feed == "tensors" and random:
-        engine = open_engine(plan.model, engine=plan.engine, options=options)
+        engine = open_engine(plan.model, engine=plan.engine, options=_options(plan))
     else:
-        predictor = Predictor.open(
-            plan.model, engine=plan.engine, options=options, preprocess=preprocess, size=plan.size
-        )
+        predictor = open_predictor(plan)
         engine = predictor.engine
     try:
-        shape = _shape(plan, engine, predictor, preprocess)
+        shape = _shape(plan, engine, predictor)
         inputs, fed, ids = _inputs(plan, engine, predictor, shape)
     except BaseException:
         engine.close()
@@ -120,33 +116,54 @@ def load(plan: Plan, open_engine: Callable[..., Engine] = engines.open_engine) -
     return Loaded(engine, None if plan.feed == "tensors" else predictor, inputs, facts)
 
 
-def _shape(
-    plan: Plan, engine: Engine, predictor: Predictor | None, preprocess: Preprocess | None
-) -> tuple[int, ...]:
+def open_predictor(plan: Plan) -> Predictor:
+    """Open the model of a plan with its preprocessing.
+
+    Raises:
+        AtrousError: it cannot be opened, or does not fit the plan.
+    """
+    return Predictor.open(
+        plan.model,
+        engine=plan.engine,
+        options=_options(plan),
+        preprocess=_preprocess(plan),
+        size=plan.size,
+    )
+
+
+def _options(plan: Plan) -> Options:
+    return Options(plan.device, plan.own_threads, plan.instances, plan.cache)
+
+
+def _preprocess(plan: Plan) -> Preprocess | None:
+    return vdsp.read(plan.vdsp, plan.size) if plan.vdsp else None
+
+
+def _shape(plan: Plan, engine: Engine, predictor: Predictor | None) -> tuple[int, ...]:
     """Of one network input; raises `ConfigError` if the plan wants another than the model."""
     own, own_size = engine.signature.batch, engine.signature.size
     batch = plan.batch or own or 1
     if own not in (None, batch):
         raise ConfigError(
-            f"-b {batch}: the network takes {own} image{'s' * (own != 1)} at a time; export or "
-            f"compile it with batch {batch}, or with a free one"
+            f"`batch` {batch}: the network takes {own} image{'s' * (own != 1)} at a time; export "
+            f"or compile it with batch {batch}, or with a free one"
         )
     alone = plan.synchronous and plan.feed != "tensors"
     if batch > 1 and (alone or plan.scenario == "single-stream"):
-        flag = "--forward_mode 1" if alone else "--scenario single-stream"
+        what = "`synchronous` 1" if alone else "`scenario` single-stream"
         raise ConfigError(
-            f"{flag} is one image at a time, and the network takes {batch}; export or compile it "
+            f"{what} is one image at a time, and the network takes {batch}; export or compile it "
             "with batch 1"
         )
     said = engine.metadata.preprocess if engine.metadata else None
-    prepared = predictor.preprocess if predictor else preprocess or said
+    prepared = predictor.preprocess if predictor else _preprocess(plan) or said
     size = plan.size or (prepared.size if prepared else SIZE)
     if predictor is None and plan.size is None:
         size = (own_size[0] or size[0], own_size[1] or size[1])
     if any(have not in (None, want) for have, want in zip(own_size, size, strict=True)):
         raise ConfigError(
-            f"-s [3,{size[0]},{size[1]}]: the network takes [3,{own_size[0]},{own_size[1]}]; leave "
-            "-s out, or export or compile it with that shape"
+            f"`size` {size[0]},{size[1]}: the network takes {own_size[0]},{own_size[1]}; leave "
+            "`size` out, or export or compile it with that shape"
         )
     return (batch, 3, *size)
 

@@ -55,7 +55,7 @@ class Measurement(BaseModel):
         server: in scenario `server`.
         noise: why the figures may not repeat; empty if nothing was noticed.
         bottleneck: what holds the throughput back, or makes up most of the latency.
-        advice: what would help, as flags where there is one.
+        advice: what would help, settings of the plan in backquotes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

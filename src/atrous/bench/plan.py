@@ -69,20 +69,21 @@ class Plan:
     cache: Path | None = None
 
     def __post_init__(self) -> None:
-        for flag, value, least in (
-            ("-i", self.instances, 1),
-            ("-p", self.processes, 1),
-            ("-b", 1 if self.batch is None else self.batch, 1),
-            ("--iterations", self.queries, 1),
-            ("--threads", self.threads, 0),
-        ):
-            if value < least:
-                raise ConfigError(f"{flag}: expected {least} or more, got {value}")
-        for flag, amount in (("--rate", self.rate), ("--latency-bound", self.bound)):
+        least = {
+            "instances": 1,
+            "processes": 1,
+            "batch": 1,
+            "queries": 1,
+            "threads": 0,
+            "seconds": 0,
+        }
+        for name, smallest in least.items():
+            value = getattr(self, name)
+            if value is not None and value < smallest:
+                raise ConfigError(f"`{name}`: expected {smallest} or more, got {value:g}")
+        for name, amount in (("rate", self.rate), ("bound", self.bound)):
             if amount is not None and not amount > 0:
-                raise ConfigError(f"{flag}: expected more than 0, got {amount:g}")
-        if self.seconds < 0:
-            raise ConfigError(f"-t: expected seconds, 0 or more, got {self.seconds:g}")
+                raise ConfigError(f"`{name}`: expected more than 0, got {amount:g}")
         if self.scenario not in get_args(Scenario) or self.feed not in get_args(Feed):
             raise ConfigError(f"no scenario {self.scenario!r} that is fed with {self.feed!r}")
         self._agree()
@@ -92,23 +93,23 @@ class Plan:
         together = (self.instances, self.processes, self.batch or 1)
         if self.scenario == "single-stream" and max(together) > 1:
             raise ConfigError(
-                "--scenario single-stream is one image at a time: expected -i 1 -p 1 -b 1, got "
-                f"-i {together[0]} -p {together[1]} -b {together[2]}; --scenario multi-stream "
-                "takes several at once"
+                "`scenario` single-stream is one image at a time: expected `instances` 1, "
+                f"`processes` 1 and `batch` 1, got {', '.join(map(str, together))}; `scenario` "
+                "multi-stream takes several at once"
             )
         if self.scenario != "server" and (self.rate is not None or self.bound is not None):
-            raise ConfigError("--rate and --latency-bound belong to --scenario server")
+            raise ConfigError("`rate` and `bound` belong to `scenario` server")
         if self.scenario == "server" and self.rate is None and self.bound is None:
             raise ConfigError(
-                "--scenario server: expected --rate IMAGES_PER_SECOND, or --latency-bound MS to "
-                "look for the highest rate that holds it"
+                "`scenario` server: expected `rate`, images per second, or `bound`, milliseconds, "
+                "to look for the highest rate that holds it"
             )
         if self.feed == "images" and self.images is None:
-            raise ConfigError("--from images decodes files: expected --images FOLDER")
+            raise ConfigError("`feed` images decodes files: expected `images`, a folder")
         if self.synchronous and self.feed != "tensors" and (self.batch or 1) > 1:
             raise ConfigError(
-                "--forward_mode 1 takes each image through all steps alone: expected -b 1, got "
-                f"-b {self.batch}; --forward_mode 0 makes batches, so does --from tensors"
+                "`synchronous` 1 takes each image through all steps alone: expected `batch` 1, got "
+                f"{self.batch}; `synchronous` 0 makes batches, so does `feed` tensors"
             )
 
     @property

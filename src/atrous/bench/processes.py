@@ -180,7 +180,7 @@ class SeveralProcesses:
                     raise EngineError(
                         f"process {number + 1} of {len(self._pipes)} is stuck: no answer, and no "
                         f"CPU time used for {STUCK:.0f} s; the others were stopped; try again, or "
-                        "with a smaller -i"
+                        "with a smaller `instances`"
                     )
         return [answers[number] for number in range(len(self._pipes))]
 
@@ -194,7 +194,8 @@ class SeveralProcesses:
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended ({code})"
             raise EngineError(
                 f"process {number + 1} of {len(self._pipes)} {how} before it was done; the others "
-                "were stopped; if memory ran out, take a smaller -p, -i or -b"
+                "were stopped; if memory ran out, take a smaller `processes`, `instances` "
+                "or `batch`"
             ) from None
         if isinstance(answer, BaseException):
             raise answer

@@ -147,7 +147,7 @@ def difference(names: tuple[str, str], pair: tuple[Measurement, Measurement]) ->
     """Whether one is faster, in a sentence."""
     ratio, half = pair[1].throughput.ratio(pair[0].throughput)
     if half is None:
-        return "too few queries to tell a difference from chance; measure longer with -t"
+        return "too few queries to tell a difference from chance; measure for longer (`seconds`)"
     if abs(ratio - 1) <= half:
         return f"no difference in throughput that these measurements show (1 ± {half:.3f})"
     way = "more" if ratio > 1 else "fewer"

@@ -67,9 +67,9 @@ def sweep(plans: Sequence[Plan], *, say: Say, measure: Measure = measure) -> Ite
 
 
 def label(instances: int, processes: int, batch: int | None) -> str:
-    """A combination as flags."""
-    flags = {"-i": instances, "-p": processes, "-b": batch}
-    return " ".join(f"{flag} {value}" for flag, value in flags.items() if value is not None)
+    """A combination in words."""
+    settings = {"instances": instances, "processes": processes, "batch": batch}
+    return " ".join(f"`{name}` {value}" for name, value in settings.items() if value is not None)
 
 
 def best(results: Sequence[Measurement]) -> tuple[Measurement, Measurement]:

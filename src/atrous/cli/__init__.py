@@ -21,6 +21,7 @@ from atrous.cli.npz import npz
 from atrous.cli.predict import predict
 from atrous.cli.serve import serve
 from atrous.cli.stream import stream
+from atrous.cli.terminal import with_flags
 from atrous.cli.train import train
 from atrous.errors import AtrousError, ConfigError
 from atrous.files import discard_unfinished
@@ -59,15 +60,20 @@ def _options(
     """DeepLab segmentation, from trained weights to the fastest deployable model."""
 
 
+class _Note(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return with_flags(super().format(record))
+
+
 def main() -> None:
     """Run the command line: exit code 0 done, 1 the work failed, 2 the command was wrong."""
     notes = logging.StreamHandler()
-    notes.setFormatter(logging.Formatter("note: %(message)s"))
+    notes.setFormatter(_Note("note: %(message)s"))
     logging.getLogger("atrous").handlers = [notes]
     try:
         app()
     except AtrousError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {with_flags(str(error))}", file=sys.stderr)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
     except (KeyboardInterrupt, SystemExit) as stop:
         # typer makes an exit with this code of Ctrl-C.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,14 +13,14 @@ from atrous.cli import options, terminal
 from atrous.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from atrous.bench.measurement import Measurement
     from atrous.bench.plan import Feed, Plan
+    from atrous.vastai.npz_run import Kind
 
 
 def bench(
-    rest: Annotated[list[str] | None, typer.Argument(metavar="p N", hidden=True)] = None,
+    context: typer.Context,
+    rest: options.RestArgument = None,
     model: options.ModelOption = None,
     instances: Annotated[
         str | None,
@@ -35,17 +36,20 @@ def bench(
             "-b", "--batch", metavar="N", help="Images in one call. Default: the model's own."
         ),
     ] = None,
-    shape: Annotated[
+    size: Annotated[
         str | None,
         typer.Option("-s", "--shape", metavar="[3,H,W]", help="Network input, also as N or H,W."),
     ] = None,
-    device: Annotated[str, typer.Option("-d", "--device", help="cpu, cuda or tensorrt.")] = "cpu",
+    device: Annotated[
+        str, typer.Option("-d", "--device", help="cpu, cuda, tensorrt; cuda:1 is the second GPU.")
+    ] = "cpu",
     seconds: Annotated[
         float | None,
         typer.Option("-t", "--seconds", help="Measure this long at least. Default: 10."),
     ] = None,
-    iterations: Annotated[
-        int | None, typer.Option(help="Measure this many queries at least, in place of -t.")
+    queries: Annotated[
+        int | None,
+        typer.Option("--iterations", help="Measure this many queries at least, in place of -t."),
     ] = None,
     scenario: Annotated[
         Literal["single-stream", "multi-stream", "server", "offline"],
@@ -61,7 +65,7 @@ def bench(
             "holds --latency-bound."
         ),
     ] = None,
-    latency_bound: Annotated[
+    bound: Annotated[
         float | None,
         typer.Option(
             "--latency-bound",
@@ -81,7 +85,7 @@ def bench(
         Path | None,
         typer.Option(metavar="FOLDER", help="Real images. Default: random ones."),
     ] = None,
-    forward_mode: Annotated[
+    synchronous: Annotated[
         int,
         typer.Option(
             "--forward_mode",
@@ -97,12 +101,13 @@ def bench(
         Path | None,
         typer.Option(help="A list of npz files, to answer (--path_output) and to measure with."),
     ] = None,
-    path_output: Annotated[
+    output: Annotated[
         Path | None,
         typer.Option("--path_output", "--path-output", help="Folder for the answers, as npz."),
     ] = None,
-    output: Annotated[
-        Literal["logits", "classmap"], typer.Option(help="What answers hold; see npz run.")
+    kind: Annotated[
+        Literal["logits", "classmap"],
+        typer.Option("--output", help="What answers hold; see npz run."),
     ] = "logits",
     force: Annotated[bool, typer.Option("--force", help="Make existing answers again.")] = False,
     engine: options.EngineOption = "auto",
@@ -142,20 +147,19 @@ def bench(
     --path_output it is the accuracy run as well, whose answers `atrous npz eval` scores.
     """
     if compare is not None:
-        if model is not None or sweep or datalist is not None:
-            raise ConfigError("--compare A.json B.json measures nothing: expected no other options")
+        options.refuse_others(context, {"compare"}, "--compare A.json B.json measures nothing")
         _compare(compare)
         return
-    if (datalist is None) != (path_output is None):
+    if (datalist is None) != (output is None):
         raise ConfigError("--datalist LIST and --path_output FOLDER belong together")
     if plot is not None and not sweep:
         raise ConfigError("--plot draws what --sweep finds: expected --sweep as well")
     if datalist is not None and (images is not None or feed == "images"):
         raise ConfigError("--datalist lists decoded pixels: expected no --images, --from images")
     counts = {
-        "-i": _counts("-i", instances, sweep),
-        "-p": _counts("-p", _bare(rest, processes), sweep),
-        "-b": _counts("-b", batch, sweep),
+        "instances": _counts("instances", instances, sweep),
+        "processes": _counts("processes", options.parse_rest(rest, processes), sweep),
+        "batch": _counts("batch", batch, sweep),
     }
     default: Feed = "images" if images is not None else "tensors" if datalist is None else "pixels"
 
@@ -164,32 +168,30 @@ def bench(
     plan = Plan(
         model=model,
         engine=engine,
-        device=_device(device),
+        device=options.parse_device(device),
         threads=threads,
-        instances=(counts["-i"] or [1])[0],
-        processes=(counts["-p"] or [1])[0],
-        batch=counts["-b"][0] if counts["-b"] else None,
-        size=_shape(shape),
+        instances=(counts["instances"] or [1])[0],
+        processes=(counts["processes"] or [1])[0],
+        batch=counts["batch"][0] if counts["batch"] else None,
+        size=options.parse_size(size),
         scenario=scenario,
         feed=feed or default,
-        synchronous=forward_mode == 1,
-        seconds=seconds if seconds is not None else 10.0 if iterations is None else 0.0,
-        queries=1 if iterations is None else iterations,
+        synchronous=synchronous == 1,
+        seconds=seconds if seconds is not None else 10.0 if queries is None else 0.0,
+        queries=1 if queries is None else queries,
         rate=rate,
-        bound=latency_bound,
+        bound=bound,
         images=images,
         npz=datalist,
         vdsp=vdsp_params,
         cache=cache,
     )
-    failed = False
-    if datalist is not None and path_output is not None:
-        failed = _answer(plan, datalist, path_output, output, force)
+    all_answered = _answer(plan, output, kind, force) if output is not None else True
     if sweep:
         _sweep(plan, counts, json, plot)
     else:
         _measure(plan, json)
-    if failed:
+    if not all_answered:
         sys.exit(1)
 
 
@@ -198,7 +200,7 @@ def _measure(plan: Plan, path: Path | None) -> None:
 
     if plan.vdsp is not None and plan.feed == "tensors" and plan.images is plan.npz is None:
         terminal.note(
-            "--vdsp_params: random network inputs need no preprocessing; --from pixels measures it"
+            "`vdsp_params`: random network inputs need no preprocessing; `feed` pixels measures it"
         )
     found = run.measure(plan, say=_say)
     if path is not None:
@@ -213,7 +215,10 @@ def _measure(plan: Plan, path: Path | None) -> None:
         "",
         *report.verdict(found),
     ):
-        console.print(part, soft_wrap=isinstance(part, str))
+        if isinstance(part, str):
+            console.print(terminal.with_flags(part), soft_wrap=True)
+        else:
+            console.print(part)
     if path is not None:
         print(f"written: {path}")
 
@@ -223,7 +228,7 @@ def _sweep(
 ) -> None:
     from atrous.bench import measurement, plot, report, sweep
 
-    plans = sweep.plans(plan, counts["-i"], counts["-p"], counts["-b"])
+    plans = sweep.plans(plan, *counts.values())
     found: list[Measurement] = []
     for one in sweep.sweep(plans, say=_say):
         found.append(one)
@@ -239,7 +244,8 @@ def _sweep(
     for one in found:
         if one.noise:
             where = sweep.label(one.plan.instances, one.plan.processes, one.plan.batch)
-            console.print(f"noisy: {where}: {'; '.join(one.noise)}", soft_wrap=True)
+            noise = f"noisy: {where}: {'; '.join(one.noise)}"
+            console.print(terminal.with_flags(noise), soft_wrap=True)
     if path is not None:
         print(f"written: {path}")
     if picture is not None:
@@ -257,7 +263,7 @@ def _compare(paths: tuple[Path, Path]) -> None:
     console = _console()
     console.print(report.compared(names, pair))
     print()
-    print(report.difference(names, pair))
+    print(terminal.with_flags(report.difference(names, pair)))
     for text in notes:
         terminal.note(text)
     slower = compare.int8_is_slower(pair)
@@ -270,58 +276,34 @@ def _compare(paths: tuple[Path, Path]) -> None:
         terminal.note(f"layers are not timed: {error}")
 
 
-def _answer(plan: Plan, datalist: Path, folder: Path, kind: Any, force: bool) -> bool:
-    """Write the npz answers and how long that took; returns whether one failed."""
+def _answer(plan: Plan, folder: Path, kind: Kind, force: bool) -> bool:
+    """Write the npz answers and how long that took; returns whether none failed."""
     import time
     from contextlib import closing
 
-    from atrous.engines.base import Options
-    from atrous.runtime.predictor import Predictor
-    from atrous.vastai import npz, npz_run, vdsp
+    from atrous.bench.load import open_predictor
+    from atrous.cli.npz import follow, said
+    from atrous.vastai import npz_run
+    from atrous.vastai.npz import read_list
 
-    inputs = npz.read_list(datalist)
-    predictor = Predictor.open(
-        plan.model,
-        engine=plan.engine,
-        options=Options(plan.device, plan.threads, plan.instances, plan.cache),
-        preprocess=vdsp.read(plan.vdsp, plan.size) if plan.vdsp else None,
-        size=plan.size,
-    )
+    assert plan.npz is not None
+    inputs = read_list(plan.npz)
     if plan.processes > 1:
-        terminal.note(f"-p {plan.processes}: answers are written by one process")
-    counts = {"written": 0, "kept": 0, "failed": 0}
-    console = terminal.console()
-    began = time.perf_counter()
-    with predictor, terminal.progress(console) as progress:
-        task = progress.add_task("answering", total=len(inputs))
+        terminal.note(f"`processes` {plan.processes}: answers are written by one process")
+    with open_predictor(replace(plan, processes=1)) as predictor:
+        began = time.perf_counter()
         steps = npz_run.run(predictor, inputs, folder, kind=kind, force=force, batch=plan.batch)
         with closing(steps):
-            for step in steps:
-                progress.advance(task)
-                counts[step.status] += 1
-                if step.error:
-                    console.print(f"failed: {step.error}", soft_wrap=True)
+            counts = follow(steps, len(inputs), "answering")
     seconds = time.perf_counter() - began
-    done = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     speed = ""
     if counts["written"] == len(inputs):
         speed = f", {len(inputs) / seconds:.1f} images/s with reading and writing"
-    print(f"{done} in {seconds:.1f} s{speed}; see {folder}\n")
-    return bool(counts["failed"])
+    print(f"{said(counts)} in {seconds:.1f} s{speed}; see {folder}\n")
+    return not counts["failed"]
 
 
-def _bare(rest: Sequence[str] | None, processes: str | None) -> str | None:
-    """Processes, also where `-i 1 p 1` was meant to say how many."""
-    if not rest:
-        return processes
-    # VastModelZOO's documents have `-i 1 p 1`, and its tool takes it.
-    if len(rest) != 2 or rest[0] != "p" or not rest[1].isdigit() or processes is not None:
-        raise ConfigError(f"bench takes options alone, got {' '.join(rest)!r}")
-    terminal.note(f"p {rest[1]}: taken as -p {rest[1]}")
-    return rest[1]
-
-
-def _counts(flag: str, text: str | None, several: bool) -> list[int]:
+def _counts(name: str, text: str | None, several: bool) -> list[int]:
     """`"1"`, or with `several` `"1,2,4"`, as numbers; empty if nothing is given.
 
     Raises:
@@ -331,41 +313,10 @@ def _counts(flag: str, text: str | None, several: bool) -> list[int]:
         return []
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise ConfigError(f"{flag}: expected 1 or more, got {text!r}")
+        raise ConfigError(f"`{name}`: expected 1 or more, got {text!r}")
     if len(parts) > 1 and not several:
-        raise ConfigError(f"{flag} {text}: expected one number; --sweep takes several")
+        raise ConfigError(f"`{name}` {text}: expected one number; --sweep takes several")
     return list(dict.fromkeys(map(int, parts)))
-
-
-def _shape(text: str | None) -> tuple[int, int] | None:
-    """`"[3,513,513]"`, `"513,513"` or `"513"` as height and width.
-
-    Raises:
-        ConfigError: it is none of them.
-    """
-    if text is None:
-        return None
-    parts = [part.strip() for part in text.strip("[] ").replace("x", ",").split(",")]
-    if len(parts) == 3 and parts[0] == "3":
-        parts = parts[1:]
-    if len(parts) > 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise ConfigError(f"-s: expected [3,HEIGHT,WIDTH], HEIGHT,WIDTH or N, got {text!r}")
-    return int(parts[0]), int(parts[-1])
-
-
-def _device(text: str) -> options.Device:
-    """A device by its name; a number, as VastModelZOO's documents have it, is the CPU.
-
-    Raises:
-        ConfigError: there is none of that name.
-    """
-    if text.isdigit():
-        terminal.note(f"-d {text}: devices have names here; taken as cpu, -d cuda is the GPU")
-        return "cpu"
-    known: dict[str, options.Device] = {"cpu": "cpu", "cuda": "cuda", "tensorrt": "tensorrt"}
-    if text not in known:
-        raise ConfigError(f"-d: expected {', '.join(known)}, got {text!r}")
-    return known[text]
 
 
 def _console() -> Any:
@@ -379,4 +330,4 @@ def _console() -> Any:
 
 def _say(text: str) -> None:
     # No bar: what draws it would take time from what is measured.
-    print(f"{text} …", file=sys.stderr, flush=True)
+    print(f"{terminal.with_flags(text)} …", file=sys.stderr, flush=True)

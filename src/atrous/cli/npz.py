@@ -15,8 +15,10 @@ from atrous.errors import AtrousError, ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from atrous.metrics import ConfusionMatrix
     from atrous.runtime.predictor import Predictor
-    from atrous.vastai.npz import Step
+    from atrous.vastai.npz import Converted
+    from atrous.vastai.npz_eval import AnswerScore
 
 npz = typer.Typer(
     help="The npz chain: data set → npz, npz → npz, npz → accuracy and pictures.",
@@ -76,16 +78,18 @@ def make(
 @npz.command()
 def run(
     datalist: Annotated[Path, typer.Option(help="The list of npz files.")],
-    path_output: Annotated[
+    output: Annotated[
         Path,
         typer.Option("-o", "--path_output", "--path-output", help="Folder for the answers."),
     ],
-    rest: Annotated[list[str] | None, typer.Argument(metavar="p N", hidden=True)] = None,
+    rest: options.RestArgument = None,
     model: options.ModelOption = None,
     vdsp_params: options.VdspOption = None,
-    output: Annotated[
+    kind: Annotated[
         Literal["logits", "classmap"],
-        typer.Option(help="float16 logits (1, C, h, w), or uint8 class maps (1, h, w)."),
+        typer.Option(
+            "--output", help="float16 logits (1, C, h, w), or uint8 class maps (1, h, w)."
+        ),
     ] = "logits",
     force: ForceOption = False,
     engine: options.EngineOption = "auto",
@@ -113,12 +117,8 @@ def run(
     from atrous.vastai import npz as files
     from atrous.vastai import npz_run
 
+    processes = options.parse_rest(rest, processes)
     ignored = [f"{flag} {value}" for flag, value in (("-p", processes), ("-s", shape)) if value]
-    if rest:
-        # VastModelZOO's documents have `-i 1 p 1`, and its tool takes it.
-        if len(rest) != 2 or rest[0] != "p" or not rest[1].isdigit():
-            raise ConfigError(f"npz run takes options alone, got {' '.join(rest)!r}")
-        ignored.append(" ".join(rest))
     if ignored:
         terminal.note(
             f"ignored: {' '.join(ignored)}: npz run is one process, and the model has its own shape"
@@ -141,11 +141,11 @@ def run(
             terminal.note(
                 f"this preprocessing does {fit}; npz eval expects the whole image, squashed"
             )
-        if output == "logits":
-            _note_space(predictor, inputs, path_output)
-        steps = npz_run.run(predictor, inputs, path_output, kind=output, force=force, batch=batch)
+        if kind == "logits":
+            _note_space(predictor, inputs, output)
+        steps = npz_run.run(predictor, inputs, output, kind=kind, force=force, batch=batch)
         with closing(steps):
-            _report(steps, len(inputs), f"see {path_output}")
+            _report(steps, len(inputs), f"see {output}")
 
 
 @npz.command(name="eval")
@@ -159,7 +159,7 @@ def evaluate(
     input_npz_path: Annotated[
         Path, typer.Option("--input_npz_path", "--input-npz-path", help="The list of npz files.")
     ] = Path("npz_datalist.txt"),
-    input_shape: Annotated[
+    shape: Annotated[
         tuple[int, int],
         typer.Option("--input_shape", "--input-shape", help="Height and width of the answers."),
     ] = (513, 513),
@@ -176,7 +176,7 @@ def evaluate(
             "(nearest) to the photograph.",
         ),
     ] = None,
-    vamp_flag: Annotated[
+    by_position: Annotated[
         bool,
         typer.Option(
             "--vamp_flag",
@@ -204,84 +204,99 @@ def evaluate(
     from atrous.evaluation.health import check_predictions
     from atrous.metrics import ConfusionMatrix
     from atrous.vastai import npz as files
-    from atrous.vastai import npz_eval
+    from atrous.vastai import npz_eval, validation
 
-    if min(input_shape) < 1:
-        raise ConfigError(f"--input_shape: expected height and width in pixels, got {input_shape}")
+    label_set = options.parse_labels(labels)
+    if min(shape) < 1:
+        raise ConfigError(f"--input_shape: expected height and width in pixels, got {shape}")
     if draw_dir is not None and src_dir is None:
         raise ConfigError("--draw_dir needs --src_dir, the photographs to draw on")
-    label_set = options.parse_labels(labels)
     if label_set is None:
         raise ConfigError("--labels: expected the name of a label set")
-    pairing = npz_eval.pair(files.read_list(input_npz_path), out_npz_dir, by_position=vamp_flag)
-    if vamp_flag and pairing.by == "id":
-        terminal.note("--vamp_flag: the answers bear the ids of the list, so they pair by id")
+    if not gt_dir.is_dir():
+        raise ConfigError(f"{gt_dir}: no such folder")
+    pairing = npz_eval.pair(files.read_list(input_npz_path), out_npz_dir, by_position=by_position)
+    if by_position and pairing.by == "id":
+        terminal.note("`by_position`: the answers bear the ids of the list, so they pair by id")
     matrix = ConfusionMatrix(label_set.num_classes, label_set.ignore_index, absent)
     scores = npz_eval.evaluate(
         pairing.answers,
-        _folder(gt_dir),
-        input_shape,
+        gt_dir,
+        shape,
         label_set,
         matrix,
         pictures=draw_dir,
         images=files.find_images(src_dir) if draw_dir and src_dir else None,
     )
+    total = len(pairing.answers)
+    counted, failed = _follow_scores(scores, total, matrix)
+    if as_json:
+        found = {
+            "protocol": validation.protocol_name(shape),
+            "pairing": pairing.by,
+            "images": counted,
+            "listed": total,
+            "absent": absent,
+            "pixel_accuracy": 100 * matrix.pixel_accuracy,
+            "mean_iou": 100 * matrix.mean_iou,
+        }
+        print(json.dumps(found))
+    else:
+        print(
+            f"{validation.protocol_name(shape)}: {counted} of {total} images, paired by "
+            f"{pairing.by}; {validation.rules(shape, matrix)}"
+        )
+        print(validation.accuracy_line(matrix))
+    health = check_predictions(matrix, label_set.names, 0)
+    for finding in health:
+        print(f"health: {finding}", file=sys.stderr)
+    if failed or health:
+        sys.exit(1)
+
+
+def follow(steps: Iterable[Converted], total: int, doing: str) -> dict[str, int]:
+    """Show progress and failures; returns how many were written, kept and failed."""
+    console = terminal.console()
+    counts = {"written": 0, "kept": 0, "failed": 0}
+    with terminal.progress(console) as progress:
+        for step in progress.track(steps, total, description=doing):
+            counts[step.status] += 1
+            if step.error:
+                terminal.failed(console, step.error)
+    return counts
+
+
+def said(counts: dict[str, int]) -> str:
+    """`6 written, 1 failed`."""
+    return ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+
+
+def _report(steps: Iterable[Converted], total: int, where: str) -> None:
+    """Follow the work, then say what became of it; fail if an image did."""
+    counts = follow(steps, total, "npz")
+    print(f"{said(counts)}; {where}")
+    if counts["failed"]:
+        sys.exit(1)
+
+
+def _follow_scores(
+    scores: Iterable[AnswerScore], total: int, matrix: ConfusionMatrix
+) -> tuple[int, bool]:
+    """Show the accuracy so far, and failures; returns how many counted and whether one failed."""
     console = terminal.console()
     counted, failed = 0, False
     with terminal.progress(console) as progress:
-        task = progress.add_task("scoring", total=len(pairing.answers))
+        task = progress.add_task("scoring", total=total)
         for score in scores:
             counted += score.counted
             failed |= bool(score.errors)
             so_far = f"pixAcc {matrix.pixel_accuracy:.2%}, mIoU {matrix.mean_iou:.2%}"
             progress.update(task, advance=1, description=so_far)
             for error in score.errors:
-                console.print(f"failed: {error}", soft_wrap=True)
+                terminal.failed(console, error)
     if not counted:
         raise AtrousError("no image was scored")
-    total, (height, width) = len(pairing.answers), input_shape
-    protocol = npz_eval.protocol_name(input_shape)
-    accuracy, mean_iou = 100 * matrix.pixel_accuracy, 100 * matrix.mean_iou
-    if as_json:
-        found = {
-            "protocol": protocol,
-            "pairing": pairing.by,
-            "images": counted,
-            "listed": total,
-            "absent": absent,
-            "pixel_accuracy": accuracy,
-            "mean_iou": mean_iou,
-        }
-        print(json.dumps(found))
-    else:
-        print(
-            f"{protocol}: {counted} of {total} images, paired by {pairing.by}; truth resized "
-            f"(nearest) to {height}×{width}, {label_set.ignore_index} ignored, classes that occur "
-            f"nowhere {'left out' if absent == 'skip' else 'counted as 0'}"
-        )
-        print(f"validation pixAcc: {accuracy:.3f}, mIoU: {mean_iou:.3f}")
-    health = check_predictions(matrix, label_set.names, 0)
-    for finding in health:
-        console.print(f"health: {finding}", soft_wrap=True)
-    if failed or health:
-        sys.exit(1)
-
-
-def _report(steps: Iterable[Step], total: int, where: str) -> None:
-    """Show progress and failures, then the counts; fail if an image did."""
-    console = terminal.console()
-    counts = {"written": 0, "kept": 0, "failed": 0}
-    with terminal.progress(console) as progress:
-        task = progress.add_task("npz", total=total)
-        for step in steps:
-            progress.advance(task)
-            counts[step.status] += 1
-            if step.error:
-                console.print(f"failed: {step.error}", soft_wrap=True)
-    done = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-    print(f"{done}; {where}")
-    if counts["failed"]:
-        sys.exit(1)
+    return counted, failed
 
 
 def _note_space(predictor: Predictor, inputs: list[Path], folder: Path) -> None:
@@ -296,11 +311,5 @@ def _note_space(predictor: Predictor, inputs: list[Path], folder: Path) -> None:
     if needed > free:
         terminal.note(
             f"{missing} files of logits take {needed / 1e9:.1f} GB, {existing} has "
-            f"{free / 1e9:.1f} GB free; --output classmap takes a fortieth or less"
+            f"{free / 1e9:.1f} GB free; `kind` classmap takes a fortieth or less"
         )
-
-
-def _folder(path: Path) -> Path:
-    if not path.is_dir():
-        raise ConfigError(f"{path}: no such folder")
-    return path

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
 
 import typer
 
+from atrous.cli import terminal
 from atrous.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
     from atrous.engines.base import Options
     from atrous.labels import LabelSet
     from atrous.runtime.predictor import Predictor
@@ -19,6 +23,7 @@ _MOST_INSTANCES = 4
 
 Device = Literal["cpu", "cuda", "tensorrt"]
 
+RestArgument = Annotated[list[str] | None, typer.Argument(metavar="p N", hidden=True)]
 ModelOption = Annotated[
     str | None,
     typer.Option(
@@ -94,17 +99,83 @@ OverlapOption = Annotated[
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
-    """`"513"` or `"513,769"` as height and width.
+    """`"513"`, `"513,769"`, or `"[3,513,769]"` as VastModelZOO writes it, as height and width.
 
     Raises:
-        ConfigError: it is neither.
+        ConfigError: it is none of them.
     """
     if text is None:
         return None
-    parts = text.replace("x", ",").split(",")
-    if len(parts) > 2 or not all(part.strip().isdigit() and int(part) > 0 for part in parts):
-        raise ConfigError(f"--size: expected N or HEIGHT,WIDTH in pixels, got {text!r}")
+    parts = [part.strip() for part in text.strip("[] ").replace("x", ",").split(",")]
+    if len(parts) == 3 and parts[0] == "3":
+        parts = parts[1:]
+    if len(parts) > 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise ConfigError(f"`size`: expected N, HEIGHT,WIDTH or [3,HEIGHT,WIDTH], got {text!r}")
     return int(parts[0]), int(parts[-1])
+
+
+def parse_device(text: str, index: int | None = None) -> Device:
+    """Where to run: a name, `cuda:1`, or the number of a card of VastModelZOO's, which is the CPU.
+
+    Args:
+        text: as it was given.
+        index: which GPU, if `text` does not say.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
+    name, _, number = ("cpu", "", text) if text.isdigit() else text.partition(":")
+    if name not in get_args(Device) or not (number.isdigit() or name == text or text.isdigit()):
+        raise ConfigError(
+            f"`device`: expected cpu, cuda, tensorrt or the number of a card, got {text!r}"
+        )
+    if number:
+        index = int(number)
+    if name == "cpu" and index is not None:
+        terminal.note(
+            f"device {index} is a card of VastModelZOO's; this runs on the CPU (`device` "
+            f"cuda:{index} takes a GPU)"
+        )
+    elif index:
+        # Every library that finds GPUs obeys this variable, and sees the chosen one as its first.
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+        choice = seen.split(",") if seen else [str(gpu) for gpu in range(index + 1)]
+        if index >= len(choice):
+            raise ConfigError(f"GPU {index}: CUDA_VISIBLE_DEVICES={seen} leaves {len(choice)} GPUs")
+        os.environ["CUDA_VISIBLE_DEVICES"] = choice[index]
+    return cast(Device, name)
+
+
+def parse_rest(rest: Sequence[str] | None, processes: str | None) -> str | None:
+    """How many processes `p N` or `-p N` asks for: VastModelZOO's documents have `-i 1 p 1`.
+
+    Raises:
+        ConfigError: it is something else, or both are given.
+    """
+    if not rest:
+        return processes
+    if len(rest) != 2 or rest[0] != "p" or not rest[1].isdigit() or processes is not None:
+        raise ConfigError(f"expected options alone, got {' '.join(rest)!r}")
+    terminal.note(f"p {rest[1]}: taken as `processes` {rest[1]}")
+    return rest[1]
+
+
+def refuse_others(context: typer.Context, taken: Collection[str], why: str) -> None:
+    """Refuse the options that a job of a verb does not take.
+
+    Args:
+        context: of the verb.
+        taken: names of the parameters that it takes.
+        why: what it is, for the message.
+
+    Raises:
+        ConfigError: another one was given.
+    """
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if name not in taken and source is not None and source.name == "COMMANDLINE":
+            raise ConfigError(f"{why}: expected no {parameter.opts[0]}")
 
 
 def parse_labels(name: str | None) -> LabelSet | None:
@@ -116,7 +187,7 @@ def parse_labels(name: str | None) -> LabelSet | None:
     from atrous.labels import LABEL_SETS
 
     if name is not None and name not in LABEL_SETS:
-        raise ConfigError(f"--labels: expected {' or '.join(LABEL_SETS)}, got {name!r}")
+        raise ConfigError(f"`labels`: expected {' or '.join(LABEL_SETS)}, got {name!r}")
     return LABEL_SETS[name] if name else None
 
 

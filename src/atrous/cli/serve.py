@@ -103,7 +103,7 @@ def serve(
     told = settings.Settings(
         host=host,
         port=port,
-        key=settings.read_key(api_key_file, host, without=no_api_key),
+        key=settings.read_key(api_key_file, host, no_api_key=no_api_key),
         hosts=tuple(allow_host or ()),
         batch=batch,
         wait=wait_ms / 1e3,

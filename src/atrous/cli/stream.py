@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from atrous.cli import options, terminal
-from atrous.errors import AtrousError, ConfigError
+from atrous.errors import AtrousError
 
 if TYPE_CHECKING:
     from atrous.vastai.truth import Truth
@@ -54,7 +53,8 @@ def stream(
     device: Annotated[
         str,
         typer.Option(
-            help="cpu, cuda or tensorrt. A number, a card of VastModelZOO's, runs on cpu."
+            help="cpu, cuda, tensorrt; cuda:1 is the second GPU. A number, a card of "
+            "VastModelZOO's, runs on cpu."
         ),
     ] = "cpu",
     device_id: Annotated[
@@ -90,8 +90,9 @@ def stream(
     from atrous.jobs.folder import segment
     from atrous.jobs.sources import find
     from atrous.vastai.truth import Truth
+    from atrous.vastai.validation import accuracy_line
 
-    runs_on = _device(device, device_id)
+    runs_on = options.parse_device(device, device_id)
     sources = find([file_path], exclude=(save_dir, save_dir / "masks", save_dir / "overlays"))
     predictor = options.open_predictor(
         model,
@@ -128,7 +129,7 @@ def stream(
                 if error:
                     failed = True
                     console.print(f"failed: {error}", soft_wrap=True)
-                said = _accuracy(truth) if truth and truth.scored else "segmenting"
+                said = accuracy_line(truth.matrix) if truth and truth.scored else "segmenting"
                 progress.update(task, advance=1, description=said)
     name, total = predictor.engine.name, len(sources)
     print(f"{written} of {total} images segmented by {name}; see {save_dir}/masks")
@@ -139,48 +140,15 @@ def stream(
         sys.exit(1)
 
 
-def _accuracy(truth: Truth) -> str:
-    """As VastModelZOO's script prints it, in percent."""
-    accuracy, mean_iou = 100 * truth.matrix.pixel_accuracy, 100 * truth.matrix.mean_iou
-    return f"validation pixAcc: {accuracy:.3f}, mIoU: {mean_iou:.3f}"
-
-
 def _report(truth: Truth, total: int) -> list[str]:
     """Print the accuracy and what it is of; returns what is wrong with the model."""
+    from atrous.vastai.validation import accuracy_line
+
     if missing := truth.without:
         few = ", ".join(missing[:_NAMED]) + ", …" * (len(missing) > _NAMED)
         terminal.note(f"{len(missing)} of {total} images not scored, without a true mask: {few}")
     if not truth.scored:
         raise AtrousError("no image was scored")
     print(f"{truth.scored} of {total} images scored: {truth.protocol}")
-    print(_accuracy(truth))
+    print(accuracy_line(truth.matrix))
     return truth.health()
-
-
-def _device(device: str, index: int | None) -> options.Device:
-    """Where to run, with a note if that is not where the command says.
-
-    Raises:
-        ConfigError: there is no such device.
-    """
-    if device.isdigit():
-        device, index = "cpu", int(device)
-    if device not in get_args(options.Device):
-        raise ConfigError(
-            f"--device: expected cpu, cuda, tensorrt or the number of a card, got {device!r}"
-        )
-    if device == "cpu" and index is not None:
-        terminal.note(
-            f"device {index} is a card of VastModelZOO's; this runs on the CPU (--device cuda "
-            f"--device_id {index} takes a GPU)"
-        )
-    elif index:
-        # Every library that finds GPUs obeys this variable, and sees the chosen one as its first.
-        seen = os.environ.get("CUDA_VISIBLE_DEVICES")
-        choice = seen.split(",") if seen else [str(number) for number in range(index + 1)]
-        if index >= len(choice):
-            raise ConfigError(
-                f"--device_id {index}: CUDA_VISIBLE_DEVICES={seen} leaves {len(choice)} GPUs"
-            )
-        os.environ["CUDA_VISIBLE_DEVICES"] = choice[index]
-    return cast(options.Device, device)

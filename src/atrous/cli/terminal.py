@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -28,4 +29,28 @@ def progress(console: Console) -> Progress:
 
 def note(text: str) -> None:
     """Say what the user may not expect."""
-    print(f"note: {text}", file=sys.stderr)
+    print(f"note: {with_flags(text)}", file=sys.stderr)
+
+
+def failed(console: Console, error: str) -> None:
+    """Say that one of many images failed."""
+    console.print(f"failed: {with_flags(error)}", soft_wrap=True)
+
+
+def with_flags(text: str) -> str:
+    """A message of the library, its fields in backquotes turned into the flags of this command.
+
+    A verb's parameters have the names of the fields that they fill: what the library calls
+    `instances` is `-i` on the command line.
+    """
+    if "`" not in text:
+        return text
+    from typer.main import get_command
+
+    from atrous.cli import app
+
+    command = get_command(app)
+    for word in sys.argv[1:]:
+        command = getattr(command, "commands", {}).get(word, command)
+    flags = {parameter.name: parameter.opts[0] for parameter in command.params}
+    return re.sub(r"`(\w+)`", lambda field: flags.get(field[1], field[0]), text)

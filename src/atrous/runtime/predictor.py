@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -205,6 +205,14 @@ class Predictor:
             grid, self.preprocess.size, placement.rows, placement.columns
         )
         return Prediction(grid, rows, columns, placement.seen, self.labels.ignore_index)
+
+    def at_input(self, prediction: Prediction) -> Prediction:
+        """The same prediction for every pixel of the network input, whatever image lies in it."""
+        height, width = self.preprocess.size
+        axes = self.engine.signature.on_grid(
+            prediction.grid, (height, width), Axis(height), Axis(width)
+        )
+        return replace(prediction, rows=axes[0], columns=axes[1], seen=(0, height, 0, width))
 
     def close(self) -> None:
         """Close the engine."""

@@ -96,8 +96,8 @@ class Guard:
         if not self._settings.is_called(called):
             return Refusal(
                 421,
-                f"this server is not called {called[:80]!r} but localhost; --allow-host adds a "
-                "name, and with an API key it takes any",
+                f"this server is not called {called[:80]!r} but localhost; whoever runs it can "
+                "allow that host, and with an API key it takes any",
             )
         if self._has_key(path, headers):
             return None

@@ -38,7 +38,7 @@ def listen(settings: Settings) -> socket.socket:
     except OSError as error:
         raise ConfigError(
             f"cannot listen on {settings.host}, port {settings.port}: {error.strerror or error}; "
-            "--host and --port take another address"
+            "`host` and `port` take another address"
         ) from None
     bound.setblocking(False)
     # Inherited by connections; asyncio does it only for sockets made otherwise, and without it an

@@ -61,15 +61,15 @@ class Settings:
     def __post_init__(self) -> None:
         if not 1 <= self.max_pixels <= MOST_PIXELS:
             raise ConfigError(
-                f"--max-pixels: expected 1 to {MOST_PIXELS}, above which an image counts as a "
+                f"`max_pixels`: expected 1 to {MOST_PIXELS}, above which an image counts as a "
                 f"decompression bomb, got {self.max_pixels}"
             )
         for name in ("max_body", "body_seconds", "answer_seconds"):
             if not getattr(self, name) > 0:
-                raise ConfigError(f"{name}: expected more than 0, got {getattr(self, name)}")
+                raise ConfigError(f"`{name}`: expected more than 0, got {getattr(self, name)}")
         for name in ("wait", "queue", "grace_seconds"):
             if getattr(self, name) < 0:
-                raise ConfigError(f"{name}: expected 0 or more, got {getattr(self, name)}")
+                raise ConfigError(f"`{name}`: expected 0 or more, got {getattr(self, name)}")
 
     def is_called(self, field: str) -> bool:
         """Whether a request with this `Host` field may be meant for this server.
@@ -98,13 +98,13 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def read_key(file: Path | None, host: str, *, without: bool = False) -> str | None:
+def read_key(api_key_file: Path | None, host: str, *, no_api_key: bool = False) -> str | None:
     """The API key from a file or the environment.
 
     Args:
-        file: holds the key; without one the variable `ATROUS_API_KEY` does.
+        api_key_file: holds the key; without one the variable `ATROUS_API_KEY` does.
         host: where the server listens. Elsewhere than on loopback a key is a must.
-        without: none is wanted, wherever it listens.
+        no_api_key: none is wanted, wherever it listens.
 
     Returns:
         the key, `None` for none.
@@ -112,26 +112,30 @@ def read_key(file: Path | None, host: str, *, without: bool = False) -> str | No
     Raises:
         ConfigError: there is none and there must be, or it is not one.
     """
-    if without:
-        if file is not None:
-            raise ConfigError("--no-api-key and --api-key-file exclude each other")
+    if no_api_key:
+        if api_key_file is not None:
+            raise ConfigError("`no_api_key` and `api_key_file` exclude each other")
         return None
     try:
-        text = os.environ.get(KEY_VARIABLE) if file is None else file.read_text(encoding="utf-8")
+        text = (
+            os.environ.get(KEY_VARIABLE)
+            if api_key_file is None
+            else api_key_file.read_text(encoding="utf-8")
+        )
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a text file"
-        raise ConfigError(f"--api-key-file: cannot read {file}: {reason}") from None
+        raise ConfigError(f"`api_key_file`: cannot read {api_key_file}: {reason}") from None
     if text is None:
         if is_loopback(host):
             return None
         raise ConfigError(
-            f"--host {host} lets other machines in: set {KEY_VARIABLE} or give --api-key-file "
-            "FILE; --no-api-key serves everybody who reaches it"
+            f"`host` {host} lets other machines in: set {KEY_VARIABLE} or give `api_key_file`; "
+            "`no_api_key` serves everybody who reaches it"
         )
     key = text.strip()
     if not key or not key.isascii() or not key.isprintable() or " " in key:
         raise ConfigError(
-            f"the API key in {file or KEY_VARIABLE} is empty or has other than printable ASCII "
-            "characters; python -c 'import secrets; print(secrets.token_urlsafe())' makes one"
+            f"the API key in {api_key_file or KEY_VARIABLE} is empty or has other than printable "
+            "ASCII characters; python -c 'import secrets; print(secrets.token_urlsafe())' makes one"
         )
     return key

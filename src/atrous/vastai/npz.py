@@ -24,7 +24,7 @@ INPUT, OUTPUT = "input_0", "output_0"
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Converted:
     """What became of one image.
 
     Attributes:
@@ -90,7 +90,7 @@ def make(
     *,
     copies: Path | None = None,
     force: bool = False,
-) -> Iterator[Step]:
+) -> Iterator[Converted]:
     """Turn images into npz files, one after the other, and then list them.
 
     An image that fails becomes a step that says why, and the next one follows.
@@ -119,17 +119,17 @@ def make(
             pixels = None if kept else image.read(source)
             content = None if copies is None else source.read_bytes()
         except InputError as error:
-            yield Step(name, "failed", error=str(error))
+            yield Converted(name, "failed", error=str(error))
             continue
         except OSError as error:
-            yield Step(name, "failed", error=f"{source}: {error.strerror}")
+            yield Converted(name, "failed", error=f"{source}: {error.strerror}")
             continue
         if pixels is not None:
             write(path, INPUT, pixels.transpose(2, 0, 1))
         if copies is not None and content is not None:
             _write(copies / source.name, content)
         done.append(path)
-        yield Step(name, "kept" if kept else "written", path)
+        yield Converted(name, "kept" if kept else "written", path)
     if not done:
         raise AtrousError(f"{dataset}: nothing was converted; {listing} is not written")
     _write(listing, "".join(f"{path}\n" for path in done).encode())

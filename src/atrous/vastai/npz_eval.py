@@ -10,15 +10,13 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from atrous import image
 from atrous.errors import AtrousError, InputError
 from atrous.labels import LabelSet
 from atrous.metrics import ConfusionMatrix
 from atrous.vastai.npz import OUTPUT, read
-
-Shape = tuple[int, int]
+from atrous.vastai.validation import count, nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,7 @@ def pair(inputs: Sequence[Path], folder: Path, *, by_position: bool = False) -> 
     if not numbered and not by_position:
         raise InputError(
             f"{folder}: {min(found)}.npz is neither an id of the list, as {ids[0]}.npz, nor "
-            "numbered; --vamp_flag pairs by the order of the names"
+            "numbered; `by_position` pairs by the order of the names"
         )
     if len(found) != len(ids):
         raise InputError(
@@ -73,7 +71,7 @@ def pair(inputs: Sequence[Path], folder: Path, *, by_position: bool = False) -> 
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class AnswerScore:
     """What became of one image.
 
     Attributes:
@@ -90,17 +88,16 @@ class Score:
 def evaluate(
     answers: Mapping[str, Path],
     truths: Path,
-    shape: Shape,
+    shape: tuple[int, int],
     labels: LabelSet,
     matrix: ConfusionMatrix,
     *,
     pictures: Path | None = None,
     images: Mapping[str, Path] | None = None,
-) -> Iterator[Score]:
-    """Count pixels and draw pictures, one image after the other, under protocol `squash-N`.
+) -> Iterator[AnswerScore]:
+    """Count pixels and draw pictures, one image after the other; see `atrous.vastai.validation`.
 
-    The truth is resized to the answer, by Pillow's nearest neighbour. A picture has the size of the
-    photograph, to which the class map is resized in the same way.
+    A picture has the size of the photograph, to which the class map is resized as masks are.
 
     Args:
         answers: answer by id, see `pair`.
@@ -118,11 +115,11 @@ def evaluate(
         try:
             class_map = read_class_map(path, shape, labels.num_classes)
         except InputError as error:
-            yield Score(name, counted=False, errors=(str(error),))
+            yield AnswerScore(name, counted=False, errors=(str(error),))
             continue
         errors = []
         try:
-            _count(matrix, truths / f"{name}.png", path, class_map)
+            count(matrix, truths / f"{name}.png", class_map)
         except InputError as error:
             errors.append(str(error))
         counted = not errors
@@ -131,16 +128,10 @@ def evaluate(
                 _draw(pictures, name, (images or {}).get(name), class_map, labels)
             except InputError as error:
                 errors.append(str(error))
-        yield Score(name, counted, tuple(errors))
+        yield AnswerScore(name, counted, tuple(errors))
 
 
-def protocol_name(shape: Shape) -> str:
-    """The protocol's name, as `squash-513`."""
-    height, width = shape
-    return f"squash-{height}" if height == width else f"squash-{height}x{width}"
-
-
-def read_class_map(path: Path, shape: Shape, num_classes: int) -> NDArray[np.uint8]:
+def read_class_map(path: Path, shape: tuple[int, int], num_classes: int) -> NDArray[np.uint8]:
     """The class map in an answer, or the argmax of its logits.
 
     Args:
@@ -170,42 +161,8 @@ def read_class_map(path: Path, shape: Shape, num_classes: int) -> NDArray[np.uin
     height, width = shape
     raise InputError(
         f"{path}: {OUTPUT} is {values.dtype} {values.shape}, expected logits (1, {num_classes}, "
-        f"{height}, {width}) or whole class ids (1, {height}, {width}); --input_shape says the size"
+        f"{height}, {width}) or whole class ids (1, {height}, {width}); `shape` says the size"
     )
-
-
-def read_truth(path: Path, shape: Shape) -> NDArray[np.uint8]:
-    """A mask of class ids, resized by Pillow's nearest neighbour.
-
-    Args:
-        path: palette or grey PNG.
-        shape: height and width to resize to.
-
-    Raises:
-        InputError: the file is missing, damaged, or no such PNG.
-    """
-    try:
-        with Image.open(path) as mask:
-            if mask.mode not in ("P", "L"):
-                raise InputError(f"{path}: mode {mask.mode}, expected a palette or grey PNG")
-            return np.asarray(mask.resize(shape[::-1], Image.Resampling.NEAREST))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; its image is not counted") from None
-    except InputError:
-        raise
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
-
-
-def _count(
-    matrix: ConfusionMatrix, truth: Path, answer: Path, class_map: NDArray[np.uint8]
-) -> None:
-    height, width = class_map.shape
-    try:
-        matrix.update(read_truth(truth, (height, width)), class_map)
-    except InputError as error:
-        where = "" if str(error).startswith(str(truth)) else f"{truth}, {answer}: "
-        raise InputError(f"{where}{error}") from None
 
 
 def _draw(
@@ -214,8 +171,7 @@ def _draw(
     if source is None:
         raise InputError(f"{name}: no photograph of this id to draw on")
     photograph = image.read(source)
-    size = (photograph.shape[1], photograph.shape[0])
-    mask = np.asarray(Image.fromarray(class_map).resize(size, Image.Resampling.NEAREST))
+    mask = nearest(class_map, (photograph.shape[0], photograph.shape[1]))
     try:
         image.write_mask(folder / f"{name}.png", mask, labels)
         image.write_overlay(folder / f"{name}_overlay.jpg", photograph, mask, labels)

@@ -13,13 +13,12 @@ import numpy as np
 
 from atrous import upsample
 from atrous.errors import ConfigError, EngineError, InputError
-from atrous.geometry import Axis
 from atrous.runtime.pipeline import Pipeline
 from atrous.runtime.predictor import Predictor
 from atrous.runtime.stages import Frame, Steps, stages
 from atrous.runtime.stream import TIMEOUT, room
 from atrous.runtime.worker import SKIP
-from atrous.vastai.npz import OUTPUT, Step, read_input, read_with_comment, write
+from atrous.vastai.npz import OUTPUT, Converted, read_input, read_with_comment, write
 
 Kind = Literal["logits", "classmap"]
 """What an answer holds."""
@@ -33,7 +32,7 @@ def run(
     kind: Kind,
     force: bool = False,
     batch: int | None = None,
-) -> Generator[Step]:
+) -> Generator[Converted]:
     """Run a network over npz files as a stream: a few are under way at a time.
 
     A file that fails becomes a step that says why, and the next one follows. An answer that the
@@ -67,7 +66,7 @@ def run(
             elif isinstance(item.error, InputError | EngineError):
                 text = str(item.error)
                 named = text if text.startswith(str(source)) else f"{source}: {text}"
-                yield Step(source.stem, "failed", error=named)
+                yield Converted(source.stem, "failed", error=named)
             else:
                 raise item.error
 
@@ -87,30 +86,26 @@ class _Job:
         path = self._path(frame)
         if self.force or not _is_there(path, self.made_by):
             return None
-        frame.note = Step(path.stem, "kept", path)
+        frame.note = Converted(path.stem, "kept", path)
         return SKIP
 
     def answer(self, frame: Frame) -> None:
         """What the network says, at the size of its input."""
         assert frame.prediction is not None
-        grid, size = frame.prediction.grid, self.predictor.preprocess.size
-        rows, columns = self.predictor.engine.signature.on_grid(
-            grid, size, Axis(size[0]), Axis(size[1])
-        )
+        whole = self.predictor.at_input(frame.prediction)
         if self.kind == "classmap":
-            frame.note = upsample.argmax(grid, rows, columns)[None]
+            frame.note = whole.class_map()[None]
             return
-        largest = np.abs(grid).max()
+        largest = np.abs(whole.grid).max()
         if largest > np.finfo(np.float16).max:
-            raise EngineError(
-                f"a logit of {largest:.3g} does not fit float16; use --output classmap"
-            )
-        frame.note = upsample.enlarge(grid, rows, columns).astype(np.float16)[None]
+            raise EngineError(f"a logit of {largest:.3g} does not fit float16; use `kind` classmap")
+        logits = upsample.enlarge(whole.grid, whole.rows, whole.columns)
+        frame.note = logits.astype(np.float16)[None]
 
     def write(self, frame: Frame) -> None:
         path = self._path(frame)
         write(path, OUTPUT, frame.note, self.made_by)
-        frame.note = Step(path.stem, "written", path)
+        frame.note = Converted(path.stem, "written", path)
 
     def _path(self, frame: Frame) -> Path:
         return self.output / f"{frame.source.stem}.npz"
@@ -134,7 +129,7 @@ def _is_there(path: Path, made_by: str) -> bool:
         return False
     if found != made_by:
         raise ConfigError(
-            f"{path}: made by another model, preprocessing, --output or tool; choose another "
-            "--path_output, or replace what is there with --force"
+            f"{path}: made by another model, preprocessing, `kind` or tool; choose another "
+            "`output`, or replace what is there with `force`"
         )
     return True

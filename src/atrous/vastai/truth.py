@@ -1,4 +1,4 @@
-"""Score the frames of a stream against a folder of masks, under protocol `squash-N`."""
+"""Score the frames of a stream against a folder of masks; see `atrous.vastai.validation`."""
 
 from __future__ import annotations
 
@@ -8,21 +8,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from atrous import upsample
-from atrous.data.masks import read_ids
 from atrous.errors import ConfigError, InputError
 from atrous.evaluation.health import check_predictions
-from atrous.evaluation.protocols import Protocol
-from atrous.geometry import Axis
 from atrous.jobs.sources import Source
 from atrous.metrics import Absent, ConfusionMatrix
 from atrous.runtime.predictor import Predictor
 from atrous.runtime.stages import Frame
-from atrous.vastai.npz_eval import protocol_name
+from atrous.vastai.validation import count, protocol_name, rules
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class FrameScore:
     """What became of one frame.
 
     Attributes:
@@ -38,9 +34,6 @@ class Score:
 
 class Truth:
     """A folder of masks, `NAME.png` for `NAME.jpg`, in the subfolders that the images are in.
-
-    Class map and mask are compared at the size of the network input, the mask resized by Pillow's
-    nearest neighbour.
 
     Args:
         folder: of palette or grey images whose values are class ids.
@@ -62,14 +55,15 @@ class Truth:
         if predictor.preprocess.fit != "squash":
             raise ConfigError(
                 f"accuracy is measured under protocol squash-N, this preprocessing does "
-                f"{predictor.preprocess.fit}; leave the masks out, or use atrous eval --protocol"
+                f"{predictor.preprocess.fit}; leave the masks out, or let atrous eval score it"
+                " under another protocol"
             )
-        self._folder, self._predictor, self._rule = folder, predictor, Protocol("squash")
+        self._folder, self._predictor = folder, predictor
         self.matrix = self._matrix(absent)
         self.scored = 0
         self.without: list[str] = []
 
-    def score(self, frame: Frame) -> Score:
+    def score(self, frame: Frame) -> FrameScore:
         """Compare one frame, whose `Prediction` is tapped, with its mask.
 
         Args:
@@ -80,22 +74,16 @@ class Truth:
         name = source.path.name
         path = self._folder / source.stem.with_name(f"{source.path.stem}.png")
         if not path.exists():
-            return Score(name)
+            return FrameScore(name)
+        matrix = self._matrix()
+        class_map = self._predictor.at_input(frame.outputs["infer"]).class_map()
         try:
-            label = read_ids(path)
-            if label.shape != frame.pixels.shape[:2]:
-                raise InputError(
-                    f"{path}: mask is {label.shape}, its image {frame.pixels.shape[:2]}"
-                )
-            matrix = self._matrix()
-            truth = self._rule.truth(label, self._predictor.preprocess)
-            matrix.update(truth, self._class_map(frame))
+            count(matrix, path, class_map, frame.pixels.shape[:2])
         except InputError as error:
-            text = str(error)
-            return Score(name, error=text if text.startswith(str(path)) else f"{path}: {text}")
-        return Score(name, matrix.counts)
+            return FrameScore(name, error=str(error))
+        return FrameScore(name, matrix.counts)
 
-    def add(self, score: Score) -> None:
+    def add(self, score: FrameScore) -> None:
         """Count a score; for one thread."""
         if score.counts is not None:
             self.matrix.counts += score.counts
@@ -107,12 +95,9 @@ class Truth:
     def protocol(self) -> str:
         """Which pixels are compared, and how absent classes count, in one line."""
         preprocess = self._predictor.preprocess
-        height, width = preprocess.size
-        absent = "left out" if self.matrix.absent == "skip" else "counted as 0"
         return (
-            f"{protocol_name(preprocess.size)}, {preprocess.interpolation}, truth resized "
-            f"(nearest) to {height}×{width}, {self.matrix.ignore_index} ignored, classes that "
-            f"occur nowhere {absent}"
+            f"{protocol_name(preprocess.size)}, {preprocess.interpolation}, "
+            f"{rules(preprocess.size, self.matrix)}"
         )
 
     def health(self) -> list[str]:
@@ -123,9 +108,3 @@ class Truth:
     def _matrix(self, absent: Absent = "skip") -> ConfusionMatrix:
         labels = self._predictor.labels
         return ConfusionMatrix(labels.num_classes, labels.ignore_index, absent)
-
-    def _class_map(self, frame: Frame) -> NDArray[np.uint8]:
-        """The class map at the size of the network input, which is not that of the frame."""
-        grid, size = frame.outputs["infer"].grid, self._predictor.preprocess.size
-        axes = self._predictor.engine.signature.on_grid(grid, size, Axis(size[0]), Axis(size[1]))
-        return upsample.argmax(grid, *axes)
