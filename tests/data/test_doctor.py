@@ -12,7 +12,7 @@ from PIL import Image
 
 from atrous.data import open_dataset, other_splits
 from atrous.data.dataset import Dataset, Sample
-from atrous.data.doctor import EXAMPLES, Report, examine
+from atrous.data.doctor import EXAMPLES, DataReport, examine
 from atrous.data.masks import read_ids
 from atrous.data.synthetic import NAMES, draw
 from atrous.labels import generic
@@ -43,12 +43,12 @@ def copy(healthy: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(healthy, tmp_path / "copy"))
 
 
-def look(root: Path, split: str = "val") -> Report:
+def look(root: Path, split: str = "val") -> DataReport:
     data = open_dataset(f"folder:{root / 'set.yaml'}:{split}")
     return examine(data, other_splits(data))
 
 
-def found(report: Report) -> dict[str, int]:
+def found(report: DataReport) -> dict[str, int]:
     return {one.kind: one.count for one in report.findings}
 
 

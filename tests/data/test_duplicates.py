@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from atrous.data import duplicates
-from atrous.data.duplicates import Pair, Print, alike, fingerprint
+from atrous.data.duplicates import Fingerprint, Pair, alike, fingerprint
 from atrous.data.synthetic import draw
 
 Picture = NDArray[np.uint8]
@@ -62,7 +62,7 @@ def test_little_contrast_makes_no_copy() -> None:
 
 def test_near_hashes_of_other_pictures() -> None:
     one, two = (fingerprint(draw(0, number)[0]) for number in (1, 2))
-    assert list(alike([one], [Print(one.bits, two.thumbnail)])) == []
+    assert list(alike([one], [Fingerprint(one.bits, two.thumbnail)])) == []
 
 
 def test_skies_and_blank_pictures() -> None:

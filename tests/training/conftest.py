@@ -12,7 +12,7 @@ from rich.console import Console
 
 from atrous.training.config import Recipe, load
 from atrous.training.loop import Run
-from atrous.training.progress import Watch
+from atrous.training.progress import RunMonitor
 
 Make = Callable[..., Recipe]
 
@@ -56,12 +56,12 @@ def run() -> Callable[..., Run]:
 
     def go(recipe: Recipe, *, restart: bool = False) -> Run:
         with Path("/dev/null").open("w") as nowhere:
-            watch = Watch(recipe.folder, Console(file=nowhere))
+            monitor = RunMonitor(recipe.folder, Console(file=nowhere))
             try:
-                made = Run(recipe, watch, restart=restart)
+                made = Run(recipe, monitor, restart=restart)
                 made.go()
             finally:
-                watch.close()
+                monitor.close()
         return made
 
     return go

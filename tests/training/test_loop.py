@@ -16,7 +16,7 @@ from atrous.evaluation import result as results
 from atrous.labels import LabelSet
 from atrous.training.checkpoint import BEST, LAST
 from atrous.training.config import Recipe
-from atrous.training.learner import Learner, Piece, Step
+from atrous.training.learner import Learner, Piece, StepResult
 from atrous.training.loop import Run
 from atrous.training.progress import read_log
 from atrous.training.report import PAGE
@@ -36,7 +36,9 @@ def spoil(monkeypatch: pytest.MonkeyPatch) -> Callable[[Spoil], None]:
     def use(wanted: Spoil) -> None:
         learn = Learner.learn
 
-        def spoilt(self: Learner, pieces: Sequence[Piece], iteration: int, **more: Any) -> Step:
+        def spoilt(
+            self: Learner, pieces: Sequence[Piece], iteration: int, **more: Any
+        ) -> StepResult:
             if wanted(iteration):
                 pieces = [(images * float("nan"), label) for images, label in pieces]
             return learn(self, pieces, iteration, **more)
@@ -113,7 +115,7 @@ def test_bad_losses_in_a_row_stop_the_run(
 def test_nothing_but_ignored_pixels(recipe: Make, run: Go, monkeypatch: pytest.MonkeyPatch) -> None:
     learn = Learner.learn
 
-    def blank(self: Learner, pieces: Sequence[Piece], iteration: int, **more: Any) -> Step:
+    def blank(self: Learner, pieces: Sequence[Piece], iteration: int, **more: Any) -> StepResult:
         pieces = [(images, torch.full_like(label, 255)) for images, label in pieces]
         return learn(self, pieces, iteration, **more)
 
@@ -154,18 +156,18 @@ def test_what_the_data_lacks_is_said_first(recipe: Make, tmp_path: Path) -> None
     spec = write_folder(tmp_path, ["sky", "sea", "land"], [shown, shown, empty])
     from rich.console import Console
 
-    from atrous.training.progress import Watch
+    from atrous.training.progress import RunMonitor
 
     one = recipe(f"data.train={spec}:train", "loss.class_weights=balanced", "train.iterations=1")
     with (tmp_path / "said").open("w") as file:
-        watch = Watch(one.folder, Console(file=file, width=200))
-        made = Run(one, watch)
+        monitor = RunMonitor(one.folder, Console(file=file, width=200))
+        made = Run(one, monitor)
         made.go()
-        watch.close()
+        monitor.close()
     said = (tmp_path / "said").read_text()
     assert "own:train never shows sea" in said
     assert "1 labels of own:train are ignored altogether" in said
-    weights = made.material.class_weights
+    weights = made.data.class_weights
     assert weights == pytest.approx([0.5 / 0.25, 0, 0.5 / 0.75])
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from atrous.training.config import Loss as Settings
+from atrous.training.config import LossSettings
 from atrous.training.loss import Loss
 
 IGNORED = 255
@@ -15,17 +15,17 @@ LABEL = torch.tensor([[[0, 1]]])
 
 
 def value(
-    settings: Settings, weights: list[float] | None = None, label: torch.Tensor = LABEL
+    settings: LossSettings, weights: list[float] | None = None, label: torch.Tensor = LABEL
 ) -> float:
     return float(Loss(settings, weights, IGNORED)(LOGITS, label))
 
 
 def test_cross_entropy() -> None:
     ln = math.log
-    assert value(Settings()) == pytest.approx((ln(4 / 3) + ln(2)) / 2)
+    assert value(LossSettings()) == pytest.approx((ln(4 / 3) + ln(2)) / 2)
     weighted = (3 * ln(4 / 3) + 1 * ln(2)) / 4
-    assert value(Settings(), [3.0, 1.0]) == pytest.approx(weighted)
-    smooth = Settings(label_smoothing=0.2)
+    assert value(LossSettings(), [3.0, 1.0]) == pytest.approx(weighted)
+    smooth = LossSettings(label_smoothing=0.2)
     first, second = 0.9 * ln(4 / 3) + 0.1 * ln(4), ln(2)
     assert value(smooth) == pytest.approx((first + second) / 2)
 
@@ -33,29 +33,29 @@ def test_cross_entropy() -> None:
 def test_focal_weighs_by_what_is_missing() -> None:
     ln = math.log
     first, second = (1 / 4) ** 2 * ln(4 / 3), (1 / 2) ** 2 * ln(2)
-    assert value(Settings(type="focal")) == pytest.approx((first + second) / 2)
-    assert value(Settings(type="focal"), [3.0, 1.0]) == pytest.approx((3 * first + second) / 4)
-    plain = value(Settings(type="focal", gamma=0))
-    assert plain == pytest.approx(value(Settings()))
+    assert value(LossSettings(type="focal")) == pytest.approx((first + second) / 2)
+    assert value(LossSettings(type="focal"), [3.0, 1.0]) == pytest.approx((3 * first + second) / 4)
+    plain = value(LossSettings(type="focal", gamma=0))
+    assert plain == pytest.approx(value(LossSettings()))
 
 
 def test_ohem_keeps_the_hard_pixels() -> None:
-    hard = Settings(type="ohem", threshold=0.7, keep=0)
+    hard = LossSettings(type="ohem", threshold=0.7, keep=0)
     assert value(hard) == pytest.approx(math.log(2))  # 3/4 is over the threshold
-    both = Settings(type="ohem", threshold=0.8, keep=0)
-    assert value(both) == pytest.approx(value(Settings()))
-    none = Settings(type="ohem", threshold=0.1, keep=0.5)
+    both = LossSettings(type="ohem", threshold=0.8, keep=0)
+    assert value(both) == pytest.approx(value(LossSettings()))
+    none = LossSettings(type="ohem", threshold=0.1, keep=0.5)
     assert value(none) == pytest.approx(math.log(2))  # the hardest half
 
 
 def test_dice_of_each_class_in_the_label() -> None:
     first = 2 * 0.75 / (1 + 0.75 + 0.5)
     second = 2 * 0.5 / (1 + 0.25 + 0.5)
-    assert value(Settings(type="dice")) == pytest.approx(1 - (first + second) / 2)
+    assert value(LossSettings(type="dice")) == pytest.approx(1 - (first + second) / 2)
     only = torch.tensor([[[0, IGNORED]]])
-    assert value(Settings(type="dice"), label=only) == pytest.approx(1 - 2 * 0.75 / 1.75)
-    mixed = value(Settings(dice=0.5))
-    expected = value(Settings()) + 0.5 * value(Settings(type="dice"))
+    assert value(LossSettings(type="dice"), label=only) == pytest.approx(1 - 2 * 0.75 / 1.75)
+    mixed = value(LossSettings(dice=0.5))
+    expected = value(LossSettings()) + 0.5 * value(LossSettings(type="dice"))
     assert mixed == pytest.approx(expected)
 
 
@@ -63,7 +63,7 @@ def test_dice_of_each_class_in_the_label() -> None:
 @pytest.mark.parametrize("weights", [None, [2.0, 0.5, 1.0]])
 def test_ignored_pixels_count_nowhere(kind: str, weights: list[float] | None) -> None:
     torch.manual_seed(0)
-    loss = Loss(Settings(type=kind), weights, IGNORED)  # type: ignore[arg-type]
+    loss = Loss(LossSettings(type=kind), weights, IGNORED)  # type: ignore[arg-type]
     logits = torch.randn(2, 3, 4, 4, requires_grad=True)
     label = torch.randint(0, 3, (2, 4, 4))
     label[:, 2:] = IGNORED
@@ -88,7 +88,7 @@ def test_ignored_pixels_count_nowhere(kind: str, weights: list[float] | None) ->
 @pytest.mark.parametrize("weights", [None, [2.0, 0.5, 1.0]])
 def test_pieces_by_their_mass_make_the_whole(kind: str, weights: list[float] | None) -> None:
     torch.manual_seed(0)
-    loss = Loss(Settings(type=kind), weights, IGNORED)  # type: ignore[arg-type]
+    loss = Loss(LossSettings(type=kind), weights, IGNORED)  # type: ignore[arg-type]
     logits, label = torch.randn(4, 3, 5, 5), torch.randint(0, 3, (4, 5, 5))
     label[0, :4] = IGNORED
     label[3] = IGNORED
@@ -99,7 +99,7 @@ def test_pieces_by_their_mass_make_the_whole(kind: str, weights: list[float] | N
 
 
 def test_a_class_of_no_weight_is_no_division_by_zero() -> None:
-    loss = Loss(Settings(type="ohem"), [0.0, 0.0, 1.0], IGNORED)
+    loss = Loss(LossSettings(type="ohem"), [0.0, 0.0, 1.0], IGNORED)
     logits = torch.randn(1, 3, 4, 4, requires_grad=True)
     value = loss(logits, torch.zeros(1, 4, 4, dtype=torch.int64))
     value.backward()

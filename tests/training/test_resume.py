@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from atrous.errors import ArtifactError, ConfigError
 from atrous.training import checkpoint
 from atrous.training.config import Recipe
-from atrous.training.learner import Learner, Piece, Step
+from atrous.training.learner import Learner, Piece, StepResult
 from atrous.training.loop import Interrupted, Run
 from atrous.training.progress import read_log
 
@@ -132,7 +132,7 @@ def test_what_is_scored_is_not_scored_again(
         scored.append(self.state.iteration)
         return measure(self)
 
-    def killed(self: Learner, pieces: Sequence[Piece], iteration: int, **more: Any) -> Step:
+    def killed(self: Learner, pieces: Sequence[Piece], iteration: int, **more: Any) -> StepResult:
         if iteration == 2:
             raise Interrupted
         return learn(self, pieces, iteration, **more)

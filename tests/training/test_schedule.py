@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from atrous.models import build
-from atrous.training.config import Optimizer, Schedule
+from atrous.training.config import OptimizerSettings, ScheduleSettings
 from atrous.training.schedule import factor, make_optimizer, set_rates
 
 
@@ -23,12 +23,14 @@ from atrous.training.schedule import factor, make_optimizer, set_rates
     ],
 )
 def test_factor(schedule: dict[str, Any], iteration: int, expected: float) -> None:
-    assert factor(Schedule.model_validate(schedule), iteration, 100) == pytest.approx(expected)
+    assert factor(ScheduleSettings.model_validate(schedule), iteration, 100) == pytest.approx(
+        expected
+    )
 
 
 def test_groups() -> None:
     network = build("deeplabv3_mobilenet", 2)
-    settings = Optimizer(lr=0.1, backbone_lr=0.01, weight_decay=0.5, decay_norms=False)
+    settings = OptimizerSettings(lr=0.1, backbone_lr=0.01, weight_decay=0.5, decay_norms=False)
     optimizer = make_optimizer(network, settings)
     assert set_rates(optimizer, 0.5) == pytest.approx(0.05)
     found = {
@@ -38,5 +40,5 @@ def test_groups() -> None:
     assert found == {(0.005, 0.5, 4), (0.005, 0.0, 1), (0.05, 0.5, 4), (0.05, 0.0, 1)}
     listed = [id(p) for group in optimizer.param_groups for p in group["params"]]
     assert sorted(listed) == sorted(id(p) for p in network.parameters())
-    all_decay = make_optimizer(network, Optimizer(weight_decay=0.5, type="adamw"))
+    all_decay = make_optimizer(network, OptimizerSettings(weight_decay=0.5, type="adamw"))
     assert {group["weight_decay"] for group in all_decay.param_groups} == {0.5}

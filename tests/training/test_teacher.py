@@ -13,8 +13,7 @@ from atrous.artifact import Metadata, save
 from atrous.errors import ConfigError
 from atrous.labels import LabelSet, generic
 from atrous.preprocess import Preprocess
-from atrous.training.config import Recipe
-from atrous.training.config import Teacher as Settings
+from atrous.training.config import Recipe, TeacherSettings
 from atrous.training.loop import Run
 from atrous.training.progress import read_log
 from atrous.training.teacher import Teacher
@@ -35,7 +34,7 @@ def model(tmp_path: Path, small_model: Callable[..., onnx.ModelProto]) -> Callab
 
 
 def opened(model: str, labels: LabelSet, crop: int = 32, **settings: Any) -> Teacher:
-    return Teacher(Settings(model=model, **settings), labels, crop, CPU)
+    return Teacher(TeacherSettings(model=model, **settings), labels, crop, CPU)
 
 
 def images(count: int = 2, side: int = 32) -> torch.Tensor:

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from atrous.errors import ConfigError
 from atrous.models import DeepLab, build, commute
-from atrous.training.config import Optimizer, Train
+from atrous.training.config import OptimizerSettings, TrainSettings
 from atrous.training.folded import Folded
 from atrous.training.schedule import make_optimizer
 from atrous.training.trainee import Average, Trainee, norms, prepare
@@ -141,21 +141,23 @@ def test_the_average_follows() -> None:
 def test_batch_norm_over_one_image_is_refused(settings: dict[str, int], message: str) -> None:
     network = build("deeplabv3_mobilenet", 2)
     with pytest.raises(ConfigError, match=message):
-        prepare(network, Train(**settings), 1, CPU)
-    prepare(network, Train(**settings, batch_norm="frozen"), 1, CPU)
+        prepare(network, TrainSettings(**settings), 1, CPU)
+    prepare(network, TrainSettings(**settings, batch_norm="frozen"), 1, CPU)
 
 
 def test_synchronised_batch_norm_needs_gpus() -> None:
     with pytest.raises(ConfigError, match="sync needs GPUs; found cpu"):
-        prepare(build("deeplabv3_mobilenet", 2), Train(batch_norm="sync"), 2, CPU)
+        prepare(build("deeplabv3_mobilenet", 2), TrainSettings(batch_norm="sync"), 2, CPU)
 
 
 def test_frozen_parts_keep_their_weights() -> None:
     network = build("deeplabv3plus_mobilenet", 5)
-    settings = Train(batch_norm="frozen", freeze=("backbone.low_level_features", "classifier.aspp"))
+    settings = TrainSettings(
+        batch_norm="frozen", freeze=("backbone.low_level_features", "classifier.aspp")
+    )
     trainee = prepare(network, settings, 1, CPU)
     before = {name: tensor.clone() for name, tensor in network.named_parameters()}
-    optimizer = make_optimizer(network, Optimizer(type="adamw", lr=0.1))
+    optimizer = make_optimizer(network, OptimizerSettings(type="adamw", lr=0.1))
     trainee.train()(torch.randn(2, 3, 41, 41)).square().sum().backward()
     optimizer.step()
     changed = {
@@ -182,4 +184,4 @@ def test_frozen_parts_keep_their_weights() -> None:
 )
 def test_what_cannot_be_frozen_is_said(parts: tuple[str, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        prepare(build("deeplabv3_mobilenet", 5), Train(freeze=parts), 1, CPU)
+        prepare(build("deeplabv3_mobilenet", 5), TrainSettings(freeze=parts), 1, CPU)

@@ -12,7 +12,7 @@ from atrous.cli import options
 from atrous.errors import ConfigError
 
 if TYPE_CHECKING:
-    from atrous.data.doctor import Report
+    from atrous.data.doctor import DataReport
 
 
 def doctor(
@@ -90,7 +90,7 @@ def _examine(spec: str, alone: bool, as_json: bool) -> None:
         sys.exit(1)
 
 
-def _print(report: Report) -> None:
+def _print(report: DataReport) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -83,21 +83,21 @@ def _train(recipe: Recipe, restart: bool) -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
     from atrous.training.loop import Interrupted, Run
-    from atrous.training.progress import Watch
+    from atrous.training.progress import RunMonitor
 
-    watch = Watch(recipe.folder, terminal.console())
+    monitor = RunMonitor(recipe.folder, terminal.console())
     try:
-        run = Run(recipe, watch, restart=restart)
+        run = Run(recipe, monitor, restart=restart)
         result = run.go()
     except Interrupted:
-        watch.close()
+        monitor.close()
         print(
             f"stopped; all is saved. To go on: atrous train {recipe.folder}/recipe.yaml",
             file=sys.stderr,
         )
         sys.exit(130)
     finally:
-        watch.close()
+        monitor.close()
     if not run.main:
         return
     print(f"trained: {recipe.folder}/last.safetensors, report.html")
@@ -120,7 +120,7 @@ def _init(spec: str, output: Path) -> None:
     dataset = open_dataset(spec)
     _need_extra()
 
-    from atrous.training.init_recipe import draft
+    from atrous.training.init_recipe import init_recipe
 
     with terminal.progress(terminal.console()) as bar:
         task = bar.add_task("looking at images", total=None)
@@ -129,7 +129,7 @@ def _init(spec: str, output: Path) -> None:
             other_splits(dataset),
             lambda done, total: bar.update(task, completed=done, total=total),
         )
-    text = draft(dataset, report, output)
+    text = init_recipe(dataset, report, output)
     write_atomic(output, lambda file: file.write(text.encode()))
     for finding in report.findings:
         print(f"{finding.severity}: {finding.kind} ({finding.count}): {finding.next_step}")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atrous.data.dataset import Dataset, MaskError, Sample, id_counts, outside
-from atrous.data.duplicates import Print, alike, fingerprint
+from atrous.data.duplicates import Fingerprint, alike, fingerprint
 from atrous.data.masks import COLOURED, NO_CLASS, NO_COLOUR
 from atrous.errors import InputError
 from atrous.labels import LabelSet
@@ -86,7 +86,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class ClassShare:
+class ClassBalance:
     """How much of one class there is.
 
     Attributes:
@@ -105,7 +105,7 @@ class ClassShare:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class DataReport:
     """What was found.
 
     Attributes:
@@ -120,7 +120,7 @@ class Report:
     data: str
     samples: int
     ignored: float
-    classes: tuple[ClassShare, ...]
+    classes: tuple[ClassBalance, ...]
     findings: tuple[Finding, ...]
     compared: tuple[str, ...] = ()
 
@@ -172,13 +172,13 @@ class _Balance:
     def ignored_share(self) -> float:
         return self.ignored / max(1, self.ignored + int(self.pixels.sum()))
 
-    def classes(self) -> tuple[ClassShare, ...]:
+    def classes(self) -> tuple[ClassBalance, ...]:
         share = self.pixels / max(1, int(self.pixels.sum()))
         frequency = self.pixels / np.maximum(1, self.around)
         shown = self.images > 0
         median = float(np.median(frequency[shown])) if shown.any() else 0.0
         return tuple(
-            ClassShare(
+            ClassBalance(
                 name,
                 int(self.images[i]),
                 float(share[i]),
@@ -190,7 +190,7 @@ class _Balance:
 
 def examine(
     dataset: Dataset, others: Sequence[Dataset] = (), progress: Progress | None = None
-) -> Report:
+) -> DataReport:
     """Read every image and label once, and the images of the other splits.
 
     About 1 KB per image is kept. Two splits for training, with `train` in their names, may share
@@ -213,7 +213,7 @@ def examine(
         if progress is not None:
             progress(done, total)
 
-    prints: list[Print] = []
+    prints: list[Fingerprint] = []
     ids: list[str] = []
     for sample in dataset.samples:
         image = _read_image(dataset, sample, faults)
@@ -227,7 +227,7 @@ def examine(
             (height, width), (h, w) = image.shape[:2], label.shape
             faults.add("size mismatch", f"{sample.id}: image {width}×{height}, label {w}×{h}")
         advance()
-    there: list[Print] = []
+    there: list[Fingerprint] = []
     owners: list[str] = []
     for other, sample in elsewhere:
         try:
@@ -247,7 +247,7 @@ def examine(
             faults.add("class never occurs", share.name)
     if balance.ignored_share > IGNORED_SET:
         faults.add("much is ignored", f"{balance.ignored_share:.0%} of all pixels")
-    return Report(
+    return DataReport(
         dataset.name,
         len(dataset.samples),
         balance.ignored_share,

@@ -31,7 +31,7 @@ FLAT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Print:
+class Fingerprint:
     """What is remembered of a picture.
 
     Attributes:
@@ -59,7 +59,7 @@ class Pair:
     same: bool
 
 
-def fingerprint(image: NDArray[np.uint8]) -> Print:
+def fingerprint(image: NDArray[np.uint8]) -> Fingerprint:
     """Take the print of a picture.
 
     Args:
@@ -69,10 +69,10 @@ def fingerprint(image: NDArray[np.uint8]) -> Print:
     small = cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
     thumbnail = np.asarray(small, np.uint8)
     low = np.asarray(cv2.dct(thumbnail.astype(np.float32)))[:_LOW, :_LOW].reshape(-1)
-    return Print(low > np.median(low[1:]), thumbnail)
+    return Fingerprint(low > np.median(low[1:]), thumbnail)
 
 
-def alike(first: Sequence[Print], second: Sequence[Print]) -> Iterator[Pair]:
+def alike(first: Sequence[Fingerprint], second: Sequence[Fingerprint]) -> Iterator[Pair]:
     """Pairs of pictures that look alike, one of each list.
 
     Skies and seas share their low frequencies, so near hashes are confirmed on the thumbnails.
@@ -90,7 +90,7 @@ def alike(first: Sequence[Print], second: Sequence[Print]) -> Iterator[Pair]:
                 yield Pair(index, other, same)
 
 
-def _signs(prints: Sequence[Print]) -> NDArray[np.float32]:
+def _signs(prints: Sequence[Fingerprint]) -> NDArray[np.float32]:
     return np.where(np.stack([one.bits for one in prints]), np.float32(1), np.float32(-1))
 
 

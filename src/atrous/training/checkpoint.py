@@ -39,7 +39,7 @@ _FREE = ("output", "save_every", "log_every", "data.workers")
 _NETWORK, _AVERAGE, _OPTIMIZER = "network/", "average/", "optimizer/"
 
 
-class Data(BaseModel):
+class SplitRecord(BaseModel):
     """What a split was when the run began.
 
     Attributes:
@@ -80,8 +80,8 @@ class State(BaseModel):
     atrous: str
     iteration: int = 0
     recipe: dict[str, Any]
-    train: Data
-    val: Data | None = None
+    train: SplitRecord
+    val: SplitRecord | None = None
     start: list[str] = []
     seconds: float = 0.0
     scores: dict[int, float] = {}

@@ -17,7 +17,7 @@ from atrous.evaluation.result import hash_ids
 from atrous.files import write_atomic
 
 
-def count(dataset: Dataset, kept: Path) -> NDArray[np.int64]:
+def count_pixels(dataset: Dataset, kept: Path) -> NDArray[np.int64]:
     """Pixels of each class in each label.
 
     Args:
@@ -56,7 +56,7 @@ def median_frequency(pixels: NDArray[np.int64]) -> NDArray[np.float64]:
     """Class weights: the median of the classes' frequencies over their own (arXiv:1411.4734).
 
     Args:
-        pixels: as `count` returns it.
+        pixels: as `count_pixels` returns it.
 
     Returns:
         `(classes,)`; 0 for a class that never occurs.

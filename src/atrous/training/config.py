@@ -37,7 +37,7 @@ Whole = Annotated[int, Field(strict=True, ge=0)]
 SCRATCH, IMAGENET = "scratch", "imagenet"
 
 
-class Data(Section):
+class DataSettings(Section):
     """What is learnt from and what is scored on.
 
     Attributes:
@@ -54,7 +54,7 @@ class Data(Section):
     workers: Whole | None = None
 
 
-class Augment(Section):
+class AugmentSettings(Section):
     """How an image is changed before it is learnt from.
 
     Attributes:
@@ -84,7 +84,7 @@ class Augment(Section):
         return value
 
 
-class Loss(Section):
+class LossSettings(Section):
     """What is minimised.
 
     Attributes:
@@ -116,7 +116,7 @@ class Loss(Section):
         return self
 
 
-class Teacher(Section):
+class TeacherSettings(Section):
     """A finished network that is imitated beside the labels (arXiv:1503.02531).
 
     Attributes:
@@ -131,7 +131,7 @@ class Teacher(Section):
     temperature: Positive = 1.0
 
 
-class Optimizer(Section):
+class OptimizerSettings(Section):
     """How the weights follow the gradient.
 
     Attributes:
@@ -161,7 +161,7 @@ class Optimizer(Section):
         return self
 
 
-class Schedule(Section):
+class ScheduleSettings(Section):
     """How the learning rates fall.
 
     Attributes:
@@ -185,7 +185,7 @@ class Schedule(Section):
         return self
 
 
-class Train(Section):
+class TrainSettings(Section):
     """The loop.
 
     Attributes:
@@ -218,7 +218,7 @@ class Train(Section):
     seed: Whole = 0
 
 
-class Validation(Section):
+class ValidationSettings(Section):
     """How the network is scored on the way; the end is always scored on all images.
 
     Attributes:
@@ -253,14 +253,14 @@ class Recipe(Section):
     output: str
     save_every: Count = 200
     log_every: Count = 20
-    data: Data
-    augment: Augment = Augment()
-    loss: Loss = Loss()
-    teacher: Teacher | None = None
-    optimizer: Optimizer = Optimizer()
-    schedule: Schedule = Schedule()
-    train: Train = Train()
-    validation: Validation = Validation()
+    data: DataSettings
+    augment: AugmentSettings = AugmentSettings()
+    loss: LossSettings = LossSettings()
+    teacher: TeacherSettings | None = None
+    optimizer: OptimizerSettings = OptimizerSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    train: TrainSettings = TrainSettings()
+    validation: ValidationSettings = ValidationSettings()
 
     @field_validator("network")
     @classmethod
@@ -285,9 +285,16 @@ class Recipe(Section):
 
 # Where unknown keys are looked up.
 _SECTIONS: dict[str, type[BaseModel]] = {
-    "": Recipe, "data": Data, "augment": Augment, "loss": Loss, "teacher": Teacher,
-    "optimizer": Optimizer, "schedule": Schedule, "train": Train, "validation": Validation,
-}  # fmt: skip
+    "": Recipe,
+    "data": DataSettings,
+    "augment": AugmentSettings,
+    "loss": LossSettings,
+    "teacher": TeacherSettings,
+    "optimizer": OptimizerSettings,
+    "schedule": ScheduleSettings,
+    "train": TrainSettings,
+    "validation": ValidationSettings,
+}
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -8,7 +8,7 @@ from statistics import median
 import yaml
 
 from atrous.data import Dataset
-from atrous.data.doctor import ClassShare, Report
+from atrous.data.doctor import ClassBalance, DataReport
 from atrous.errors import ConfigError
 from atrous.training.config import Recipe
 from atrous.training.validate import thinned
@@ -29,7 +29,7 @@ LARGEST_WEIGHT = 10.0
 VALIDATION = ("val", "valid", "validation", "test")
 
 
-def draft(dataset: Dataset, report: Report, path: Path) -> str:
+def init_recipe(dataset: Dataset, report: DataReport, path: Path) -> str:
     """A complete recipe as YAML, its reasons as comments.
 
     Args:
@@ -69,7 +69,7 @@ def draft(dataset: Dataset, report: Report, path: Path) -> str:
     lines = [f"atrous train {path}", "", *_reasons(dataset, report, size, weights, val)]
     header = "".join(f"# {line}".rstrip() + "\n" for line in lines)
     content = yaml.safe_dump(
-        _told(recipe.values()), sort_keys=False, allow_unicode=True, default_flow_style=None
+        _shown(recipe.values()), sort_keys=False, allow_unicode=True, default_flow_style=None
     )
     return f"{header}\n{content}"
 
@@ -82,7 +82,7 @@ def _crop(dataset: Dataset) -> tuple[int, tuple[int, int]]:
     return min(LARGEST_CROP, max(SMALLEST_CROP, whole)), (height, width)
 
 
-def _weights(classes: tuple[ClassShare, ...]) -> list[float] | None:
+def _weights(classes: tuple[ClassBalance, ...]) -> list[float] | None:
     """Weights by median frequency, if a class is rare."""
     shown = [one for one in classes if one.weight is not None]
     if len(shown) < 2 or min(one.share for one in shown) > RARE / len(classes):
@@ -92,7 +92,7 @@ def _weights(classes: tuple[ClassShare, ...]) -> list[float] | None:
 
 def _reasons(
     dataset: Dataset,
-    report: Report,
+    report: DataReport,
     size: tuple[int, int],
     weights: list[float] | None,
     val: str | None,
@@ -118,17 +118,17 @@ def _reasons(
     return lines
 
 
-def _told(values: dict[str, object]) -> dict[str, object]:
+def _shown(values: dict[str, object]) -> dict[str, object]:
     """The settings that a person may want to see first; the others keep their defaults."""
-    told = {
+    shown = {
         "augment": ("crop", "scale", "flip", "rotation"),
         "loss": ("type", "class_weights"),
         "optimizer": ("type", "lr", "backbone_lr"),
         "train": ("iterations", "batch", "batch_norm", "precision"),
     }
-    kept = ("network", "output_stride", "start", "output", "data", *told, "validation")
+    kept = ("network", "output_stride", "start", "output", "data", *shown, "validation")
     content: dict[str, object] = {key: values[key] for key in kept}
-    for section, keys in told.items():
+    for section, keys in shown.items():
         whole = values[section]
         assert isinstance(whole, dict)
         content[section] = {key: whole[key] for key in keys}

@@ -24,7 +24,7 @@ Piece = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class StepResult:
     """What a step did.
 
     Attributes:
@@ -75,7 +75,7 @@ class Learner:
         """The network that is scored and saved: the average, if there is one."""
         return self.average.network if self.average else self.network
 
-    def learn(self, pieces: Sequence[Piece], iteration: int, *, stop: bool = False) -> Step:
+    def learn(self, pieces: Sequence[Piece], iteration: int, *, stop: bool = False) -> StepResult:
         """Do one step.
 
         Args:
@@ -114,7 +114,7 @@ class Learner:
             for buffer, before in zip(self.network.buffers(), statistics, strict=True):
                 buffer.copy_(before)
         self.optimizer.zero_grad()
-        return Step(float(value), rate, learnt, bool(asked))
+        return StepResult(float(value), rate, learnt, bool(asked))
 
     def _follow(self) -> bool:
         """Step down the gradient; `False` if it is not a number."""

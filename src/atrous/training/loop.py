@@ -24,15 +24,15 @@ from atrous.files import write_atomic
 from atrous.training import checkpoint
 from atrous.training.checkpoint import BEST, LAST, STATE, State
 from atrous.training.config import Recipe
-from atrous.training.learner import Learner, Piece, Step
+from atrous.training.learner import Learner, Piece, StepResult
 from atrous.training.loader import Positions, load, spare_workers
 from atrous.training.loss import Loss
-from atrous.training.progress import Entry, Watch, read_log
+from atrous.training.progress import Entry, RunMonitor, read_log
 from atrous.training.report import write_page
 from atrous.training.start import fill
 from atrous.training.teacher import Teacher
-from atrous.training.trainee import Trainee, make
-from atrous.training.training_data import described, gather
+from atrous.training.trainee import Trainee, make_network
+from atrous.training.training_data import open_training_data, record
 from atrous.training.validate import measure, pictures, thinned
 
 PATIENCE = timedelta(hours=6)
@@ -48,7 +48,7 @@ class Run:
 
     Args:
         recipe: what to do.
-        watch: is told how it goes.
+        monitor: is told how it goes.
         restart: begin again where there is a run already.
 
     Raises:
@@ -56,8 +56,8 @@ class Run:
         AtrousError: the data or the weights to start from cannot be read.
     """
 
-    def __init__(self, recipe: Recipe, watch: Watch, *, restart: bool = False) -> None:
-        self.recipe, self.watch = recipe, watch
+    def __init__(self, recipe: Recipe, monitor: RunMonitor, *, restart: bool = False) -> None:
+        self.recipe, self.monitor = recipe, monitor
         self.folder: Path = recipe.folder
         self.accelerator = Accelerator(
             cpu=not torch.cuda.is_available(),
@@ -70,15 +70,15 @@ class Run:
         self.main: bool = self.accelerator.is_main_process
         _check_shares(recipe, self.accelerator.num_processes)
         with self.accelerator.main_process_first():
-            self.material = gather(recipe, self.folder / "labels.npz")
-        labels = self.material.train.labels
-        loss = Loss(recipe.loss, self.material.class_weights, labels.ignore_index)
-        network = make(recipe, labels.num_classes)
+            self.data = open_training_data(recipe, self.folder / "labels.npz")
+        labels = self.data.train.labels
+        loss = Loss(recipe.loss, self.data.class_weights, labels.ignore_index)
+        network = make_network(recipe, labels.num_classes)
         self.state = State(
             atrous=version("atrous"),
             recipe=recipe.values(),
-            train=described(self.material.train),
-            val=described(self.material.val) if self.material.val else None,
+            train=record(self.data.train),
+            val=record(self.data.val) if self.data.val else None,
         )
         if restart and self.main:
             for name in (STATE, BEST):
@@ -142,10 +142,10 @@ class Run:
             return
         content = self.recipe.to_yaml().encode()
         write_atomic(self.folder / "recipe.yaml", lambda file: file.write(content))
-        said = [*self.state.start, *self.material.notes]
+        said = [*self.state.start, *self.data.notes]
         if self.state.iteration:
             said = [f"goes on after iteration {self.state.iteration}"]
-        self.watch.begin(self.state.iteration, said)
+        self.monitor.begin(self.state.iteration, said)
 
     def _batches(self) -> Iterator[list[Piece]]:
         own, processes = self.recipe.train, self.accelerator.num_processes
@@ -158,13 +158,13 @@ class Run:
         )
         workers = self.recipe.data.workers
         workers = spare_workers(processes) if workers is None else workers
-        pieces = iter(load(self.material.crops, positions, workers))
+        pieces = iter(load(self.data.crops, positions, workers))
         while True:
             yield [
                 (images, label) for images, label in (next(pieces) for _ in range(own.accumulate))
             ]
 
-    def _note(self, step: Step, speed: float) -> None:
+    def _note(self, step: StepResult, speed: float) -> None:
         """Count a step, and log it if it is time."""
         state, recipe = self.state, self.recipe
         if step.learnt:
@@ -181,7 +181,7 @@ class Run:
                     "train.precision=fp32, with another output"
                 )
             if self.main:
-                self.watch.say(
+                self.monitor.say(
                     f"iteration {state.iteration}: the loss is {step.loss}; this step was skipped "
                     f"({state.bad_losses} in a row)"
                 )
@@ -200,7 +200,7 @@ class Run:
         """Whether this iteration is to be scored, and is not yet; the last is scored by the end."""
         state, every = self.state, self.recipe.validation.every
         wanted = 0 < state.iteration < self.recipe.train.iterations and not state.iteration % every
-        return wanted and self.material.val is not None and state.iteration not in state.scores
+        return wanted and self.data.val is not None and state.iteration not in state.scores
 
     def _save(self) -> None:
         if not self.main:
@@ -211,7 +211,7 @@ class Run:
         self._save_network(LAST)
 
     def _save_network(self, name: str) -> None:
-        labels = self.material.train.labels
+        labels = self.data.train.labels
         path = self.folder / name
         checkpoint.save_network(path, self.learner.shipped, labels, self.recipe, self.state)
 
@@ -224,13 +224,13 @@ class Run:
         self.state.scores[self.state.iteration] = float(self.accelerator.reduce(shared))
 
     def _measure_live(self) -> float:
-        assert self.material.val is not None
+        assert self.data.val is not None
         own = self.recipe.validation
         trainee = Trainee(self.learner.shipped, frozen=True).eval()
-        data = thinned(self.material.val, own.images)
+        data = thinned(self.data.val, own.images)
         with TorchEngine(trainee) as engine:
             found = measure(engine, data, own.protocol, self.folder.name, self._scoring)
-            self.watch.scored(self.state.iteration, found, pictures(engine, data, own.protocol))
+            self.monitor.scored(self.state.iteration, found, pictures(engine, data, own.protocol))
         best = self.state.best
         self.state.scores[self.state.iteration] = found.mean_iou
         self._log(Entry(iteration=self.state.iteration, score=found.mean_iou))
@@ -242,13 +242,13 @@ class Run:
         return found.mean_iou
 
     def _scoring(self, done: int, score: float) -> None:
-        assert self.material.val is not None
-        self.watch.scoring(done, len(self.material.val.samples), 100 * score)
+        assert self.data.val is not None
+        self.monitor.scoring(done, len(self.data.val.samples), 100 * score)
         if self._stop:
             raise Interrupted
 
     def _finish(self) -> Result | None:
-        val, found = self.material.val, None
+        val, found = self.data.val, None
         if not self.main:
             return None
         path = self.folder / LAST
@@ -258,7 +258,7 @@ class Run:
                 found = measure(engine, val, own.protocol, path.name, self._scoring, page)
                 shown = pictures(engine, thinned(val, own.images), own.protocol)
             results.save(found, path.with_suffix(".json"))
-            self.watch.scored(self.state.iteration, found, shown)
+            self.monitor.scored(self.state.iteration, found, shown)
             self._log(Entry(iteration=self.state.iteration, score=found.mean_iou))
         self._write_page(found)
         return found
@@ -267,7 +267,7 @@ class Run:
         write_page(self.folder, self.recipe, self.state, read_log(self.folder), found)
 
     def _log(self, entry: Entry) -> None:
-        self.watch.log(entry, self.recipe.train.iterations, self.recipe.train.batch)
+        self.monitor.log(entry, self.recipe.train.iterations, self.recipe.train.batch)
 
     @contextmanager
     def _listening(self) -> Iterator[None]:

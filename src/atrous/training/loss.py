@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from atrous.training.config import Loss as Settings
+from atrous.training.config import LossSettings
 
 
 class Loss:
@@ -18,13 +18,13 @@ class Loss:
     and the mean of the whole batch the sum of the pieces' means times their shares of the mass.
 
     Args:
-        settings: see `atrous.training.config.Loss`.
+        settings: see `atrous.training.config.LossSettings`.
         weights: one per class, `None` for 1.
         ignore_index: of the labels.
     """
 
     def __init__(
-        self, settings: Settings, weights: Sequence[float] | None, ignore_index: int
+        self, settings: LossSettings, weights: Sequence[float] | None, ignore_index: int
     ) -> None:
         self.settings = settings
         self.weights = None if weights is None else torch.tensor(weights, dtype=torch.float32)

@@ -53,7 +53,7 @@ def read_log(folder: Path) -> list[Entry]:
     return entries
 
 
-class Watch:
+class RunMonitor:
     """Tells how a run goes.
 
     Args:

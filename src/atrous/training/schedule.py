@@ -8,17 +8,16 @@ import torch
 from torch import nn
 
 from atrous.models import DeepLab
-from atrous.training.config import Optimizer as Settings
-from atrous.training.config import Schedule
+from atrous.training.config import OptimizerSettings, ScheduleSettings
 
 
-def make_optimizer(network: DeepLab, settings: Settings) -> torch.optim.Optimizer:
+def make_optimizer(network: DeepLab, settings: OptimizerSettings) -> torch.optim.Optimizer:
     """SGD or AdamW over the weights of the head and of the backbone.
 
     Args:
         network: on the device it is trained on; weights that need no gradient stay out.
-        settings: see `atrous.training.config.Optimizer`. Without `decay_norms`, weights of one
-            dimension (biases, scales and shifts of batch norms) do not decay.
+        settings: without `decay_norms`, weights of one dimension (biases, scales and shifts of
+            batch norms) do not decay.
     """
     groups: list[dict[str, Any]] = []
     parts: tuple[tuple[nn.Module, float | None], ...] = (
@@ -42,11 +41,11 @@ def make_optimizer(network: DeepLab, settings: Settings) -> torch.optim.Optimize
     )
 
 
-def factor(schedule: Schedule, iteration: int, iterations: int) -> float:
+def factor(schedule: ScheduleSettings, iteration: int, iterations: int) -> float:
     """What the learning rates are multiplied by.
 
     Args:
-        schedule: see `atrous.training.config.Schedule`.
+        schedule: see `atrous.training.config.ScheduleSettings`.
         iteration: the one to come, from 0.
         iterations: of the run.
     """

@@ -11,14 +11,14 @@ from atrous.engines.base import Options
 from atrous.errors import ConfigError
 from atrous.labels import LabelSet
 from atrous.preprocess import Preprocess
-from atrous.training.config import Teacher as Settings
+from atrous.training.config import TeacherSettings
 
 
 class Teacher:
     """Answers for the crops that are learnt from, and how far a network is from them.
 
     Args:
-        settings: see `atrous.training.config.Teacher`.
+        settings: see `atrous.training.config.TeacherSettings`.
         labels: classes of the network that learns.
         crop: side of the crops, pixels.
         device: where it runs.
@@ -29,7 +29,7 @@ class Teacher:
     """
 
     def __init__(
-        self, settings: Settings, labels: LabelSet, crop: int, device: torch.device
+        self, settings: TeacherSettings, labels: LabelSet, crop: int, device: torch.device
     ) -> None:
         self.settings = settings
         options = Options("cuda" if device.type == "cuda" else "cpu")

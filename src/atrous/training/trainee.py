@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from atrous.errors import ConfigError
 from atrous.models import DeepLab, build, commute
 from atrous.strict_yaml import nearest
-from atrous.training.config import Recipe, Train
+from atrous.training.config import Recipe, TrainSettings
 from atrous.training.folded import folded
 
 
@@ -59,7 +59,7 @@ class Trainee(nn.Module):
         return self
 
 
-def make(recipe: Recipe, num_classes: int) -> DeepLab:
+def make_network(recipe: Recipe, num_classes: int) -> DeepLab:
     """Build the network of a recipe with random weights that its seed decides."""
     torch.manual_seed(recipe.train.seed)
     network = build(recipe.network, num_classes, recipe.output_stride, separable=recipe.separable)
@@ -71,7 +71,9 @@ def make(recipe: Recipe, num_classes: int) -> DeepLab:
     return network
 
 
-def prepare(network: DeepLab, settings: Train, processes: int, device: torch.device) -> Trainee:
+def prepare(
+    network: DeepLab, settings: TrainSettings, processes: int, device: torch.device
+) -> Trainee:
     """Make a network ready to be trained.
 
     Raises:

@@ -14,13 +14,13 @@ from atrous.errors import ConfigError
 from atrous.evaluation.result import hash_ids
 from atrous.preprocess import Preprocess
 from atrous.training import class_counts
-from atrous.training.checkpoint import Data
+from atrous.training.checkpoint import SplitRecord
 from atrous.training.config import Recipe
 from atrous.training.loader import Crops
 
 
 @dataclass(frozen=True)
-class Material:
+class TrainingData:
     """The data of a run.
 
     Attributes:
@@ -38,7 +38,7 @@ class Material:
     notes: tuple[str, ...]
 
 
-def gather(recipe: Recipe, counts: Path) -> Material:
+def open_training_data(recipe: Recipe, counts: Path) -> TrainingData:
     """Open the data of a recipe, and count what its labels hold.
 
     Args:
@@ -59,7 +59,7 @@ def gather(recipe: Recipe, counts: Path) -> Material:
                 f"{val.name} has the classes {', '.join(val.labels.names)}, {train.name} has "
                 f"{', '.join(train.labels.names)}; they must be the same"
             )
-    pixels = class_counts.count(train, counts)
+    pixels = class_counts.count_pixels(train, counts)
     absent = [
         name
         for name, total in zip(train.labels.names, pixels.sum(axis=0), strict=True)
@@ -83,7 +83,7 @@ def gather(recipe: Recipe, counts: Path) -> Material:
     )
     weights = balanced(pixels > 0, strength) if strength else None
     crops = Crops(train, augment, preprocess, recipe.train.seed, weights)
-    return Material(train, val, _class_weights(recipe, train, pixels), crops, tuple(notes))
+    return TrainingData(train, val, _class_weights(recipe, train, pixels), crops, tuple(notes))
 
 
 def _class_weights(recipe: Recipe, train: Dataset, pixels: NDArray[np.int64]) -> list[float] | None:
@@ -100,7 +100,7 @@ def _class_weights(recipe: Recipe, train: Dataset, pixels: NDArray[np.int64]) ->
     return list(wanted)
 
 
-def described(dataset: Dataset) -> Data:
+def record(dataset: Dataset) -> SplitRecord:
     """What a checkpoint remembers of a data set."""
     ids = [sample.id for sample in dataset.samples]
-    return Data(name=dataset.name, images=len(ids), ids=hash_ids(ids))
+    return SplitRecord(name=dataset.name, images=len(ids), ids=hash_ids(ids))
