@@ -313,6 +313,12 @@ def test_many_threads_hand_in_and_one_takes_out() -> None:
         assert [item.value[1] for item in items if item.value[0] == who] == list(range(200))
 
 
+def test_by_default_there_is_room_for_twice_what_is_worked_on() -> None:
+    stages = [Stage({"a": nothing}, workers=2), Stage({"b": nothing}, workers=3, batch=4)]
+    with Pipeline(stages) as pipeline:
+        assert pipeline.capacity == 2 * (2 + 3 * 4)
+
+
 def test_what_the_source_raises_comes_after_the_results() -> None:
     def source() -> Iterator[int]:
         yield from range(5)
@@ -340,7 +346,7 @@ def test_a_loop_left_half_way_gives_up_its_results() -> None:
 
 
 def test_a_loop_over_results_may_stop_and_go_on() -> None:
-    with Pipeline([Stage({"a": nothing})]) as pipeline:
+    with Pipeline([Stage({"a": nothing})], capacity=10) as pipeline:
         for number in range(10):
             pipeline.submit(number)
         first = [item.value for item in itertools.islice(pipeline.results(), 4)]
@@ -413,7 +419,8 @@ def test_dropping_beside_a_thread_that_takes(capacity: int) -> None:
 
 
 def test_close_finishes_and_keeps_the_results() -> None:
-    pipeline: Pipeline[Value] = Pipeline([Stage({"a": step("a")}), Stage({"b": step("b")})])
+    stages = [Stage({"a": step("a")}), Stage({"b": step("b")})]
+    pipeline: Pipeline[Value] = Pipeline(stages, capacity=10)
     for number in range(10):
         pipeline.submit(Value(number))
     pipeline.close()
@@ -462,7 +469,7 @@ def test_cancel_begins_nothing_more() -> None:
         begun.append(value)
         gate(value)
 
-    pipeline = Pipeline([Stage({"note": note}), Stage({"b": nothing}, workers=3)])
+    pipeline = Pipeline([Stage({"note": note}), Stage({"b": nothing}, workers=3)], capacity=10)
     for number in range(10):
         pipeline.submit(number)
     gate.entered.wait(10)
@@ -608,7 +615,8 @@ def test_a_stuck_step_and_all_that_waits_for_it() -> None:
 
 def test_a_step_that_was_taken_for_stuck_and_ends_changes_nothing() -> None:
     gate = Gate(0)
-    with Pipeline([Stage({"gate": gate}), Stage({"b": nothing})], timeout=0.1) as pipeline:
+    stages = [Stage({"gate": gate}), Stage({"b": nothing})]
+    with Pipeline(stages, capacity=8, timeout=0.1) as pipeline:
         for number in range(8):
             pipeline.submit(number)
         results = pipeline.results()
@@ -622,7 +630,7 @@ def test_a_step_that_was_taken_for_stuck_and_ends_changes_nothing() -> None:
 
 def test_close_gives_up_a_stuck_step() -> None:
     gate = Gate(1)
-    with Pipeline([Stage({"gate": gate})], timeout=0.1) as pipeline:
+    with Pipeline([Stage({"gate": gate})], capacity=3, timeout=0.1) as pipeline:
         for number in range(3):
             pipeline.submit(number)
     assert [item.error is None for item in pipeline.results()] == [True, False, False]

@@ -129,12 +129,36 @@ def test_three_stages() -> None:
         stages(Steps(network), helpers=0)
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+def test_all_steps_in_one_stage(batch: int, image: Pixels) -> None:
+    network = predictor(batch)
+    network.engine.streams = 3
+    [alone] = stages(Steps(network), after={"write": lambda frame: None}).in_one()
+    assert [*alone.steps] == [*STEPS, "write"]
+    assert (alone.workers, alone.batch) == (3, 1)
+    frame = Frame(image)
+    for step in alone.steps.values():
+        step(frame)
+    np.testing.assert_array_equal(frame.class_map, predictor()(image).class_map())
+
+
+def test_the_same_threads_with_other_steps() -> None:
+    def note(_: Frame) -> None:
+        pass
+
+    work = stages(Steps(predictor()), batch=2, wait=0.5, helpers=3)
+    other = work.doing(prepare={"read": note}, finish={"write": note})
+    assert [list(stage.steps) for stage in other] == [["read"], ["infer"], ["write"]]
+    assert other.network == work.network
+    assert [stage.workers for stage in other] == [3, 1, 3]
+    assert work.to_predictions() == [work.prepare, work.network]
+
+
 @pytest.mark.parametrize(
     ("own", "asked", "expected"), [(None, None, 1), (None, 4, 4), (4, None, 4), (4, 4, 4)]
 )
 def test_the_batch_is_the_network_s_own(own: int | None, asked: int | None, expected: int) -> None:
-    _, network, _ = stages(Steps(predictor(own)), batch=asked)
-    assert network.batch == expected
+    assert stages(Steps(predictor(own)), batch=asked).network.batch == expected
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from atrous.errors import AtrousError, ConfigError, EngineError, InputError, Str
 from atrous.labels import generic
 from atrous.preprocess import Preprocess
 from atrous.runtime.predictor import Prediction, Predictor
-from atrous.runtime.stream import Result, Stream
+from atrous.runtime.stream import Stream, StreamResult
 from tests.builders.threads import threads
 
 pytestmark = pytest.mark.usefixtures("guard")
@@ -81,7 +81,7 @@ def model(tmp_path: Path, small_model: Callable[..., onnx.ModelProto]) -> Path:
     return path
 
 
-def reasons(results: list[Result]) -> dict[int, str]:
+def reasons(results: list[StreamResult]) -> dict[int, str]:
     return {result.index: str(result.error) for result in results if result.error}
 
 

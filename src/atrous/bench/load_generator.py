@@ -18,9 +18,8 @@ from atrous.bench.load import Loaded
 from atrous.bench.plan import Plan
 from atrous.engines.base import Engine
 from atrous.preprocess import Tensor
-from atrous.runtime.pipeline import Pipeline
+from atrous.runtime.pipeline import Pipeline, room
 from atrous.runtime.stages import Frame, Steps, stages
-from atrous.runtime.stream import room
 from atrous.runtime.worker import Item, Stage
 
 QUEUE = 64
@@ -320,15 +319,6 @@ def _work(plan: Plan, loaded: Loaded) -> tuple[list[Stage[Any]], Callable[[Any],
             return [Stage({"infer": run}, instances)], lambda tensor: tensor
         # The inputs are batches: their first images stand for them.
         return [Stage({"infer": infer}, instances, batch, WAIT)], lambda tensor: tensor[0]
-    steps = Steps(loaded.predictor)
-    if not (plan.synchronous or plan.scenario == "single-stream"):
-        work = stages(steps, batch=batch)
-    else:
-        every = {
-            "decode": steps.decode,
-            "preprocess": steps.preprocess,
-            "infer": steps.infer,
-            "postprocess": steps.postprocess,
-        }
-        work = [Stage(every, instances)]
-    return work, Frame
+    work = stages(Steps(loaded.predictor), batch=batch)
+    alone = plan.synchronous or plan.scenario == "single-stream"
+    return work.in_one() if alone else list(work), Frame

@@ -29,7 +29,6 @@ from atrous.preprocess import Preprocess
 from atrous.runtime.pipeline import Pipeline
 from atrous.runtime.predictor import Predictor
 from atrous.runtime.stages import helper_threads
-from atrous.runtime.stream import room
 from atrous.runtime.worker import SKIP, Stage
 
 SAVE_SECONDS = 10.0
@@ -139,7 +138,7 @@ class Evaluation:
         work = self._stages()
         try:
             # No time limit: some protocols rightly take minutes over an image.
-            with Pipeline(work, capacity=room(work)) as pipeline:
+            with Pipeline(work) as pipeline:
                 left = self.dataset.samples[len(tally.scores) :]
                 for item in pipeline.map(_Look(sample) for sample in left):
                     if item.error is not None:

@@ -12,11 +12,10 @@ from atrous import image
 from atrous.errors import AtrousError, InputError
 from atrous.files import sha256
 from atrous.jobs.sources import Source
-from atrous.runtime.pipeline import Pipeline
+from atrous.runtime.pipeline import TIMEOUT, Pipeline
 from atrous.runtime.predictor import Predictor
 from atrous.runtime.stages import Frame, Steps, stages
-from atrous.runtime.stream import TIMEOUT, room
-from atrous.runtime.worker import SKIP, Stage
+from atrous.runtime.worker import SKIP
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +93,8 @@ def segment(
         taps=() if score is None else ("infer",),
     )
     work = stages(steps, before={"check": job.check}, after={"write": job.write}, batch=batch)
-    if not pipelined and all(stage.batch == 1 for stage in work):
-        every = {name: step for stage in work for name, step in stage.steps.items()}
-        work = [Stage(every, predictor.engine.streams)]
-    with Pipeline(work, capacity=room(work), timeout=timeout) as pipeline:
+    together = not pipelined and work.network.batch == 1
+    with Pipeline(work.in_one() if together else work, timeout=timeout) as pipeline:
         for item in pipeline.map(Frame(source) for source in sources):
             frame: Frame = item.value
             if item.error is None:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from queue import Empty, SimpleQueue
-from typing import Generic, Literal, Self, TypeVar, get_args
+from typing import Any, Generic, Literal, Self, TypeVar, get_args
 
 from atrous.errors import InputError, StreamError
 from atrous.runtime.worker import Crew, Item, Queue, Stage, Worker, join
@@ -22,6 +22,9 @@ from atrous.runtime.worker import Crew, Item, Queue, Stage, Worker, join
 T = TypeVar("T")
 
 Overflow = Literal["block", "drop"]
+
+TIMEOUT = 300.0
+"""Seconds after which a step of an ordinary job counts as stuck."""
 
 _TICK = 0.2
 _PATIENCE = 0.5
@@ -36,7 +39,7 @@ class Pipeline(Generic[T]):
 
     Args:
         stages: in order.
-        capacity: values under way, from being handed in to being taken out.
+        capacity: values under way, from being handed in to being taken out; by default `room`.
         overflow: what `submit` does when that many are under way: wait, or drop the one that has
             waited longest for the stage that most wait for (the new one, if none waits). Dropped
             values never come out.
@@ -53,12 +56,14 @@ class Pipeline(Generic[T]):
 
     def __init__(
         self,
-        stages: Sequence[Stage[T]],
+        stages: Iterable[Stage[T]],
         *,
-        capacity: int = 16,
+        capacity: int | None = None,
         overflow: Overflow = "block",
         timeout: float | None = None,
     ) -> None:
+        stages = tuple(stages)
+        capacity = room(stages) if capacity is None else capacity
         largest = max((stage.batch for stage in stages), default=0)
         if not stages or capacity < largest:
             raise InputError(
@@ -84,10 +89,9 @@ class Pipeline(Generic[T]):
         self._queues: list[Queue[T]] = [SimpleQueue() for _ in stages]
         self._in = self._queues[0]
         self._workers: list[Worker[T]] = []
-        for stage, come, lead in zip(
-            stages, self._queues, [*self._queues[1:], self._out], strict=True
-        ):
-            crew: Crew[T] = Crew(stage, come, lead, self._out, self._stop)
+        outboxes = [*self._queues[1:], self._out]
+        for stage, inbox, outbox in zip(stages, self._queues, outboxes, strict=True):
+            crew: Crew[T] = Crew(stage, inbox, outbox, self._out, self._stop)
             self._workers += crew.workers
         for worker in self._workers:
             worker.thread.start()
@@ -311,3 +315,8 @@ class Pipeline(Generic[T]):
     def _halt(self) -> None:
         for worker in self._workers:
             worker.halt()
+
+
+def room(stages: Iterable[Stage[Any]]) -> int:
+    """How many values may be under way: twice as many as the stages work on at once."""
+    return 2 * sum(stage.workers * stage.batch for stage in stages)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from atrous.runtime.predictor import Prediction, Predictor
 from atrous.runtime.worker import Stage
 
 Pixels = NDArray[np.uint8]
+Work = Mapping[str, Callable[[Any], object]]
+"""Name → function of a step."""
 
 STEPS = ("decode", "preprocess", "infer", "postprocess")
 """The steps whose outputs can be tapped: RGB pixels, network input, `Prediction`, class map."""
@@ -116,15 +118,58 @@ class Steps:
         return output
 
 
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """What a `Pipeline` is made of, in this order.
+
+    Attributes:
+        prepare: decodes and makes the network input.
+        network: runs the network, on a batch at a time where that is over 1.
+        finish: makes the class map, and what a caller makes of it.
+    """
+
+    prepare: Stage[Frame]
+    network: Stage[Frame]
+    finish: Stage[Frame]
+
+    def __iter__(self) -> Iterator[Stage[Frame]]:
+        return iter((self.prepare, self.network, self.finish))
+
+    def to_predictions(self) -> list[Stage[Frame]]:
+        """Those up to the network: frames come out with their `prediction`."""
+        return [self.prepare, self.network]
+
+    def in_one(self) -> list[Stage[Frame]]:
+        """All steps in one stage: each call of the network has one thread, which does the rest too.
+
+        It sees images alone.
+        """
+        infer = self.network.steps["infer"]
+        alone = infer if self.network.batch == 1 else lambda frame: infer([frame])
+        steps = {**self.prepare.steps, "infer": alone, **self.finish.steps}
+        return [Stage(steps, self.network.workers)]
+
+    def doing(
+        self,
+        *,
+        prepare: Work | None = None,
+        network: Work | None = None,
+        finish: Work | None = None,
+    ) -> Stages:
+        """The same threads with other steps."""
+        wanted = zip(self, (prepare, network, finish), strict=True)
+        return Stages(*(replace(stage, steps=steps or stage.steps) for stage, steps in wanted))
+
+
 def stages(
     steps: Steps,
     *,
-    before: dict[str, Callable[[Frame], object]] | None = None,
-    after: dict[str, Callable[[Frame], object]] | None = None,
+    before: Work | None = None,
+    after: Work | None = None,
     batch: int | None = None,
     wait: float = 0.01,
     helpers: int | None = None,
-) -> list[Stage[Frame]]:
+) -> Stages:
     """Put the steps into three stages: what comes before the network, the network, what follows.
 
     Args:
@@ -148,11 +193,11 @@ def stages(
         )
     helpers = helper_threads() if helpers is None else helpers
     infer = steps.infer if batch == 1 else steps.infer_batch
-    return [
+    return Stages(
         Stage({**(before or {}), "decode": steps.decode, "preprocess": steps.preprocess}, helpers),
         Stage({"infer": infer}, engine.streams, batch, wait),
         Stage({"postprocess": steps.postprocess, **(after or {})}, helpers),
-    ]
+    )
 
 
 def helper_threads() -> int:

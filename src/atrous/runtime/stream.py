@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -11,17 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atrous.engines.base import Options
-from atrous.runtime.pipeline import Overflow, Pipeline
+from atrous.runtime.pipeline import TIMEOUT, Overflow, Pipeline
 from atrous.runtime.predictor import Predictor
 from atrous.runtime.stages import Frame, Steps, stages
-from atrous.runtime.worker import Item, Stage
+from atrous.runtime.worker import Item
 
 Image = str | Path | NDArray[np.uint8]
-TIMEOUT = 300.0
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class StreamResult:
     """What became of one image.
 
     Attributes:
@@ -86,12 +85,7 @@ class Stream:
         self.predictor = predictor
         steps = Steps(predictor, read=read, taps=taps)
         work = stages(steps, batch=batch, wait=wait, helpers=helpers)
-        self._pipeline = Pipeline(
-            work,
-            capacity=room(work) if capacity is None else capacity,
-            overflow=overflow,
-            timeout=timeout,
-        )
+        self._pipeline = Pipeline(work, capacity=capacity, overflow=overflow, timeout=timeout)
         self._owned: Predictor | None = None
 
     @classmethod
@@ -126,7 +120,7 @@ class Stream:
         stream._owned = predictor
         return stream
 
-    def run(self, image: Image) -> Result:
+    def run(self, image: Image) -> StreamResult:
         """Segment one image and wait for it.
 
         Raises:
@@ -137,7 +131,7 @@ class Stream:
             raise result.error
         return result
 
-    def run_batch(self, images: Iterable[Image]) -> Iterator[Result]:
+    def run_batch(self, images: Iterable[Image]) -> Iterator[StreamResult]:
         """Segment images, reading no further ahead than there is room; yields in their order.
 
         What `images` raises comes after the results of all images before. A loop that is left
@@ -161,7 +155,7 @@ class Stream:
         """
         return self._pipeline.submit(Frame(image))
 
-    def results(self) -> Iterator[Result]:
+    def results(self) -> Iterator[StreamResult]:
         """Yield results in order until the stream is closed and empty; for one thread."""
         for item in self._pipeline.results():
             yield _result(item)
@@ -199,13 +193,8 @@ class Stream:
             self._owned.close()
 
 
-def room(work: Sequence[Stage[Any]]) -> int:
-    """How many values may be under way: twice as many as the stages work on at once."""
-    return 2 * sum(stage.workers * stage.batch for stage in work)
-
-
-def _result(item: Item[Frame]) -> Result:
+def _result(item: Item[Frame]) -> StreamResult:
     frame = item.value
-    return Result(
+    return StreamResult(
         item.index, frame.source, frame.class_map, item.error, frame.outputs, item.seconds
     )

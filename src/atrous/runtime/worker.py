@@ -82,33 +82,34 @@ class Crew(Generic[T]):
 
     Args:
         stage: what they do.
-        come: where items come from.
-        lead: where they go.
-        out: where those go that a step failed on or finished early.
+        inbox: where items come from.
+        outbox: where they go.
+        results: where those go that a step failed on or finished early.
         stop: set when nothing more is to be begun.
     """
 
     def __init__(
         self,
         stage: Stage[T],
-        come: Queue[T],
-        lead: Queue[T],
-        out: Queue[T],
+        inbox: Queue[T],
+        outbox: Queue[T],
+        results: Queue[T],
         stop: threading.Event,
     ) -> None:
-        self.stage, self.come, self.lead, self.out, self.stop = stage, come, lead, out, stop
+        self.stage, self.stop = stage, stop
+        self.inbox, self.outbox, self.results = inbox, outbox, results
         self.workers = [Worker(self) for _ in range(stage.workers)]
         self._present = stage.workers
         self._lock = threading.Lock()
 
     def leave(self) -> None:
         """Called by every worker when nothing more comes; the last one tells the next stage."""
-        self.come.put(None)
+        self.inbox.put(None)
         with self._lock:
             self._present -= 1
             last = not self._present
         if last:
-            self.lead.put(None)
+            self.outbox.put(None)
 
 
 class Worker(Generic[T]):
@@ -133,7 +134,7 @@ class Worker(Generic[T]):
     def halt(self) -> None:
         """Let the whole pipeline begin nothing more, and this thread not wait for more."""
         self._crew.stop.set()
-        self._crew.come.put(None)
+        self._crew.inbox.put(None)
 
     def _loop(self) -> None:
         batches = self._crew.stage.batch > 1
@@ -147,8 +148,7 @@ class Worker(Generic[T]):
 
     def _next(self, patience: float | None = None) -> Item[T] | None:
         """The next item, `None` if none will come; raises `Empty` when patience ends."""
-        come = self._crew.come
-        item = come.get(patience is None or patience > 0, patience)
+        item = self._crew.inbox.get(patience is None or patience > 0, patience)
         return None if self._crew.stop.is_set() else item
 
     def _gather(self, first: Item[T]) -> list[Item[T]]:
@@ -164,7 +164,7 @@ class Worker(Generic[T]):
             except Empty:
                 break
             if item is None:
-                self._crew.come.put(None)
+                self._crew.inbox.put(None)
                 return [] if self._crew.stop.is_set() else items
             items.append(item)
         return items
@@ -225,12 +225,12 @@ class Worker(Generic[T]):
 
     def _pass_on(self, item: Item[T], now: float, done: bool) -> None:
         crew = self._crew
-        if done or crew.lead is crew.out:
+        if done or crew.outbox is crew.results:
             item.finished = now
-            crew.out.put(item)
+            crew.results.put(item)
         else:
             item.since = now
-            crew.lead.put(item)
+            crew.outbox.put(item)
 
 
 _everyone: WeakSet[Worker[Any]] = WeakSet()

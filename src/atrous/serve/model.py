@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from atrous.errors import InputError, StreamError
 from atrous.geometry import Axis
 from atrous.preprocess import Placement, Tensor
-from atrous.runtime.pipeline import Pipeline
+from atrous.runtime.pipeline import TIMEOUT, Pipeline
 from atrous.runtime.predictor import Predictor
 from atrous.runtime.stages import Frame, Steps, stages
-from atrous.runtime.stream import TIMEOUT
 from atrous.runtime.worker import SKIP, Item
 from atrous.serve.metrics import Metrics
 from atrous.serve.refusal import Refusal
@@ -82,16 +81,15 @@ class Model:
         self.name, self.predictor = name, predictor
         self._patience, self._metrics = settings.answer_seconds, metrics
         self._steps = Steps(predictor, read=lambda job: job.pixels(), taps=("infer",))
-        first, network, last = stages(self._steps, batch=settings.batch, wait=settings.wait)
-        self.batch = network.batch
-        infer = self._infer if network.batch == 1 else self._infer_batch
-        work = [
-            replace(first, steps={"decode": self._decode, "preprocess": self._preprocess}),
-            replace(network, steps={"infer": infer}),
-            replace(last, steps={"postprocess": self._postprocess, "encode": self._encode}),
-        ]
+        work = stages(self._steps, batch=settings.batch, wait=settings.wait)
+        self.batch = work.network.batch
+        work = work.doing(
+            prepare={"decode": self._decode, "preprocess": self._preprocess},
+            network={"infer": self._infer if self.batch == 1 else self._infer_batch},
+            finish={"postprocess": self._postprocess, "encode": self._encode},
+        )
         # One that the network works on, and one that is ready when it has finished.
-        room = 2 * network.workers * network.batch
+        room = 2 * work.network.workers * self.batch
         self.places = settings.queue or room
         self.under_way = 0
         self.broken = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -13,10 +13,9 @@ import numpy as np
 
 from atrous import upsample
 from atrous.errors import ConfigError, EngineError, InputError
-from atrous.runtime.pipeline import Pipeline
+from atrous.runtime.pipeline import TIMEOUT, Pipeline
 from atrous.runtime.predictor import Predictor
 from atrous.runtime.stages import Frame, Steps, stages
-from atrous.runtime.stream import TIMEOUT, room
 from atrous.runtime.worker import SKIP
 from atrous.vastai.npz import OUTPUT, Converted, read_input, read_with_comment, write
 
@@ -56,9 +55,9 @@ def run(
     """
     job = _Job(predictor, output, kind, force, _stamp(predictor, kind))
     steps = Steps(predictor, read=read_input)
-    *work, last = stages(steps, before={"check": job.check}, batch=batch)
-    work.append(replace(last, steps={"postprocess": job.answer, "write": job.write}))
-    with Pipeline(work, capacity=room(work), timeout=TIMEOUT) as pipeline:
+    work = stages(steps, before={"check": job.check}, batch=batch)
+    work = work.doing(finish={"postprocess": job.answer, "write": job.write})
+    with Pipeline(work, timeout=TIMEOUT) as pipeline:
         for item in pipeline.map(Frame(source) for source in inputs):
             source: Path = item.value.source
             if item.error is None:

@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 
 from atrous import upsample
 from atrous.errors import ConfigError
-from atrous.runtime.pipeline import Pipeline
+from atrous.runtime.pipeline import TIMEOUT, Pipeline
 from atrous.runtime.predictor import Prediction, Predictor
 from atrous.runtime.stages import Frame, Steps, stages
-from atrous.runtime.stream import TIMEOUT, room
 
 Pixels = NDArray[np.uint8]
 
@@ -187,8 +186,8 @@ def segment(
     check(side, overlap)
     sees = tiled(predictor, side)
     down, across = Tiling(raster.height, side, overlap), Tiling(raster.width, side, overlap)
-    work = stages(Steps(sees), batch=batch)[:2]
-    with Pipeline(work, capacity=room(work), timeout=timeout) as pipeline:
+    work = stages(Steps(sees), batch=batch).to_predictions()
+    with Pipeline(work, timeout=timeout) as pipeline:
         tiles = pipeline.map(_frames(raster, down, across))
         seen: dict[int, list[Prediction]] = {}
         for band in down.segments():

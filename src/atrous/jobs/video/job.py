@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 from atrous.errors import AtrousError, InputError
 from atrous.jobs.video.clip import Reader, Writer, check_name, upright
 from atrous.labels import LabelSet
-from atrous.runtime.pipeline import Pipeline
+from atrous.runtime.pipeline import TIMEOUT, Pipeline, room
 from atrous.runtime.predictor import Predictor
 from atrous.runtime.stages import Frame, Steps, stages
-from atrous.runtime.stream import TIMEOUT, room
 from atrous.runtime.worker import SKIP, Item
 
 if TYPE_CHECKING:
