@@ -33,6 +33,13 @@ LAYERS = [
 DEPTH = {part: depth for depth, parts in enumerate(LAYERS) for part in parts}
 NEEDS_TORCH = {"models", "exporters", "training"}
 TAG = re.compile(r"</\w|<!doctype|<(?:div|p|table|t[dhr]|h[1-6]|ul|li|img|svg|style|pre|code|b)\b")
+# VastModelZOO's formats, each with the one module besides the command line that reads it: a compile
+# file has steps of that zoo's kind, and calibration and benchmarks take its npz files.
+DOORS = {
+    "bench/load.py": {"npz", "vdsp"},
+    "compiler/config.py": {"process_ops"},
+    "compiler/int8/samples.py": {"npz"},
+}
 WITHOUT_FLAGS = {"bench", "serve", "vastai"}
 NEEDS_AN_EXTRA = {Path("engines/torch.py"), Path("engines/openvino.py")}
 
@@ -41,15 +48,19 @@ def part_of(path: Path) -> str:
     return path.relative_to(SRC).parts[0].removesuffix(".py")
 
 
-def imported_parts(path: Path) -> set[str]:
-    names = set()
+def imported(path: Path) -> set[str]:
+    names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: write absolute imports"
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    parts = {name.split(".")[1] for name in names if name.startswith("atrous.")}
+    return names
+
+
+def imported_parts(path: Path) -> set[str]:
+    parts = {name.split(".")[1] for name in imported(path) if name.startswith("atrous.")}
     return parts - {"_upsample"}
 
 
@@ -60,6 +71,16 @@ def test_imports_flow_down(path: Path) -> None:
         return
     upward = {p for p in imported_parts(path) if p != part and DEPTH[p] <= DEPTH[part]}
     assert not upward, f"{part} must not import {upward}"
+
+
+def test_the_core_does_not_name_its_guest() -> None:
+    """What lies below `vastai` knows nothing of it; above it, a format has one door."""
+    found: dict[str, set[str]] = {}
+    for path in (p for p in MODULES if part_of(p) not in ("cli", "vastai")):
+        names = {name for name in imported(path) if name.startswith("atrous.vastai.")}
+        if names:
+            found[str(path.relative_to(SRC))] = {name.split(".")[2] for name in names}
+    assert found == DOORS
 
 
 @pytest.mark.parametrize(

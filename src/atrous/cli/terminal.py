@@ -53,4 +53,5 @@ def with_flags(text: str) -> str:
     for word in sys.argv[1:]:
         command = getattr(command, "commands", {}).get(word, command)
     flags = {parameter.name: parameter.opts[0] for parameter in command.params}
+    flags["preprocess"] = flags.get("vdsp_params", "`preprocess`")
     return re.sub(r"`(\w+)`", lambda field: flags.get(field[1], field[0]), text)

@@ -199,7 +199,7 @@ class Predictor:
         if not np.isfinite(grid).all():
             raise EngineError(
                 "the network's scores are not all numbers (NaN or infinite): its weights are "
-                "damaged, or this engine computes it wrongly (--engine takes another)"
+                "damaged, or this engine computes it wrongly (`engine` takes another)"
             )
         rows, columns = self.engine.signature.on_grid(
             grid, self.preprocess.size, placement.rows, placement.columns
@@ -245,7 +245,7 @@ def _settings(
         )
         _log.warning(
             "%s does not say how its images were prepared: assuming RGB squashed to %d×%d, %s; "
-            "--vdsp-params FILE says otherwise",
+            "`preprocess` says otherwise",
             model,
             *preprocess.size,
             "0–255 as uint8" if raw else "ImageNet mean and std",
@@ -257,8 +257,7 @@ def _settings(
     if labels is None:
         labels = generic(engine.signature.classes or 21)
         _log.warning(
-            "%s does not name its classes: calling them class 0 to class %d; --labels NAME names "
-            "them",
+            "%s does not name its classes: calling them class 0 to class %d; `labels` names them",
             model,
             labels.num_classes - 1,
         )

@@ -21,6 +21,7 @@ from atrous.errors import AtrousError, InputError
 from atrous.files import write_atomic
 
 INPUT, OUTPUT = "input_0", "output_0"
+SUFFIX = ".npz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +136,12 @@ def make(
     _write(listing, "".join(f"{path}\n" for path in done).encode())
 
 
-def read_input(path: Path) -> NDArray[np.uint8]:
+def read_input(path: Path, *, channels_last: bool = False) -> NDArray[np.uint8]:
     """The image in an npz file.
+
+    Args:
+        path: holds `input_0`, uint8 RGB `(3, H, W)` or `(1, 3, H, W)`.
+        channels_last: whether `(H, W, 3)` is taken too.
 
     Returns:
         `(H, W, 3)` uint8, RGB.
@@ -145,13 +150,17 @@ def read_input(path: Path) -> NDArray[np.uint8]:
         InputError: the file is missing, damaged, or holds something else.
     """
     array = read(path, INPUT)
-    if array.ndim == 4 and len(array) == 1:
-        array = array[0]
-    if array.dtype != np.uint8 or array.ndim != 3 or len(array) != 3 or not array.size:
-        raise InputError(
-            f"{path}: {INPUT} is {array.dtype} {array.shape}, expected uint8 (3, H, W)"
-        )
-    return np.ascontiguousarray(array.transpose(1, 2, 0))
+    whole = array[0] if array.ndim == 4 and len(array) == 1 else array
+    if whole.dtype == np.uint8 and whole.ndim == 3 and whole.size:
+        if whole.shape[0] == 3:
+            return np.ascontiguousarray(whole.transpose(1, 2, 0))
+        if channels_last and array.ndim == 3 and array.shape[2] == 3:
+            return np.ascontiguousarray(array)
+    wanted = "(3, H, W) or (H, W, 3)" if channels_last else "(3, H, W)"
+    raise InputError(
+        f"{path}: {INPUT} is {array.dtype} {array.shape}, expected uint8 {wanted} in RGB; make it "
+        "by atrous npz"
+    )
 
 
 def read(path: Path, key: str) -> NDArray[Any]:

@@ -26,7 +26,6 @@ MOST_MASKS = 2000
 """Masks that are looked at for their classes; of more, evenly spread ones (2 s on one core)."""
 
 WHERE = "dataset.path"
-_NPZ = ".npz"
 _DATASETS = ("voc:", "cityscapes:", "folder:")
 _MASKS = ("SegmentationClassAug", "SegmentationClass")
 _STEP = 8  # masks are looked at on every eighth pixel of either side
@@ -149,19 +148,9 @@ def read(path: Path) -> NDArray[np.uint8]:
     Raises:
         InputError: the file cannot be read, or holds something else.
     """
-    if path.suffix.lower() != _NPZ:
-        return image.read(path)
-    array = npz.read(path, npz.INPUT)
-    whole = array[0] if array.ndim == 4 and len(array) == 1 else array
-    if whole.dtype == np.uint8 and whole.ndim == 3 and whole.size:
-        if whole.shape[0] == 3:
-            return np.ascontiguousarray(whole.transpose(1, 2, 0))
-        if whole.shape[2] == 3 and array.ndim == 3:
-            return np.ascontiguousarray(whole)
-    raise InputError(
-        f"{path}: {npz.INPUT} is {array.dtype} {array.shape}, expected uint8 (3, H, W) or "
-        "(H, W, 3) in RGB; make it by atrous npz"
-    )
+    if path.suffix.lower() == npz.SUFFIX:
+        return npz.read_input(path, channels_last=True)
+    return image.read(path)
 
 
 def image_id(path: Path) -> str:
@@ -217,8 +206,8 @@ def _ending(suffix: str | None) -> str | None:
     if suffix is None:
         return None
     ending = f".{suffix.lower().lstrip('.')}"
-    if ending not in image.SUFFIXES | {_NPZ}:
-        known = ", ".join(sorted(name[1:] for name in image.SUFFIXES | {_NPZ}))
+    if ending not in image.SUFFIXES | {npz.SUFFIX}:
+        known = ", ".join(sorted(name[1:] for name in image.SUFFIXES | {npz.SUFFIX}))
         raise ConfigError(f"dataset.sampler.suffix: expected one of {known}, found {suffix!r}")
     return ending
 
@@ -227,7 +216,7 @@ def _of_ending(
     files: Iterable[Path], ending: str | None, path: str, folder: Path | None = None
 ) -> list[Path]:
     everything = [file for file in files if file.suffix and not _hidden(file, folder)]
-    wanted = {ending} if ending else image.SUFFIXES | {_NPZ}
+    wanted = {ending} if ending else image.SUFFIXES | {npz.SUFFIX}
     found = sorted(file for file in everything if file.suffix.lower() in wanted and file.is_file())
     if not found:
         there = sorted({file.suffix[1:] for file in everything})
