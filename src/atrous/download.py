@@ -87,7 +87,7 @@ def download(
 
 
 class _Cut(Exception):
-    """The connection ended early, or the server asks to come again later."""
+    """The connection ended early, or the server asks to try again later."""
 
 
 def _fetch(url: str, part: Path, size: int | None, progress: Progress | None) -> None:

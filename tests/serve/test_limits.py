@@ -287,9 +287,9 @@ def test_where_the_key_comes_from(
 
 
 def test_settings_out_of_range() -> None:
-    with pytest.raises(ConfigError, match="--max-pixels: expected 1 to"):
+    with pytest.raises(ConfigError, match="`max_pixels`: expected 1 to"):
         Settings(max_pixels=2**30)
-    with pytest.raises(ConfigError, match="body_seconds: expected more than 0"):
+    with pytest.raises(ConfigError, match="`body_seconds`: expected more than 0"):
         Settings(body_seconds=0)
 
 

@@ -55,7 +55,7 @@ def serve(
     queue: Annotated[
         int,
         typer.Option(
-            help="Images that a model has under way; more are told to come again. 0: two for each "
+            help="Images that a model has under way; more are told to try again. 0: two for each "
             "that it works on at once.",
             min=0,
         ),

@@ -102,7 +102,7 @@ class Intake:
 
     def _hold(self, count: int, mine: list[int]) -> None:
         if self.held + count > self._settings.max_held:
-            raise Refusal(503, "the server holds as many requests as its memory allows; come again")
+            raise Refusal(503, "the server holds as many requests as its memory allows; try again")
         self.held += count
         mine[0] += count
 

@@ -135,6 +135,9 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": Error} for status in statuses}
 
 
+BINARY = {"schema": {"type": "string", "format": "binary"}}
+"""A body of bytes."""
+
 BODY_ERRORS = (400, 401, 404, 408, 413, 415, 422, 500, 503, 504)
 """What may become of a request with a body."""
 

@@ -58,7 +58,7 @@ class Model:
     """Runs images of many clients through one network.
 
     The queue is short on purpose: what is taken in is answered in about twice the time that it
-    takes alone, and the rest is told at once to come again. What waits is not decoded yet.
+    takes alone, and the rest is told at once to try again. What waits is not decoded yet.
 
     Args:
         name: what clients call it.
@@ -106,7 +106,7 @@ class Model:
             raise Refusal(
                 503,
                 f"model {self.name!r} has {self.under_way} images under way, the limit is "
-                f"{self.places}; come again",
+                f"{self.places}; try again",
             )
 
     async def run(self, jobs: list[Job]) -> list[Item[Frame]]:
@@ -130,7 +130,7 @@ class Model:
                 else:
                     items = await asyncio.gather(*map(self._one, jobs))
         except TimeoutError:
-            raise Refusal(504, f"no answer within {self._patience:g} s; come again") from None
+            raise Refusal(504, f"no answer within {self._patience:g} s; try again") from None
         finally:
             self.under_way -= len(jobs)
             for job in jobs:

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from atrous.runtime.stages import Frame
 from atrous.serve.body import Body
 from atrous.serve.documents import (
+    BINARY,
     BODY_ERRORS,
     Error,
     IndexEntry,
@@ -40,7 +41,7 @@ _BODY = {
         "required": True,
         "content": {
             "application/json": {"schema": json_schema(InferRequest)},
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            "application/octet-stream": BINARY,
         },
     },
     "parameters": [
@@ -55,9 +56,25 @@ _BODY = {
 }
 
 
+_INFERRED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "model": InferResponse,
+        "content": {"application/octet-stream": BINARY},
+    },
+    **refusals(*BODY_ERRORS),
+}
+
+
 def router(service: Service) -> APIRouter:
     """The routes below `/v2`."""
     routes = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
+    _add_server(routes, service)
+    _add_models(routes, service)
+    return routes
+
+
+def _add_server(routes: APIRouter, service: Service) -> None:
+    """What the server is, whether it works, and what models it has."""
 
     @routes.get("", response_model=ServerMetadata, responses=refusals(401))
     async def server() -> ServerMetadata:
@@ -88,6 +105,10 @@ def router(service: Service) -> APIRouter:
             for model in service.models.values()
         ]
 
+
+def _add_models(routes: APIRouter, service: Service) -> None:
+    """What is asked of one model, with its version in the path and without."""
+
     async def metadata(request: Request, name: str, version: str = "1") -> ModelMetadata:
         """What a model takes, one of its inputs at a time, and what it gives."""
         return describe(service.model(request, name, version))
@@ -104,45 +125,37 @@ def router(service: Service) -> APIRouter:
         One input: `image`, RGB pictures of any size, or `input`, what the network itself takes.
         Outputs: `classmap` (the default) and `logits`, both at the size of the input.
         """
-        model = service.model(request, name, version)
-        service.admit(model)
-        header = request.headers.get(_HEADER)
-        tensors_at = int(header) if header and header.isdecimal() and len(header) < 19 else 0
-        async with service.intake.body(request, tensors_at) as body:
-            wanted = await _parsed(model, body, header, service.settings.max_pixels)
-            jobs = jobs_of(model, wanted)
-            items = await while_connected(request, model.run(jobs))
-            results = [job.answer for job in jobs]
-            seconds = items[0].seconds
-            if sum(array.nbytes for result in results for array in result.values()) > _INLINE or (
-                not all(wanted.binary.values())
-            ):
-                data, length = await asyncio.to_thread(_answer, model, wanted, results)
-            else:
-                data, length = _answer(model, wanted, results)
-        headers = {"Server-Timing": server_timing(seconds)}
-        if length is None:
-            return Response(data, media_type="application/json", headers=headers)
-        headers[_HEADER] = str(length)
-        return Response(data, media_type="application/octet-stream", headers=headers)
+        return await _infer(service, request, service.model(request, name, version))
 
-    inferred: dict[int | str, dict[str, Any]] = {
-        200: {
-            "model": InferResponse,
-            "content": {
-                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}
-            },
-        },
-        **refusals(*BODY_ERRORS),
-    }
     for base in ("/models/{name}", "/models/{name}/versions/{version}"):
         routes.get(base, response_model=ModelMetadata, responses=refusals(401, 404, 422))(metadata)
         unready = {**refusals(401, 404, 422), 503: {"model": Error}}
         routes.get(f"{base}/ready", response_class=Response, responses=unready)(model_ready)
         routes.post(
-            f"{base}/infer", response_class=Response, responses=inferred, openapi_extra=_BODY
+            f"{base}/infer", response_class=Response, responses=_INFERRED, openapi_extra=_BODY
         )(infer)
-    return routes
+
+
+async def _infer(service: Service, request: Request, model: Model) -> Response:
+    service.admit(model)
+    header = request.headers.get(_HEADER)
+    tensors_at = int(header) if header and header.isdecimal() and len(header) < 19 else 0
+    async with service.intake.body(request, tensors_at) as body:
+        wanted = await _parsed(model, body, header, service.settings.max_pixels)
+        jobs = jobs_of(model, wanted)
+        items = await while_connected(request, model.run(jobs))
+        results = [job.answer for job in jobs]
+        seconds = items[0].seconds
+        size = sum(array.nbytes for result in results for array in result.values())
+        if size > _INLINE or not all(wanted.binary.values()):
+            data, length = await asyncio.to_thread(_answer, model, wanted, results)
+        else:
+            data, length = _answer(model, wanted, results)
+    headers = {"Server-Timing": server_timing(seconds)}
+    if length is None:
+        return Response(data, media_type="application/json", headers=headers)
+    headers[_HEADER] = str(length)
+    return Response(data, media_type="application/octet-stream", headers=headers)
 
 
 def describe(model: Model) -> ModelMetadata:

@@ -13,6 +13,7 @@ from atrous.runtime.stages import Frame
 from atrous.serve import pictures
 from atrous.serve.body import Body, form_file
 from atrous.serve.documents import (
+    BINARY,
     BODY_ERRORS,
     ClassLabel,
     InputSize,
@@ -28,18 +29,17 @@ from atrous.serve.timing import server_timing
 
 Output = Literal["mask", "overlay", "json"]
 
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
 _BODY = {
     "requestBody": {
         "required": True,
         "content": {
-            "image/*": _BINARY,
-            "application/octet-stream": _BINARY,
+            "image/*": BINARY,
+            "application/octet-stream": BINARY,
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
                     "required": ["image"],
-                    "properties": {"image": {"type": "string", "format": "binary"}},
+                    "properties": {"image": BINARY["schema"]},
                 }
             },
         },
@@ -59,7 +59,7 @@ def router(service: Service) -> APIRouter:
         return Models(models=entries)
 
     answers: dict[int | str, dict[str, Any]] = {
-        200: {"model": Segmentation, "content": {"image/png": _BINARY}},
+        200: {"model": Segmentation, "content": {"image/png": BINARY}},
         **refusals(*BODY_ERRORS),
     }
 

@@ -82,7 +82,7 @@ class Service:
     def admit(self, model: Model) -> None:
         """Raise `Refusal` if nothing is taken in: asked before a body is read."""
         if self.draining:
-            raise Refusal(503, "the server is shutting down; come again")
+            raise Refusal(503, "the server is shutting down; try again")
         model.check_room()
 
     def close(self, *, wait: bool = True) -> None:
