@@ -27,6 +27,7 @@ from atrous.errors import ArtifactError, AtrousError, ConfigError, EngineError
 from atrous.image import photograph
 from atrous.runtime.predictor import Predictor
 from tests.builders.sketch import Sketch
+from tests.builders.told import Told
 
 Make = Callable[..., Path]
 SIDE = 33
@@ -127,8 +128,8 @@ def test_int8(
         f"backend.uint8_input={str(uint8).lower()}",
         f"dataset={{path: '{images}', sampler: {{get_data_num: 3}}}}",
     )
-    said: list[str] = []
-    report = build(done, profiled=False, say=said.append)
+    said = Told()
+    report = build(done, profiled=False, tell=said)
     folder = tmp_path / "out" / "net"
     assert configs.load(folder / "resolved.yaml") == done
     assert CompileReport.load(folder) == report
@@ -203,8 +204,8 @@ def test_what_is_evaluated_does_not_calibrate(
         f"evaluate={{data: 'synthetic:0:4', protocol: squash-{SIDE}}}",
         "frontend.checkpoint=" + str(classes_of_synthetic(tmp_path)),
     )
-    said: list[str] = []
-    report = build(done, profiled=False, say=said.append)
+    said = Told()
+    report = build(done, profiled=False, tell=said)
     assert "left out: 4 images that are evaluated on" in said
     path = done.folder / "mod.onnx"
     metadata = artifact.metadata_of(artifact.load(path), path)
@@ -296,12 +297,12 @@ def test_profiles_and_accuracies_are_measured_on_request(
     monkeypatch.setenv("ATROUS_CACHE", str(tmp_path / "cache"))
     ids = tmp_path / "ids.txt"
     ids.write_text("00002\n00000\n")
-    said: list[str] = []
+    said = Told()
     done = config(
         f"evaluate={{data: 'synthetic:0:4', protocol: squash-{SIDE}, ids: {ids}}}",
         "frontend.checkpoint=" + str(classes_of_synthetic(tmp_path)),
     )
-    report = build(done, say=said.append)
+    report = build(done, tell=said)
     assert report.before is not None
     assert report.before.head
     assert report.after is not None

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from atrous.errors import ConfigError
 
-_COUNTED = re.compile(r"(.+?): \d+ of \d+")
+if TYPE_CHECKING:
+    from atrous.compiler.progress import Progress, Tell
 
 
 def compile_model(
@@ -92,8 +92,8 @@ def compile_model(
 
     from atrous.compiler.build import build
 
-    with _progress() as say:
-        report = build(loaded, force=force, say=say)
+    with _progress() as tell:
+        report = build(loaded, force=force, tell=tell)
     if json_output:
         print(report.model_dump_json(indent=2, exclude_none=True))
         return
@@ -126,8 +126,9 @@ def _explain(
     sources = find([images]) if images is not None else []
     # What is not a path is in the package or in the cache, which are not for reports.
     folder = output or (after.parent if artifact.locate(pair[1]) is not None else Path())
-    with _progress() as say:
-        found = explain(before, after, [source.path for source in sources], engine=engine, say=say)
+    paths = [source.path for source in sources]
+    with _progress() as tell:
+        found = explain(before, after, paths, engine=engine, tell=tell)
         explain_page.save(found, folder)
     if as_json:
         print(found.model_dump_json(indent=2))
@@ -139,27 +140,26 @@ def _explain(
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
-    """What tells of progress: one line that changes on a terminal, else a line for each step."""
+def _progress() -> Iterator[Tell]:
+    """What shows progress: one line that changes on a terminal, else a line for each step."""
     from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Display
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True, markup=False)
     if console.is_terminal:
         columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False))
-        with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
-            task = progress.add_task("reading")
-            yield lambda step: progress.update(task, description=step)
+        with Display(*columns, TimeElapsedColumn(), console=console, transient=True) as display:
+            task = display.add_task("reading")
+            yield lambda progress: display.update(task, description=str(progress))
         return
 
     last = ""
 
-    def line(step: str) -> None:
+    def line(progress: Progress) -> None:
         nonlocal last
-        counted = _COUNTED.match(step)
-        step = counted[1] if counted else step
-        if step != last:
-            print(step, file=sys.stderr, flush=True)
-        last = step
+        if progress.step != last:
+            print(progress.step, file=sys.stderr, flush=True)
+        last = progress.step
 
     yield line

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -15,6 +13,7 @@ from atrous.compiler import scores as scores_of
 from atrous.compiler.config import CompileConfig
 from atrous.compiler.form import Form
 from atrous.compiler.int8 import budget, plan
+from atrous.compiler.progress import Progress, Tell, silent
 from atrous.compiler.report import page as report_page
 from atrous.compiler.report.int8 import Int8
 from atrous.compiler.report.report import Agreement, CompileReport, Rewrite
@@ -37,15 +36,13 @@ RUNS = 5
 AGREEMENT = 0.9
 """Share of the pixels of a photograph on which int8 has to agree with the input model."""
 
-Say = Callable[[str], None]
-
-
-def _silent(step: str) -> None:
-    """Say nothing."""
-
 
 def build(
-    config: CompileConfig, *, force: bool = False, profiled: bool = True, say: Say = _silent
+    config: CompileConfig,
+    *,
+    force: bool = False,
+    profiled: bool = True,
+    tell: Tell = silent,
 ) -> CompileReport:
     """Compile one model into `config.folder`, whole or not at all.
 
@@ -53,7 +50,7 @@ def build(
         config: see `config.load`.
         force: replace the folder of an earlier compile.
         profiled: measure time per layer, before and after.
-        say: called with a few words as each step begins.
+        tell: called as it works.
 
     Raises:
         ConfigError: the configuration is wrong, or the folder exists, or no compile made it.
@@ -65,7 +62,7 @@ def build(
     budgeted = config.backend.dtype == "int8" and config.backend.quantize.max_drop is not None
     if budgeted and dataset is None:
         raise ConfigError("backend.quantize.max_drop: needs evaluate, to measure the drop on")
-    say("reading")
+    tell(Progress("reading"))
     source = frontend.read(config)
     with folder.replacing(config.folder, replace=force) as work:
         given = config.frontend.checkpoint or config.frontend.type
@@ -77,11 +74,11 @@ def build(
                 engine, input_shape = opened.name, opened.signature.input.shape
         except EngineError as error:
             raise EngineError(f"{error}; export it with standard ONNX operators") from error
-        say("rewriting")
+        tell(Progress("rewriting"))
         written = config.backend.engine if config.backend.engine == "tensorrt" else engine
         form = Form.of(written, config.backend.quantize)
         model, metadata, changes = _rewritten(config, source, form)
-        scores = StageEvaluator(config, dataset, engine, say)
+        scores = StageEvaluator(config, dataset, engine, tell)
         scores.add("input", source.model, source.metadata)
         scores.add("rewritten", model, metadata)
         int8 = None
@@ -92,12 +89,12 @@ def build(
                 model = half
             else:
                 model, metadata, int8 = _quantised(
-                    config, source, model, metadata, dataset, scores, form, say
+                    config, source, model, metadata, dataset, scores, form, tell
                 )
                 scores.add("int8", model, metadata)
         artifact.save(model, metadata.model_copy(update={"accuracies": scores.recorded()}), file)
         after = OnnxModel.read(file)
-        say("comparing")
+        tell(Progress("comparing"))
         agreement = _compare(before, after, engine)
         _check(config.name, agreement, metadata.precision)
         report = CompileReport(
@@ -122,7 +119,7 @@ def build(
             accuracies=scores.changes(),
         )
         if profiled:
-            say("timing")
+            tell(Progress("timing"))
             old, new = profile_both(before, after, engine=engine, runs=RUNS)
             report = report.model_copy(update={"before": old, "after": new})
         report_page.save(report, work, config.folder)
@@ -153,7 +150,7 @@ def _quantised(
     dataset: Dataset | None,
     scores: StageEvaluator,
     form: Form,
-    say: Say,
+    tell: Tell,
 ) -> tuple[onnx.ModelProto, Metadata, Int8]:
     """The int8 model, what it says of itself, and how it came about."""
     settings = config.backend.quantize
@@ -164,7 +161,7 @@ def _quantised(
         config,
         form,
         evaluated=[sample.id for sample in dataset.samples] if dataset else (),
-        say=say,
+        tell=tell,
     )
     attempts: list[budget.Attempt] = []
     if settings.max_drop is not None:
@@ -173,7 +170,7 @@ def _quantised(
             max_drop=settings.max_drop,
             reference=scores.of("input"),
             score=lambda tried: scores.measure("trying int8", tried, metadata).mean_iou,
-            say=say,
+            tell=tell,
         )
     returned = attempts[-1].floats if attempts else ()
     if not prepared.chosen(returned):
@@ -181,7 +178,7 @@ def _quantised(
             f"backend.dtype: int8, but all {len(prepared.layers)} layers stay in float; compile to "
             "fp16, or leave fewer out (skip_conv_layers, exclude_layers, max_drop)"
         )
-    say("writing int8")
+    tell(Progress("writing int8"))
     quantised = prepared.write(returned)
     described = Int8.of(prepared, attempts, processor.instructions())
     return quantised, metadata.model_copy(update={"calibration": prepared.calibration}), described

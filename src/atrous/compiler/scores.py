@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 
 import onnx
@@ -11,6 +10,7 @@ import onnx
 from atrous import artifact
 from atrous.artifact import Accuracy, Metadata
 from atrous.compiler.config import CompileConfig, Evaluate
+from atrous.compiler.progress import Progress, Tell
 from atrous.compiler.report.report import AccuracyChange, StageScores
 from atrous.data import Dataset, open_dataset
 from atrous.engines.onnx_model import OnnxModel
@@ -19,8 +19,6 @@ from atrous.evaluation.protocols import Protocol
 from atrous.evaluation.result import Result, accuracy
 from atrous.evaluation.run import Evaluation
 from atrous.runtime.predictor import Predictor
-
-Say = Callable[[str], None]
 
 
 def dataset(wanted: Evaluate) -> Dataset:
@@ -55,16 +53,16 @@ class StageEvaluator:
         config: says whether, and under which protocol.
         images: to evaluate on, `None` without.
         engine: runs the models.
-        say: called with progress.
+        tell: called as it works.
     """
 
     def __init__(
-        self, config: CompileConfig, images: Dataset | None, engine: str, say: Say
+        self, config: CompileConfig, images: Dataset | None, engine: str, tell: Tell
     ) -> None:
         self.engine = engine
         self._protocol = config.evaluate.protocol if config.evaluate else ""
         self._images = images
-        self._say = say
+        self._tell = tell
         self._results: dict[str, Result] = {}
         self._measured: dict[str, Result] = {}
 
@@ -83,7 +81,8 @@ class StageEvaluator:
         total = len(self._images.samples)
 
         def progress(done: int, iou: float) -> None:
-            self._say(f"evaluating {stage}: {done} of {total}, mIoU {iou:.1%}")
+            detail = f"mIoU {iou:.1%}"
+            self._tell(Progress(f"evaluating {stage}", done, total, detail))
 
         network = OnnxModel(model, metadata, metadata.name)
         with Predictor.open(network, engine=self.engine) as predictor:

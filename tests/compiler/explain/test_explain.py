@@ -25,6 +25,7 @@ from atrous.image import photograph
 from atrous.preprocess import Preprocess
 from tests.builders.html import Page
 from tests.builders.sketch import Sketch
+from tests.builders.told import Told
 
 SIDE = 16
 CLASSES = 4
@@ -237,8 +238,8 @@ def test_numbers_that_are_not_finite_are_an_error() -> None:
 
 def test_a_pair(write: Write, images: list[Path]) -> None:
     before, after = write("float", net()), write("int8", net(quantised=True), precision="int8")
-    steps: list[str] = []
-    found = explain(before, after, images, engine="onnxruntime", say=steps.append)
+    steps = Told()
+    found = explain(before, after, images, engine="onnxruntime", tell=steps)
     assert [(layer.tensor, layer.name) for layer in found.layers] == [
         ("conv0", "stem"),
         ("relu", "stem"),

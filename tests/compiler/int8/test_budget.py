@@ -20,11 +20,13 @@ from atrous.compiler.form import Form
 from atrous.compiler.graph.graph import Graph
 from atrous.compiler.int8 import budget, noise, qdq
 from atrous.compiler.int8.plan import Prepared
+from atrous.compiler.progress import silent
 from atrous.compiler.report.report import CompileReport
 from atrous.data.synthetic import NAMES, draw
 from atrous.errors import ConfigError
 from atrous.preprocess import Preprocess
 from tests.builders.sketch import Array, Sketch, feeds, spans
+from tests.builders.told import Told
 
 SIDE = 33
 FORM = Form(int8_outputs=True)
@@ -71,13 +73,9 @@ def fixed(found: float, model: onnx.ModelProto) -> float:
     return found
 
 
-def quiet(step: str) -> None:
-    """Say nothing."""
-
-
 def test_the_worst_come_first() -> None:
-    said: list[str] = []
-    ranked = budget.rank(prepared(kept=("layer4",)), said.append)
+    said = Told()
+    ranked = budget.rank(prepared(kept=("layer4",)), said)
     # By what it does to the logits: the last layers, with their wide ranges.
     assert [layer.name for layer in ranked][:2] == ["layer5", "layer3"]
     assert "layer4" not in [layer.name for layer in ranked]
@@ -86,7 +84,7 @@ def test_the_worst_come_first() -> None:
 
 def test_only_the_noisiest_are_ranked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget, "RANKED", 2)
-    assert [layer.name for layer in budget.rank(prepared(), quiet)] == ["layer5", "layer4"]
+    assert [layer.name for layer in budget.rank(prepared(), silent)] == ["layer5", "layer4"]
 
 
 def test_a_budget_that_holds_costs_one_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +94,7 @@ def test_a_budget_that_holds_costs_one_measurement(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(budget, "rank", no)
     for found in (69.75, 70.0, 71.0):
         steps = budget.hold(
-            prepared(), max_drop=0.25, reference=70, score=partial(fixed, found), say=quiet
+            prepared(), max_drop=0.25, reference=70, score=partial(fixed, found), tell=silent
         )
         assert [(step.floats, step.drop) for step in steps] == [((), 70 - found)]
 
@@ -119,8 +117,8 @@ def test_no_more_layers_than_needed(needed: int, tried: list[int]) -> None:
         seen.append(in_float(model))
         return 70 - max(0, needed - len(seen[-1]))
 
-    said: list[str] = []
-    steps = budget.hold(prepared(), max_drop=0, reference=70, score=score, say=said.append)
+    said = Told()
+    steps = budget.hold(prepared(), max_drop=0, reference=70, score=score, tell=said)
     assert [len(floats) for floats in seen] == tried
     assert {frozenset(step.floats) for step in steps} == {frozenset(floats) for floats in seen}
     assert all(step.drop == max(0, needed - len(step.floats)) for step in steps)
@@ -134,7 +132,7 @@ def test_no_more_layers_than_needed(needed: int, tried: list[int]) -> None:
 @pytest.mark.parametrize("found", [60.0, float("nan")])
 def test_what_cannot_be_held(found: float) -> None:
     with pytest.raises(ConfigError) as caught:
-        budget.hold(prepared(), max_drop=0.5, reference=70, score=lambda model: found, say=quiet)
+        budget.hold(prepared(), max_drop=0.5, reference=70, score=lambda model: found, tell=silent)
     lost = "nan" if np.isnan(found) else "10.00"
     assert str(caught.value) == (
         "backend.quantize.max_drop: 0.5 points cannot be held: with the 6 worst layers in float "
@@ -148,7 +146,7 @@ def test_without_layers_to_return() -> None:
         ConfigError, match=r"with the 0 worst layers in float int8 still loses 1\.00"
     ):
         budget.hold(
-            prepared(kept=everything), max_drop=0, reference=70, score=lambda m: 69, say=quiet
+            prepared(kept=everything), max_drop=0, reference=70, score=lambda m: 69, tell=silent
         )
 
 
@@ -269,8 +267,8 @@ def test_the_automatic_rule_needs_no_budget(
 
 
 def test_a_model_is_measured_once(config: Callable[..., CompileConfig]) -> None:
-    said: list[str] = []
-    report = build(config("backend.quantize.max_drop=100"), profiled=False, say=said.append)
+    said = Told()
+    report = build(config("backend.quantize.max_drop=100"), profiled=False, tell=said)
     assert report.stages[-1].mean_iou == report.stages[0].mean_iou - report.int8.attempts[-1].drop
     assert any(step.startswith("evaluating trying int8") for step in said)
     assert not any(step.startswith("evaluating int8") for step in said)

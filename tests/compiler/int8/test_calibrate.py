@@ -15,6 +15,7 @@ from atrous.errors import ArtifactError, ConfigError, EngineError, InputError
 from atrous.preprocess import Preprocess
 from atrous.vastai import npz
 from tests.builders.sketch import Sketch
+from tests.builders.told import Told
 
 SIZE = 4
 PLAIN = Preprocess(size=(SIZE, SIZE), normalisation="none")
@@ -157,21 +158,21 @@ def test_batches_are_filled(tmp_path: Path) -> None:
 def test_unreadable_images_are_left_out_and_named_once(tmp_path: Path) -> None:
     good = write(tmp_path, "b.png", 7)
     (tmp_path / "a.jpg").write_bytes(b"")
-    said: list[str] = []
+    said = Told()
     images = [good, tmp_path / "a.jpg", tmp_path / "none.png"]
-    found = collect(network(), ["half"], images, PLAIN, say=said.append)
+    found = collect(network(), ["half"], images, PLAIN, tell=said)
     assert found.used == (good,)
     assert [line.partition(": ")[0] for line in found.unreadable] == [
         str(tmp_path / "a.jpg"),
         str(tmp_path / "none.png"),
     ]
     assert said == [
-        "calibrating: 1 of 3 (ranges)",
+        "calibrating: 1 of 3, ranges",
         f"left out: {found.unreadable[0]}",
-        "calibrating: 2 of 3 (ranges)",
-        "calibrating: 3 of 3 (ranges)",
+        "calibrating: 2 of 3, ranges",
+        "calibrating: 3 of 3, ranges",
         f"left out: {found.unreadable[1]}",
-        "calibrating: 1 of 1 (histograms)",
+        "calibrating: 1 of 1, histograms",
     ]
 
 

@@ -18,6 +18,7 @@ from atrous.compiler.graph import opset
 from atrous.compiler.graph.graph import Graph
 from atrous.compiler.int8 import noise, plan, qdq
 from atrous.compiler.int8.plan import Prepared, named_layers, prepare
+from atrous.compiler.progress import Tell, silent
 from atrous.compiler.sections import Quantize
 from atrous.data import open_dataset
 from atrous.data.synthetic import draw
@@ -25,6 +26,7 @@ from atrous.errors import AtrousError, ConfigError
 from atrous.preprocess import Preprocess
 from atrous.runtime.predictor import Predictor
 from tests.builders.sketch import Sketch, as_written, decibels, feeds, kinds, run
+from tests.builders.told import Told
 
 SIDE = 32
 PREPROCESS = Preprocess(size=(SIDE, SIDE))
@@ -58,7 +60,7 @@ def make(images: Path) -> Make:
         preprocess: Preprocess = PREPROCESS,
         sampler: Sampler | None = None,
         engine: str = "onnxruntime",
-        say: Callable[[str], None] = lambda step: None,
+        tell: Tell = silent,
         **settings: Any,
     ) -> Prepared:
         return prepare(
@@ -67,7 +69,7 @@ def make(images: Path) -> Make:
             preprocess,
             asked(DatasetSection(path=str(images), sampler=sampler or Sampler()), **settings),
             Form.of(engine, Quantize(**settings)),
-            say=say,
+            tell=tell,
         )
 
     return prepared
@@ -352,15 +354,15 @@ def test_results_for_float_are_left_in_float_for_openvino(make: Make) -> None:
 
 
 def test_the_images(make: Make, images: Path) -> None:
-    said: list[str] = []
-    prepared = make(network(), sampler=Sampler(get_data_num=3, suffix="PNG"), say=said.append)
+    said = Told()
+    prepared = make(network(), sampler=Sampler(get_data_num=3, suffix="PNG"), tell=said)
     assert prepared.calibration.images == ("1", "3", "5")
     assert len(prepared.inputs) == 3
     assert make(network()).calibration.images == tuple("012345")
     assert len(make(network()).inputs) == plan.MEASURED
     assert "measuring the noise of each layer" in said
     said.clear()
-    make(network(), sampler=Sampler(get_data_num=9), say=said.append)
+    make(network(), sampler=Sampler(get_data_num=9), tell=said)
     assert any("holds 6 images, fewer than the 9 wanted" in step for step in said)
     (images / "7.png").write_bytes(b"no image")
     assert len(make(network()).unreadable) == 1
@@ -384,9 +386,9 @@ def weightless() -> onnx.ModelProto:
     ids=lambda value: "" if isinstance(value, str) else "-".join(value),
 )
 def test_errors_come_before_the_work(make: Make, changes: dict[str, Any], message: str) -> None:
-    said: list[str] = []
+    said = Told()
     with pytest.raises(AtrousError) as caught:
-        make(**{"model": network(), "say": said.append, **changes})
+        make(**{"model": network(), "tell": said, **changes})
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert said == []
@@ -405,13 +407,13 @@ def test_the_range_only_counts_for_its_mode(make: Make) -> None:
 @pytest.mark.parametrize("dataset", [None, DatasetSection()])
 def test_images_have_to_be_named(dataset: DatasetSection | None) -> None:
     with pytest.raises(ConfigError, match=r"^dataset\.path: missing; int8 needs images to calibra"):
-        prepare(network(), network(), PREPROCESS, asked(dataset), Form(), say=print)
+        prepare(network(), network(), PREPROCESS, asked(dataset), Form(), tell=print)
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:
     empty = asked(DatasetSection(path=str(tmp_path)))
     with pytest.raises(ConfigError, match=r"no image in .*; there are: no files"):
-        prepare(network(), network(), PREPROCESS, empty, Form(), say=print)
+        prepare(network(), network(), PREPROCESS, empty, Form(), tell=print)
 
 
 def lraspp() -> onnx.ModelProto:
@@ -468,7 +470,7 @@ def test_the_default_model(tmp_path: Path, shared: Path, engine: str) -> None:
         metadata.preprocess,
         config,
         form,
-        say=lambda step: None,
+        tell=silent,
     )
     assert len(prepared.chosen()) > 50
     path = tmp_path / "mod.onnx"

@@ -7,6 +7,7 @@ import pytest
 from atrous.compiler.int8 import samples
 from atrous.errors import AtrousError, ConfigError, InputError
 from atrous.vastai import npz
+from tests.builders.told import Told
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -81,8 +82,8 @@ def test_the_default_is_fifty(tmp_path: Path) -> None:
 
 
 def test_fewer_than_wanted_is_said(tmp_path: Path) -> None:
-    said: list[str] = []
-    samples.choose(touch(tmp_path, "a.jpg"), count=3, say=said.append)
+    said = Told()
+    samples.choose(touch(tmp_path, "a.jpg"), count=3, tell=said)
     assert said == [f"{tmp_path}: holds 1 images, fewer than the 3 wanted: all are taken"]
 
 
@@ -115,8 +116,8 @@ def test_few_pixels_do_not_count(voc: Path) -> None:
 
 def test_no_more_masks_are_read_than_said(voc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(samples, "MOST_MASKS", 5)
-    said: list[str] = []
-    assert len(samples.choose(voc / "JPEGImages", "jpg", 3, say=said.append)) == 3
+    said = Told()
+    assert len(samples.choose(voc / "JPEGImages", "jpg", 3, tell=said)) == 3
     assert said == [f"{voc / 'JPEGImages'}: classes looked up in 5 of 20 masks"]
     assert len(samples.choose(voc / "JPEGImages", "jpg", 15)) == 15
 
@@ -150,8 +151,8 @@ def test_a_data_set_by_its_specification(voc: Path) -> None:
 
 
 def test_images_to_evaluate_on_are_left_out(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
-    said: list[str] = []
-    kept = samples.choose(voc / "JPEGImages", None, 2, exclude={"05", "x"}, say=said.append)
+    said = Told()
+    kept = samples.choose(voc / "JPEGImages", None, 2, exclude={"05", "x"}, tell=said)
     assert "05.jpg" not in names(kept)
     assert said == ["left out: 1 images that are evaluated on"]
     everything = {f"{number:02}" for number in range(20)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from atrous.compiler.explain import layers as explain_layers
 from atrous.compiler.explain.explanation import Explanation, Figures, Seen, Side
 from atrous.compiler.explain.page import figures
 from atrous.compiler.int8 import samples
+from atrous.compiler.progress import Progress, Tell, silent
 from atrous.engines.onnx_model import OnnxModel
 from atrous.errors import ConfigError, InputError
 from atrous.image import class_name
@@ -36,11 +37,6 @@ PHOTOGRAPH = artifact.DEFAULT.with_name("photograph.jpg")
 _GEOMETRY = ("size", "fit", "interpolation", "colour", "resize", "origin")
 
 Pixels = NDArray[np.uint8]
-Say = Callable[[str], None]
-
-
-def _silent(step: str) -> None:
-    """Say nothing."""
 
 
 def explain(
@@ -49,7 +45,7 @@ def explain(
     images: Sequence[Path] = (),
     *,
     engine: str = "auto",
-    say: Say = _silent,
+    tell: Tell = silent,
 ) -> Explanation:
     """Compare two models that were made from one network.
 
@@ -62,7 +58,7 @@ def explain(
         after: another, usually int8.
         images: what to compare them on, the photograph in the package if there are none.
         engine: see `atrous.engines.open_engine`.
-        say: called with progress.
+        tell: called as it works.
 
     Raises:
         ConfigError: the two cannot be compared.
@@ -70,21 +66,21 @@ def explain(
         ArtifactError: a model is missing or damaged.
         EngineError: the engine is not installed or refuses a model.
     """
-    say("reading")
+    tell(Progress("reading"))
     old, new = (_read(path) for path in (before, after))
     with ExitStack() as stack:
         first, second = _opened((old, new), engine, stack)
         _check_comparable((before, after), (first, second))
         tensors = explain_layers.common(old.proto, new.proto)
         _check_related((before, after), tensors)
-        maps = _class_maps(first, second, images or [PHOTOGRAPH], say)
+        maps = _class_maps(first, second, images or [PHOTOGRAPH], tell)
         few = samples.spread(maps.read, MEASURED)
 
         def inputs(index: int) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
             pixels = samples.read(few[index])
             return _batch(first, pixels), _batch(second, pixels)
 
-        ratios = explain_layers.measure(old.proto, new.proto, tensors, inputs, len(few), say)
+        ratios = explain_layers.measure(old.proto, new.proto, tensors, inputs, len(few), tell)
         layers = explain_layers.layers(old.proto, ratios)
         _check_related((before, after), layers)
         runner = second.engine.name
@@ -166,10 +162,10 @@ class _Maps:
     pictures: list[tuple[Seen, Figures]]
 
 
-def _class_maps(first: Predictor, second: Predictor, images: Sequence[Path], say: Say) -> _Maps:
+def _class_maps(first: Predictor, second: Predictor, images: Sequence[Path], tell: Tell) -> _Maps:
     maps = _Maps([], [], [], [])
     for number, path in enumerate(images, 1):
-        say(f"comparing class maps: {number} of {len(images)}")
+        tell(Progress("comparing class maps", number, len(images)))
         try:
             pixels = samples.read(path)
         except InputError as error:

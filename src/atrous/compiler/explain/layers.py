@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from atrous.compiler.graph.graph import Graph
+from atrous.compiler.progress import Progress, Tell
 from atrous.compiler.sections import Section
 from atrous.engines.layer_names import LayerNames
 from atrous.errors import EngineError, InputError
@@ -33,8 +34,6 @@ _AFTER = ("BatchNormalization", "Clip", "HardSigmoid", "HardSwish", "LeakyRelu",
 
 Inputs = Callable[[int], tuple[NDArray[np.generic], NDArray[np.generic]]]
 """Number of an image → what either model takes."""
-
-Say = Callable[[str], None]
 
 
 class LayerNoise(Section):
@@ -109,7 +108,7 @@ def measure(
     tensors: Sequence[Common],
     inputs: Inputs,
     count: int,
-    say: Say,
+    tell: Tell,
 ) -> dict[str, float]:
     """The signal-to-noise ratio of each tensor.
 
@@ -122,7 +121,7 @@ def measure(
         tensors: to measure.
         inputs: of the models.
         count: images.
-        say: called with progress.
+        tell: called as it works.
 
     Returns:
         Name of the tensor → dB: variance, channel by channel, over the mean square of the
@@ -139,7 +138,8 @@ def measure(
         old = _session(before, [one.before for one in part])
         new = _session(after, [one.after for one in part])
         for index in range(count):
-            say(f"measuring layers: {number * count + index + 1} of {len(parts) * count}")
+            done = number * count + index + 1
+            tell(Progress("measuring layers", done, len(parts) * count))
             first, second = inputs(index)
             for one, signal, other in zip(part, _run(old, first), _run(new, second), strict=True):
                 if signal.shape != other.shape or {signal.dtype, other.dtype} != {_FLOAT}:

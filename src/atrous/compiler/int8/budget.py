@@ -10,6 +10,7 @@ from atrous.compiler.graph.graph import Graph
 from atrous.compiler.int8 import noise
 from atrous.compiler.int8.plan import Prepared
 from atrous.compiler.int8.qdq import ConvLayer
+from atrous.compiler.progress import Progress, Tell
 from atrous.compiler.sections import Section
 from atrous.errors import ConfigError
 
@@ -18,8 +19,6 @@ RANKED = 24
 
 Score = Callable[[onnx.ModelProto], float]
 """Measures a model: mIoU in percent."""
-
-Say = Callable[[str], None]
 
 
 class Attempt(Section):
@@ -40,7 +39,7 @@ def hold(
     max_drop: float,
     reference: float,
     score: Score,
-    say: Say,
+    tell: Tell,
 ) -> list[Attempt]:
     """Find how many of the worst layers have to be in float: double their number, then bisect.
 
@@ -49,7 +48,7 @@ def hold(
         max_drop: points of mIoU that may be lost.
         reference: mIoU of the float model, percent.
         score: measures a model the same way.
-        say: called with progress.
+        tell: called as it works.
 
     Returns:
         The attempts: those that do not hold, then those that do, the one with the fewest layers
@@ -65,10 +64,10 @@ def hold(
     attempts = [attempt(())]
     if attempts[0].drop <= max_drop:
         return attempts
-    ranked = [layer.name for layer in rank(prepared, say)]
+    ranked = [layer.name for layer in rank(prepared, tell)]
 
     def holds(count: int) -> bool:
-        say(f"{count} layer{'s' * (count != 1)} back to float")
+        tell(Progress(f"{count} layer{'s' * (count != 1)} back to float"))
         attempts.append(attempt(tuple(ranked[:count])))
         return attempts[-1].drop <= max_drop
 
@@ -89,14 +88,14 @@ def hold(
     return failed + sorted(held, key=lambda one: -len(one.floats))
 
 
-def rank(prepared: Prepared, say: Say) -> list[ConvLayer]:
+def rank(prepared: Prepared, tell: Tell) -> list[ConvLayer]:
     """The quantised layers by what each alone does to the logits, worst first."""
     graph = Graph(prepared.model)
     layers = [layer for layer in prepared.layers if layer.name not in prepared.kept]
     layers = sorted(layers, key=lambda layer: prepared.noise[layer.name])[:RANKED]
     effect = {}
     for done, layer in enumerate(layers, 1):
-        say(f"ranking layers: {done} of {len(layers)}")
+        tell(Progress("ranking layers", done, len(layers)))
         effect[layer.name] = noise.on_output(
             graph, [layer], prepared.spans, prepared.inputs, prepared.form
         )

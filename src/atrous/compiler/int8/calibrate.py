@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from atrous.compiler.int8 import samples
+from atrous.compiler.progress import Progress, Tell, silent
 from atrous.errors import ArtifactError, ConfigError, EngineError, InputError
 from atrous.preprocess import Preprocess
 
-Say = Callable[[str], None]
 Array = NDArray[Any]
 Tensor = NDArray[np.float32]
 
@@ -69,10 +69,6 @@ class Collected:
     unreadable: tuple[str, ...]
 
 
-def _silent(step: str) -> None:
-    """Say nothing."""
-
-
 def collect(
     model: onnx.ModelProto,
     tensors: Sequence[str],
@@ -80,7 +76,7 @@ def collect(
     preprocess: Preprocess,
     *,
     bins: int = 4096,
-    say: Say = _silent,
+    tell: Tell = silent,
 ) -> Collected:
     """Run images through a network and describe its tensors.
 
@@ -94,7 +90,7 @@ def collect(
         images: image or npz files.
         preprocess: makes the input.
         bins: of the histograms, at most `MOST_BINS`.
-        say: called with progress, and with what could not be read.
+        tell: called as it works.
 
     Raises:
         ConfigError: there are no images.
@@ -112,7 +108,7 @@ def collect(
     unreadable: list[str] = []
     ranges = {name: _Range() for name in network.names}
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        readable = _readable(files, preprocess, network.dtype, used, unreadable, say)
+        readable = _readable(files, preprocess, network.dtype, used, unreadable, tell)
         for batch, shown in _batches(readable, network.batch):
             _add(pool, ranges, network.run(batch))
             _check_finite(ranges, shown)
@@ -122,7 +118,7 @@ def collect(
                 f"{unreadable[0]}"
             )
         counts = {name: _Counts(found.low, found.high, bins) for name, found in ranges.items()}
-        for batch, _ in _batches(_again(used, preprocess, network.dtype, say), network.batch):
+        for batch, _ in _batches(_again(used, preprocess, network.dtype, tell), network.batch):
             _add(pool, counts, network.run(batch))
     described = {name: ranges[name].finished(counts[name].histogram) for name in ranges}
     return Collected(described, tuple(used), tuple(unreadable))
@@ -273,27 +269,27 @@ def _readable(
     dtype: str,
     used: list[Path],
     unreadable: list[str],
-    say: Say,
+    tell: Tell,
 ) -> Iterator[tuple[Path, Array]]:
     """Inputs of the images that can be read; sorts the files into the two lists."""
     for number, path in enumerate(files, 1):
-        say(f"calibrating: {number} of {len(files)} (ranges)")
+        tell(Progress("calibrating", number, len(files), "ranges"))
         try:
             made = preprocess(samples.read(path), preprocess.empty(dtype))
         except InputError as error:
             text = str(error)
             unreadable.append(text if text.startswith(str(path)) else f"{path}: {text}")
-            say(f"left out: {unreadable[-1]}")
+            tell(Progress(f"left out: {unreadable[-1]}"))
             continue
         used.append(path)
         yield path, made
 
 
 def _again(
-    used: Sequence[Path], preprocess: Preprocess, dtype: str, say: Say
+    used: Sequence[Path], preprocess: Preprocess, dtype: str, tell: Tell
 ) -> Iterator[tuple[Path, Array]]:
     for number, path in enumerate(used, 1):
-        say(f"calibrating: {number} of {len(used)} (histograms)")
+        tell(Progress("calibrating", number, len(used), "histograms"))
         yield path, preprocess(samples.read(path), preprocess.empty(dtype))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from atrous.compiler.form import Form
 from atrous.compiler.graph.graph import Graph
 from atrous.compiler.int8 import calibrate, noise, qdq, ranges, samples
 from atrous.compiler.int8.qdq import ConvLayer, Range
+from atrous.compiler.progress import Progress, Tell
 from atrous.compiler.sections import Quantize
 from atrous.errors import ConfigError
 from atrous.preprocess import Preprocess
@@ -34,8 +35,6 @@ _PARTS = re.compile(r"_(fine|wide|pooled|coarse\d+)(_\d+)*$")
 
 _CHEAP = ("sees the pixels", "works on one pixel")
 """Why layers stay in float that could read bytes without harm."""
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +104,7 @@ def prepare(
     form: Form,
     *,
     evaluated: Collection[str] = (),
-    say: Say,
+    tell: Tell,
 ) -> Prepared:
     """Calibrate, and choose the layers.
 
@@ -117,7 +116,7 @@ def prepare(
         form: to write it in.
         evaluated: ids of images that one will be evaluated on: not calibrated on while there are
             others.
-        say: called with progress.
+        tell: called as it works.
 
     Raises:
         ConfigError: there are no images, or a layer is not in the model.
@@ -139,8 +138,10 @@ def prepare(
         )
     skipped = named_layers(original, layers, settings)
     count = dataset.sampler.get_data_num or IMAGES
-    images = samples.choose(dataset.path, dataset.sampler.suffix, count, exclude=evaluated, say=say)
-    found = calibrate.collect(model, qdq.tensors(graph), images, preprocess, say=say)
+    images = samples.choose(
+        dataset.path, dataset.sampler.suffix, count, exclude=evaluated, tell=tell
+    )
+    found = calibrate.collect(model, qdq.tensors(graph), images, preprocess, tell=tell)
     spans = {
         name: ranges.choose(
             one,
@@ -151,7 +152,7 @@ def prepare(
         )
         for name, one in found.statistics.items()
     }
-    say("measuring the noise of each layer")
+    tell(Progress("measuring the noise of each layer"))
     few = samples.spread(found.used, min(MEASURED, len(found.used)))
     inputs = tuple(_input(graph, path, preprocess) for path in few)
     prepared = Prepared(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atrous import image
+from atrous.compiler.progress import Progress, Tell, silent
 from atrous.data import open_dataset
 from atrous.data.dataset import Decode
 from atrous.data.masks import read_ids
@@ -31,12 +32,6 @@ _MASKS = ("SegmentationClassAug", "SegmentationClass")
 _STEP = 8  # masks are looked at on every eighth pixel of either side
 _SHARE = 0.005  # of the pixels, which a class covers at least to count as present
 
-Say = Callable[[str], None]
-
-
-def _silent(step: str) -> None:
-    """Say nothing."""
-
 
 def choose(
     path: Path | str,
@@ -44,7 +39,7 @@ def choose(
     count: int | None = COUNT,
     *,
     exclude: Collection[str] = (),
-    say: Say = _silent,
+    tell: Tell = silent,
 ) -> list[Path]:
     """Choose the images to calibrate on, the same ones every time.
 
@@ -59,7 +54,7 @@ def choose(
         count: how many; `None` for all. Where there are fewer, all are taken.
         exclude: ids, as `image_id` has them, that are left out: images one will be evaluated on.
             If there are no others they are taken all the same, with a warning.
-        say: called with what was decided.
+        tell: called with what was decided.
 
     Returns:
         Sorted paths, at least one.
@@ -79,17 +74,18 @@ def choose(
         )
         kept = found.files
     elif len(kept) < len(found.files):
-        say(f"left out: {len(found.files) - len(kept)} images that are evaluated on")
+        tell(Progress(f"left out: {len(found.files) - len(kept)} images that are evaluated on"))
     if count is None or count >= len(kept):
         if count is not None and count > len(kept):
-            say(f"{path}: holds {len(kept)} images, fewer than the {count} wanted: all are taken")
+            few = f"{path}: holds {len(kept)} images, fewer than the {count} wanted: all are taken"
+            tell(Progress(few))
         return kept
     labelled = [file for file in kept if file in found.masks]
     if len(labelled) < count:
         return spread(kept, count)
     looked = spread(labelled, max(count, MOST_MASKS))
     if len(looked) < len(labelled):
-        say(f"{path}: classes looked up in {len(looked)} of {len(labelled)} masks")
+        tell(Progress(f"{path}: classes looked up in {len(looked)} of {len(labelled)} masks"))
     return sorted(balance({file: found.classes(file) for file in looked}, count))
 
 
