@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,16 @@ from atrous.errors import ConfigError
 _UNKNOWN = ("extra_forbidden", "invalid_key")
 # YAML's types as their users call them.
 _TYPES = {
+    "a valid list": "a list",
     "a valid tuple": "a list",
     "a valid string": "text",
     "a valid boolean": "true or false",
     "a valid integer": "a whole number",
 }
+
+
+# Branches of a union, as pydantic calls them.
+_BRANCH = re.compile(r"str|int|(list|dict|tuple|literal)\[.*\]")
 
 
 class _Loader(yaml.SafeLoader):
@@ -163,9 +169,11 @@ def complaint(
         tagged: `type` of an entry of a list → its keys.
         accepted: section → further keys that are known.
     """
-    # A misspelt key explains a missing one.
+    # A misspelt key explains a missing one; of a union, the branch that went deepest is meant.
     found = error.errors(include_url=False)
-    worst = next((e for e in found if e["type"] in _UNKNOWN), found[0])
+    branches = [e for e in found if e["loc"][:1] == found[0]["loc"][:1] and _branches(e["loc"])]
+    worst = next((e for e in found if e["type"] in _UNKNOWN), None)
+    worst = worst or max(branches, key=lambda e: len(e["loc"]), default=found[0])
     loc, kind_of, value = worst["loc"], worst["type"], worst["input"]
     context = worst.get("ctx", {})
     where = _dotted(loc, tagged)
@@ -199,12 +207,19 @@ def complaint(
 def _dotted(loc: tuple[int | str, ...], tagged: Mapping[str, Any]) -> str:
     text, previous = "", None
     for part in loc:
+        if part in _branches(loc):
+            continue
         if isinstance(part, int):
             text += f"[{part}]"
         elif not (isinstance(previous, int) and part in tagged):
             text += f".{part}" if text else str(part)
         previous = part
     return text
+
+
+def _branches(loc: tuple[int | str, ...]) -> list[str]:
+    """The parts of a place that are no keys but branches of a union."""
+    return [p for p in loc if isinstance(p, str) and _BRANCH.fullmatch(p)]
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from atrous.data.augment import Augment, balanced, generator, order
+from atrous.data.augment import Augment, generator, order
 
 MEAN = (123.675, 116.28, 103.53)
 PLAIN = Augment(crop=16, padding=MEAN)
@@ -129,10 +129,3 @@ def test_weights_decide_how_often() -> None:
     one = np.bincount(order(0, 0, 4, weights), minlength=4)
     assert one.sum() == 4
     assert all(abs(one - weights / 2) < 1)
-
-
-def test_rare_classes_are_preferred() -> None:
-    shown = np.array([[1, 0], [1, 0], [1, 0], [1, 1], [0, 0]], bool)
-    np.testing.assert_allclose(balanced(shown, 1.0), [5 / 4, 5 / 4, 5 / 4, 5, 1])
-    np.testing.assert_allclose(balanced(shown, 0.0), 1)
-    np.testing.assert_allclose(balanced(shown, 0.5), np.sqrt([5 / 4, 5 / 4, 5 / 4, 5, 1]))

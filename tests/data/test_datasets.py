@@ -61,7 +61,7 @@ def test_root_and_split(rest: str, root: str, split: str) -> None:
         ("voc:ROOT:test", r"no split 'test' in .*; there are: train, train_aug, trainval, val"),
         ("voc:ROOT/none:val", "none: expected VOC2012 with JPEGImages"),
         ("cityscapes:ROOT:val", "expected the folders leftImg8bit and gtFine"),
-        ("folder:ROOT/none.yaml:val", r"none\.yaml: not a readable YAML file"),
+        ("folder:ROOT/none.yaml:val", r"none\.yaml: no such file"),
         ("synthetic:x:3", "expected synthetic:SEED:COUNT, as synthetic:0:100"),
         ("synthetic:0:0", "expected synthetic:SEED:COUNT"),
         ("synthetic:0", "expected synthetic:SEED:COUNT"),

@@ -54,6 +54,7 @@ def test_an_empty_section_has_its_defaults(file: Path) -> None:
         ("network=deeplabv3_mobilnet", "unknown network .*; did you mean deeplabv3_mobilenet?"),
         ("train.batch=0", "train.batch: expected greater than or equal to 1, found 0"),
         ("train.batch=2.5", "train.batch: expected a whole number, found 2.5"),
+        ("loss.class_weights=[1, -2]", r"loss.class_weights\[1\]: expected .* 0, found -2"),
         ("loss.type=focl", "loss.type: expected .*found focl; did you mean focal?"),
         ("output_stride=32", "output_stride: expected 4, 8 or 16, found 32"),
         ("augment.scale=[2, 1]", "augment.scale: expected the smaller scale first"),

@@ -76,7 +76,7 @@ def test_the_distance(model: Callable[..., str], temperature: float) -> None:
     ("changes", "labels", "crop", "message"),
     [
         ({}, generic(4), 32, "has 3 classes, the data 4"),
-        ({}, generic(3), 48, "pixels, the crops have 48; export it with --dynamic"),
+        ({}, generic(3), 48, "pixels, the crops have 48; take one of atrous export --dynamic"),
     ],
 )
 def test_what_does_not_fit(

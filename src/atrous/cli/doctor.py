@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atrous.cli import options
+from atrous.cli import options, terminal
 from atrous.errors import ConfigError
 
 if TYPE_CHECKING:
+    from atrous.data import Dataset
     from atrous.data.doctor import DataReport
 
 
@@ -69,25 +70,28 @@ def doctor(
 def _examine(spec: str, alone: bool, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from rich.console import Console
-    from rich.progress import Progress
+    from atrous.data import open_dataset
 
-    from atrous.data import open_dataset, other_splits
-    from atrous.data.doctor import examine
-
-    dataset = open_dataset(spec)
-    others = () if alone else other_splits(dataset)
-    with Progress(console=Console(stderr=True, markup=False), transient=True) as bar:
-        task = bar.add_task("looking at images", total=None)
-        report = examine(
-            dataset, others, lambda done, total: bar.update(task, completed=done, total=total)
-        )
+    report = look_over(open_dataset(spec), alone=alone)
     if as_json:
         print(json.dumps(asdict(report) | {"healthy": report.healthy}))
     else:
         _print(report)
     if not report.healthy:
         sys.exit(1)
+
+
+def look_over(dataset: Dataset, *, alone: bool = False) -> DataReport:
+    """Examine a data set behind a bar, and unless `alone` its other splits with it."""
+    from atrous.data import other_splits
+    from atrous.data.doctor import examine
+
+    others = () if alone else other_splits(dataset)
+    with terminal.progress(terminal.console(), transient=True) as bar:
+        task = bar.add_task("looking at images", total=None)
+        return examine(
+            dataset, others, lambda done, total: bar.update(task, completed=done, total=total)
+        )
 
 
 def _print(report: DataReport) -> None:
@@ -104,7 +108,7 @@ def _print(report: DataReport) -> None:
     print(f"{report.data}: {report.samples} samples, {report.ignored:.1%} of the pixels ignored")
     print(f"compared with {against}")
     for finding in report.findings:
-        print(f"{finding.severity}: {finding.kind} ({finding.count}): {finding.next_step}")
+        print(finding)
         for example in finding.examples:
             print(f"  {example}")
     print("no error" if report.healthy else "not fit to be used as it is")

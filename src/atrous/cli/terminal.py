@@ -18,13 +18,13 @@ def console() -> Console:
     return Console(stderr=True, markup=False, highlight=False)
 
 
-def progress(console: Console) -> Progress:
+def progress(console: Console, *, transient: bool = False) -> Progress:
     """A bar behind the description of its task."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
-    return Progress(*columns, console=console)
+    return Progress(*columns, console=console, transient=transient)
 
 
 def note(text: str) -> None:

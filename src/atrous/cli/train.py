@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from atrous.cli import terminal
+from atrous.cli.doctor import look_over
 from atrous.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -111,8 +112,7 @@ def _train(recipe: Recipe, restart: bool) -> None:
 
 
 def _init(spec: str, output: Path) -> None:
-    from atrous.data import open_dataset, other_splits
-    from atrous.data.doctor import examine
+    from atrous.data import open_dataset
     from atrous.files import write_atomic
 
     if output.exists():
@@ -122,17 +122,11 @@ def _init(spec: str, output: Path) -> None:
 
     from atrous.training.init_recipe import init_recipe
 
-    with terminal.progress(terminal.console()) as bar:
-        task = bar.add_task("looking at images", total=None)
-        report = examine(
-            dataset,
-            other_splits(dataset),
-            lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    report = look_over(dataset)
     text = init_recipe(dataset, report, output)
     write_atomic(output, lambda file: file.write(text.encode()))
     for finding in report.findings:
-        print(f"{finding.severity}: {finding.kind} ({finding.count}): {finding.next_step}")
+        print(finding)
     print(f"written: {output}; read it over, then: atrous train {output}")
 
 

@@ -153,19 +153,3 @@ def order(
     ends = np.cumsum(weights) / weights.sum() * count
     drawn = np.searchsorted(ends, np.arange(count) + random.random(), side="right")
     return random.permutation(np.minimum(drawn, count - 1))
-
-
-def balanced(shown: NDArray[np.bool_], strength: float) -> NDArray[np.float64]:
-    """Weights for `order` that prefer images of rare classes.
-
-    Args:
-        shown: `(images, classes)`: does the image show the class?
-        strength: 0 takes all alike, 1 in inverse proportion to the images that show the rarest
-            class of the image.
-
-    Returns:
-        `(images,)` weights over 0.
-    """
-    images = np.maximum(1, shown.sum(axis=0))
-    rarest = np.where(shown, images, len(shown)).min(axis=1)
-    return np.asarray((rarest / len(shown)) ** -strength, np.float64)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from atrous.data.dataset import Dataset, MaskError, Sample, id_counts
 from atrous.data.masks import NO_CLASS, read_ids
+from atrous.data.splits import check_split
 from atrous.errors import ConfigError
 from atrous.labels import CITYSCAPES
 
@@ -41,10 +42,7 @@ def open_cityscapes(root: Path, split: str, spec: str) -> Dataset:
     if not images.is_dir():
         raise ConfigError(f"{root}: expected the folders leftImg8bit and gtFine in it")
     known = sorted(path.name for path in images.iterdir() if path.is_dir())
-    if split not in known:
-        raise ConfigError(
-            f"{spec}: no split {split!r} in {images}; there are: {', '.join(known) or 'none'}"
-        )
+    check_split(split, known, spec, images)
     kind = next((k for k in ("gtFine", "gtCoarse") if (root / k / split).is_dir()), None)
     if kind is None:
         raise ConfigError(f"{spec}: no folder {root / 'gtFine' / split}, which holds the masks")

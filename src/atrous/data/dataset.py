@@ -87,7 +87,7 @@ class Dataset:
         label = self.decode(sample.label)
         if wrong := outside(id_counts(label), self.labels):
             raise InputError(
-                f"{sample.label}: holds {_listed(wrong)}, expected the ids "
+                f"{sample.label}: holds {listed(wrong)}, expected the ids "
                 f"0..{self.labels.num_classes - 1}, or {self.labels.ignore_index} to ignore"
             )
         return label
@@ -105,7 +105,8 @@ def outside(counts: NDArray[np.int64], labels: LabelSet) -> dict[int, int]:
     return {value: int(counts[value]) for value in ids if value != labels.ignore_index}
 
 
-def _listed(wrong: dict[int, int]) -> str:
+def listed(wrong: dict[int, int]) -> str:
+    """Some of the values that `outside` found."""
     few = [f"id {value} on {pixels} pixels" for value, pixels in list(wrong.items())[:4]]
     more = f" and {len(wrong) - 4} other ids" if len(wrong) > 4 else ""
     return ", ".join(few) + more

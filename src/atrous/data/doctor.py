@@ -10,7 +10,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from atrous.data.dataset import Dataset, MaskError, Sample, id_counts, outside
+from atrous.data.balance import class_weights
+from atrous.data.dataset import Dataset, MaskError, Sample, id_counts, listed, outside
 from atrous.data.duplicates import Fingerprint, alike, fingerprint
 from atrous.data.masks import COLOURED, NO_CLASS, NO_COLOUR
 from atrous.errors import InputError
@@ -84,6 +85,9 @@ class Finding:
     examples: tuple[str, ...]
     next_step: str
 
+    def __str__(self) -> str:
+        return f"{self.severity}: {self.kind} ({self.count}): {self.next_step}"
+
 
 @dataclass(frozen=True, slots=True)
 class ClassBalance:
@@ -93,9 +97,8 @@ class ClassBalance:
         name: of the class.
         images: that show it.
         share: of the pixels that are not ignored, 0–1.
-        weight: suggested for the loss by median frequency balancing (arXiv:1411.4734): the
-            frequency of a class is its share of the pixels of the images that show it, and the
-            weight the median of the frequencies over its own. `None` if it never occurs.
+        weight: suggested for the loss, see `atrous.data.balance.class_weights`; `None` if it never
+            occurs.
     """
 
     name: str
@@ -149,51 +152,12 @@ class _Faults:
         )
 
 
-class _Balance:
-    """Pixels per class, summed over labels."""
-
-    def __init__(self, labels: LabelSet) -> None:
-        self.labels = labels
-        self.pixels = np.zeros(labels.num_classes, np.int64)
-        self.images = np.zeros(labels.num_classes, np.int64)
-        self.around = np.zeros(labels.num_classes, np.int64)  # labelled pixels where it is shown
-        self.ignored = 0
-
-    def add(self, counts: NDArray[np.int64]) -> None:
-        of_classes = counts[: self.labels.num_classes]
-        shown = of_classes > 0
-        self.pixels += of_classes
-        self.images += shown
-        self.around[shown] += of_classes.sum()
-        if self.labels.ignore_index >= self.labels.num_classes:
-            self.ignored += int(counts[self.labels.ignore_index])
-
-    @property
-    def ignored_share(self) -> float:
-        return self.ignored / max(1, self.ignored + int(self.pixels.sum()))
-
-    def classes(self) -> tuple[ClassBalance, ...]:
-        share = self.pixels / max(1, int(self.pixels.sum()))
-        frequency = self.pixels / np.maximum(1, self.around)
-        shown = self.images > 0
-        median = float(np.median(frequency[shown])) if shown.any() else 0.0
-        return tuple(
-            ClassBalance(
-                name,
-                int(self.images[i]),
-                float(share[i]),
-                median / float(frequency[i]) if shown[i] else None,
-            )
-            for i, name in enumerate(self.labels.names)
-        )
-
-
 def examine(
     dataset: Dataset, others: Sequence[Dataset] = (), progress: Progress | None = None
 ) -> DataReport:
     """Read every image and label once, and the images of the other splits.
 
-    About 1 KB per image is kept. Two splits for training, with `train` in their names, may share
+    About 3 KB per image are kept. Two splits for training, with `train` in their names, may share
     pictures. So may a split and one that holds all of it, unless that is one for training whose
     name does not say so: `trainval` may hold `val`, `train` may not. A list of one's own may be
     part of any split.
@@ -203,7 +167,8 @@ def examine(
         others: its other splits, to find pictures that stand in two.
         progress: called after each image.
     """
-    faults, balance = _Faults(), _Balance(dataset.labels)
+    faults = _Faults()
+    counts = [np.zeros(256, np.int64)]
     elsewhere = _check_splits(dataset, others, faults)
     total, done = len(dataset.samples) + len(elsewhere), 0
 
@@ -222,7 +187,7 @@ def examine(
             prints.append(fingerprint(image))
             ids.append(sample.id)
         if label is not None:
-            balance.add(_check_label(dataset.labels, sample, label, faults))
+            counts.append(_check_label(dataset.labels, sample, label, faults))
         if image is not None and label is not None and image.shape[:2] != label.shape:
             (height, width), (h, w) = image.shape[:2], label.shape
             faults.add("size mismatch", f"{sample.id}: image {width}×{height}, label {w}×{h}")
@@ -242,19 +207,45 @@ def examine(
     for pair in alike(prints, there):
         kind = "seen in another split" if pair.same else "same scene in another split"
         faults.add(kind, f"{ids[pair.first]} looks like {owners[pair.second]}")
-    for share in balance.classes():
-        if not share.images:
-            faults.add("class never occurs", share.name)
-    if balance.ignored_share > IGNORED_SET:
-        faults.add("much is ignored", f"{balance.ignored_share:.0%} of all pixels")
+    classes, ignored = _balance(dataset.labels, np.stack(counts))
+    for one in classes:
+        if not one.images:
+            faults.add("class never occurs", one.name)
+    if ignored > IGNORED_SET:
+        faults.add("much is ignored", f"{ignored:.0%} of all pixels")
     return DataReport(
         dataset.name,
         len(dataset.samples),
-        balance.ignored_share,
-        balance.classes(),
+        ignored,
+        classes,
         faults.findings(),
         tuple(dict.fromkeys(other.name for other, _ in elsewhere)),
     )
+
+
+def _balance(labels: LabelSet, counts: NDArray[np.int64]) -> tuple[tuple[ClassBalance, ...], float]:
+    """Pixels per class over all labels, and the share of all pixels that is ignored.
+
+    Args:
+        labels: names of the classes.
+        counts: pixels of each value in each label, `(labels, 256)`.
+    """
+    pixels = counts[:, : labels.num_classes]
+    known = int(pixels.sum())
+    ignored = 0
+    if labels.ignore_index >= labels.num_classes:
+        ignored = int(counts[:, labels.ignore_index].sum())
+    images, weights = (pixels > 0).sum(axis=0), class_weights(pixels)
+    classes = tuple(
+        ClassBalance(
+            name,
+            int(images[i]),
+            float(pixels[:, i].sum() / max(1, known)),
+            float(weights[i]) if images[i] else None,
+        )
+        for i, name in enumerate(labels.names)
+    )
+    return classes, ignored / max(1, ignored + known)
 
 
 def _check_splits(
@@ -323,8 +314,7 @@ def _check_label(
     """Report what is wrong with the ids of a label; return the pixels of each, `(256,)`."""
     counts = id_counts(label)
     if wrong := outside(counts, labels):
-        few = ", ".join(f"id {value} on {pixels} pixels" for value, pixels in [*wrong.items()][:4])
-        faults.add(NO_CLASS, f"{sample.label}: {few}")
+        faults.add(NO_CLASS, f"{sample.label}: {listed(wrong)}")
     ignored = int(counts[labels.ignore_index]) / label.size
     if labels.ignore_index >= labels.num_classes and ignored > IGNORED_LABEL:
         faults.add("ignored label", f"{sample.label}: {ignored:.0%} of its pixels are ignored")

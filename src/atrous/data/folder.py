@@ -18,19 +18,17 @@ Paths are relative to the YAML file.
 
 from __future__ import annotations
 
-import difflib
 import glob
 import logging
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from atrous import image
+from atrous import image, strict_yaml
 from atrous.data.dataset import Dataset, Decode, Sample
 from atrous.data.masks import ColourTable, read_ids, read_palette
-from atrous.data.voc import check_unique
+from atrous.data.splits import check_split, check_unique, read_lines
 from atrous.errors import ConfigError, InputError
 from atrous.image import SUFFIXES
 from atrous.labels import Colour, LabelSet, interleaved_colour
@@ -76,10 +74,7 @@ def open_folder(path: Path, split: str, spec: str) -> Dataset:
     """
     described = _read(path)
     known = _splits(described, path.parent)
-    if split not in known:
-        raise ConfigError(
-            f"{spec}: no split {split!r} in {path}; there are: {', '.join(known) or 'none'}"
-        )
+    check_split(split, known, spec, path)
     images_folder = _folder(described.images, split, path)
     masks_folder = _folder(described.masks, split, path)
     images, masks = _files(images_folder), _files(masks_folder)
@@ -103,23 +98,12 @@ def open_folder(path: Path, split: str, spec: str) -> Dataset:
 
 
 def _read(path: Path) -> Description:
+    content = strict_yaml.read(path, such_as="images, masks and classes")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
         return Description.model_validate(content)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: not a readable YAML file: {error}") from None
     except ValidationError as error:
-        # A misspelt key explains a missing one; of a union, the branch that went deepest is meant.
-        found = error.errors(include_url=False)
-        worst = max(found, key=lambda e: (e["type"] == "extra_forbidden", len(e["loc"])))
-        key = ".".join(str(part) for part in worst["loc"] if "[" not in str(part)) or "content"
-        if worst["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(key, Description.model_fields, n=1)
-            known = ", ".join(Description.model_fields)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are: {known}"
-            raise ConfigError(f"{path}: unknown key {key!r}; {hint}") from None
-        value = "" if worst["type"] == "missing" else f", found {worst['input']!r}"
-        raise ConfigError(f"{path}: {key}: {worst['msg']}{value}") from None
+        complaint = strict_yaml.complaint(error, {"": Description}, {}, {})
+        raise ConfigError(f"{path}: {complaint}") from None
 
 
 def _splits(described: Description, root: Path) -> list[str]:
@@ -165,14 +149,9 @@ def _files(folder: Path) -> dict[str, Path]:
 
 
 def _names(path: Path) -> list[str]:
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a readable list of names: {error}") from None
     names = [
         Path(line).with_suffix("").as_posix() if Path(line).suffix.lower() in SUFFIXES else line
-        for line in lines
-        if line
+        for line in read_lines(path)
     ]
     check_unique(names, path)
     return names

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from atrous.data.dataset import Dataset, Sample
 from atrous.data.masks import read_ids
+from atrous.data.splits import check_split, check_unique, read_lines
 from atrous.errors import ConfigError
 from atrous.labels import VOC
 
@@ -36,9 +37,7 @@ def open_voc(root: Path, split: str, spec: str) -> Dataset:
         listed = Path(split)
     known = sorted(path.stem for path in folder.glob("*.txt"))
     if not listed.is_file():
-        raise ConfigError(
-            f"{spec}: no split {split!r} in {folder}; there are: {', '.join(known) or 'none'}"
-        )
+        check_split(split, known, spec, folder)
     ids = read_list(listed)
     masks = base / ("SegmentationClassAug" if listed.stem == AUGMENTED else "SegmentationClass")
     if not masks.is_dir():
@@ -65,21 +64,8 @@ def read_list(path: Path) -> tuple[str, ...]:
     Raises:
         ConfigError: the file cannot be read, names nothing, or names an id twice.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a readable list of ids: {error}") from None
-    ids = [Path(line.split()[0]).stem for line in lines if line.strip()]
+    ids = [Path(line.split()[0]).stem for line in read_lines(path)]
     if not ids:
         raise ConfigError(f"{path}: names no image, expected one id a line")
     check_unique(ids, path)
     return tuple(ids)
-
-
-def check_unique(ids: list[str], path: Path) -> None:
-    """Raise `ConfigError` for the first id that occurs twice."""
-    seen: set[str] = set()
-    for one in ids:
-        if one in seen:
-            raise ConfigError(f"{path}: names {one!r} twice; every id is scored once")
-        seen.add(one)

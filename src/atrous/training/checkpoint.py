@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -21,8 +21,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from atrous.data import Dataset
 from atrous.errors import ArtifactError, ConfigError
 from atrous.evaluation.protocols import Protocol
+from atrous.evaluation.result import hash_ids
 from atrous.files import write_atomic
 from atrous.labels import LabelSet
 from atrous.models import DeepLab, save_safetensors
@@ -53,6 +55,12 @@ class SplitRecord(BaseModel):
     name: str
     images: int
     ids: str
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Self:
+        """What there is now."""
+        ids = [sample.id for sample in dataset.samples]
+        return cls(name=dataset.name, images=len(ids), ids=hash_ids(ids))
 
 
 class State(BaseModel):
@@ -129,7 +137,7 @@ def read_state(folder: Path) -> State | None:
         first = str(error).splitlines()[0]
         raise ArtifactError(
             f"{path}: not a state that atrous train wrote ({first}); name another output, or "
-            "begin again with --restart"
+            "begin again with `restart`"
         ) from None
     if state.format != 1:
         raise ArtifactError(
@@ -175,7 +183,7 @@ def check_same(folder: Path, before: State, now: State) -> None:
         raise ConfigError(
             f"{folder} holds a run of another recipe: {'; '.join(differing[:4])}; go on with its "
             f"own (atrous train {folder}/recipe.yaml), name another output, or begin again with "
-            "--restart"
+            "`restart`"
         )
 
 

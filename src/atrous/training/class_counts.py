@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from atrous.data import Dataset
 from atrous.data.dataset import id_counts
-from atrous.errors import ConfigError, InputError
+from atrous.errors import InputError
 from atrous.evaluation.result import hash_ids
 from atrous.files import write_atomic
 
@@ -50,33 +50,3 @@ def count_pixels(dataset: Dataset, kept: Path) -> NDArray[np.int64]:
 
     write_atomic(kept, write)
     return pixels
-
-
-def median_frequency(pixels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Class weights: the median of the classes' frequencies over their own (arXiv:1411.4734).
-
-    Args:
-        pixels: as `count_pixels` returns it.
-
-    Returns:
-        `(classes,)`; 0 for a class that never occurs.
-    """
-    shown = pixels > 0
-    around = (shown * pixels.sum(axis=1, keepdims=True)).sum(axis=0)
-    frequency = pixels.sum(axis=0) / np.maximum(1, around)
-    weights = np.zeros(pixels.shape[1])
-    if (occurs := frequency > 0).any():
-        weights[occurs] = np.median(frequency[occurs]) / frequency[occurs]
-    return weights
-
-
-def check_apart(train: Dataset, val: Dataset) -> None:
-    """Raise `ConfigError` if an image that is scored on is learnt from."""
-    learnt = {sample.image for sample in train.samples}
-    # Synthetic images are no files, and share names without being the same.
-    shared = [s.id for s in val.samples if s.image in learnt and s.image.is_file()]
-    if shared:
-        raise ConfigError(
-            f"{len(shared)} images of {val.name}, such as {shared[0]!r}, are in {train.name} too: "
-            "a score on them says nothing; take them out of one of the two"
-        )

@@ -114,7 +114,7 @@ def _reasons(
     if val is None:
         lines.append("There is no split to score on (val): the run ends without a score.")
     for finding in report.findings:
-        lines.append(f"{finding.severity}: {finding.kind} ({finding.count}): {finding.next_step}")
+        lines.append(str(finding))
     return lines
 
 

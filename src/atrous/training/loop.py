@@ -16,13 +16,14 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
+from atrous.data import Dataset
 from atrous.engines.torch import TorchEngine
 from atrous.errors import AtrousError, ConfigError
 from atrous.evaluation import result as results
 from atrous.evaluation.result import Result
 from atrous.files import write_atomic
 from atrous.training import checkpoint
-from atrous.training.checkpoint import BEST, LAST, STATE, State
+from atrous.training.checkpoint import BEST, LAST, STATE, SplitRecord, State
 from atrous.training.config import Recipe
 from atrous.training.learner import Learner, Piece, StepResult
 from atrous.training.loader import Positions, load, spare_workers
@@ -32,7 +33,7 @@ from atrous.training.report import write_page
 from atrous.training.start import fill
 from atrous.training.teacher import Teacher
 from atrous.training.trainee import Trainee, make_network
-from atrous.training.training_data import open_training_data, record
+from atrous.training.training_data import open_training_data
 from atrous.training.validate import measure, pictures, thinned
 
 PATIENCE = timedelta(hours=6)
@@ -77,8 +78,8 @@ class Run:
         self.state = State(
             atrous=version("atrous"),
             recipe=recipe.values(),
-            train=record(self.data.train),
-            val=record(self.data.val) if self.data.val else None,
+            train=SplitRecord.of(self.data.train),
+            val=SplitRecord.of(self.data.val) if self.data.val else None,
         )
         if restart and self.main:
             for name in (STATE, BEST):
@@ -225,15 +226,12 @@ class Run:
 
     def _measure_live(self) -> float:
         assert self.data.val is not None
-        own = self.recipe.validation
         trainee = Trainee(self.learner.shipped, frozen=True).eval()
-        data = thinned(self.data.val, own.images)
-        with TorchEngine(trainee) as engine:
-            found = measure(engine, data, own.protocol, self.folder.name, self._scoring)
-            self.monitor.scored(self.state.iteration, found, pictures(engine, data, own.protocol))
         best = self.state.best
+        with TorchEngine(trainee) as engine:
+            some = thinned(self.data.val, self.recipe.validation.images)
+            found = self._score(engine, some, self.folder.name)
         self.state.scores[self.state.iteration] = found.mean_iou
-        self._log(Entry(iteration=self.state.iteration, score=found.mean_iou))
         if best is None or found.mean_iou > best:
             self._save_network(BEST)
             results.save(found, self.folder / BEST.replace(".safetensors", ".json"))
@@ -241,26 +239,32 @@ class Run:
         self._write_page()
         return found.mean_iou
 
-    def _scoring(self, done: int, score: float) -> None:
-        assert self.data.val is not None
-        self.monitor.scoring(done, len(self.data.val.samples), 100 * score)
-        if self._stop:
-            raise Interrupted
-
     def _finish(self) -> Result | None:
-        val, found = self.data.val, None
         if not self.main:
             return None
-        path = self.folder / LAST
-        if val is not None:
-            own, page = self.recipe.validation, self.folder / "evaluation"
+        found, path = None, self.folder / LAST
+        if self.data.val is not None:
             with TorchEngine(path) as engine:
-                found = measure(engine, val, own.protocol, path.name, self._scoring, page)
-                shown = pictures(engine, thinned(val, own.images), own.protocol)
+                found = self._score(engine, self.data.val, path.name, self.folder / "evaluation")
             results.save(found, path.with_suffix(".json"))
-            self.monitor.scored(self.state.iteration, found, shown)
-            self._log(Entry(iteration=self.state.iteration, score=found.mean_iou))
         self._write_page(found)
+        return found
+
+    def _score(
+        self, engine: TorchEngine, data: Dataset, name: str, page: Path | None = None
+    ) -> Result:
+        """Score a network, and show and log what was found."""
+
+        def progress(done: int, score: float) -> None:
+            self.monitor.scoring(done, len(data.samples), 100 * score)
+            if self._stop:
+                raise Interrupted
+
+        own = self.recipe.validation
+        found = measure(engine, data, own.protocol, name, progress, page)
+        shown = pictures(engine, thinned(data, own.images), own.protocol)
+        self.monitor.scored(self.state.iteration, found, shown)
+        self._log(Entry(iteration=self.state.iteration, score=found.mean_iou))
         return found
 
     def _write_page(self, found: Result | None = None) -> None:

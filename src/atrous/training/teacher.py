@@ -45,8 +45,8 @@ class Teacher:
             raise ConfigError(f"{name} has other classes than the data: {known.labels.name}")
         if not self.engine.signature.takes(crop, crop):
             raise ConfigError(
-                f"{name} takes {self.engine.signature.size} pixels, the crops have {crop}; export "
-                "it with --dynamic height,width, or set augment.crop"
+                f"{name} takes {self.engine.signature.size} pixels, the crops have {crop}; take "
+                "one of atrous export --dynamic height,width, or set augment.crop"
             )
         own = known.preprocess if known is not None else Preprocess()
         same = {"normalisation", "mean", "std", "colour"}

@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atrous.data import Dataset, open_dataset
-from atrous.data.augment import Augment, balanced
+from atrous.data.augment import Augment
+from atrous.data.balance import class_weights, image_weights
 from atrous.errors import ConfigError
-from atrous.evaluation.result import hash_ids
 from atrous.preprocess import Preprocess
-from atrous.training import class_counts
-from atrous.training.checkpoint import SplitRecord
+from atrous.training.class_counts import count_pixels
 from atrous.training.config import Recipe
 from atrous.training.loader import Crops
 
@@ -53,13 +52,13 @@ def open_training_data(recipe: Recipe, counts: Path) -> TrainingData:
     train = open_dataset(recipe.data.train)
     val = open_dataset(recipe.data.val) if recipe.data.val else None
     if val is not None:
-        class_counts.check_apart(train, val)
+        _check_apart(train, val)
         if val.labels.names != train.labels.names:
             raise ConfigError(
                 f"{val.name} has the classes {', '.join(val.labels.names)}, {train.name} has "
                 f"{', '.join(train.labels.names)}; they must be the same"
             )
-    pixels = class_counts.count_pixels(train, counts)
+    pixels = count_pixels(train, counts)
     absent = [
         name
         for name, total in zip(train.labels.names, pixels.sum(axis=0), strict=True)
@@ -81,7 +80,7 @@ def open_training_data(recipe: Recipe, counts: Path) -> TrainingData:
         padding=preprocess.padding_value,
         ignore_index=train.labels.ignore_index,
     )
-    weights = balanced(pixels > 0, strength) if strength else None
+    weights = image_weights(pixels > 0, strength) if strength else None
     crops = Crops(train, augment, preprocess, recipe.train.seed, weights)
     return TrainingData(train, val, _class_weights(recipe, train, pixels), crops, tuple(notes))
 
@@ -91,7 +90,7 @@ def _class_weights(recipe: Recipe, train: Dataset, pixels: NDArray[np.int64]) ->
     if wanted is None:
         return None
     if wanted == "balanced":
-        return [float(weight) for weight in class_counts.median_frequency(pixels)]
+        return [float(weight) for weight in class_weights(pixels)]
     if len(wanted) != train.labels.num_classes:
         raise ConfigError(
             f"loss.class_weights: expected {train.labels.num_classes} numbers, one for each class "
@@ -100,7 +99,13 @@ def _class_weights(recipe: Recipe, train: Dataset, pixels: NDArray[np.int64]) ->
     return list(wanted)
 
 
-def record(dataset: Dataset) -> SplitRecord:
-    """What a checkpoint remembers of a data set."""
-    ids = [sample.id for sample in dataset.samples]
-    return SplitRecord(name=dataset.name, images=len(ids), ids=hash_ids(ids))
+def _check_apart(train: Dataset, val: Dataset) -> None:
+    """Raise `ConfigError` if an image that is scored on is learnt from."""
+    learnt = {sample.image for sample in train.samples}
+    # Synthetic images are no files, and share names without being the same.
+    shared = [s.id for s in val.samples if s.image in learnt and s.image.is_file()]
+    if shared:
+        raise ConfigError(
+            f"{len(shared)} images of {val.name}, such as {shared[0]!r}, are in {train.name} too: "
+            "a score on them says nothing; take them out of one of the two"
+        )

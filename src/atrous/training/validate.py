@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from atrous.data import Dataset
 from atrous.engines.base import Engine
 from atrous.evaluation.protocols import Protocol
-from atrous.evaluation.report import write_report
+from atrous.evaluation.report import covered, write_report
 from atrous.evaluation.result import Result
 from atrous.evaluation.run import Evaluation, Progress
 from atrous.preprocess import Preprocess
@@ -70,11 +69,7 @@ def pictures(engine: Engine, dataset: Dataset, protocol: str) -> dict[str, NDArr
         pixels, label = dataset.read_image(sample), dataset.read_label(sample)
         truth = chosen.truth(label, preprocess)
         predicted = chosen.predict(engine, preprocess, pixels).class_map
-        seen = pixels
-        if truth.shape != pixels.shape[:2]:
-            inner, (top, left) = preprocess.layout(*pixels.shape[:2])
-            resized = cv2.resize(pixels, inner[::-1])
-            seen = np.ascontiguousarray(resized[-top:, -left:][: truth.shape[0], : truth.shape[1]])
+        seen = covered(pixels, preprocess, truth.shape)
         painted = [seen // 2 + colours[classes] // 2 for classes in (truth, predicted)]
         shown[sample.id] = np.concatenate([seen, *painted], axis=1)
     return shown
