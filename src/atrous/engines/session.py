@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import onnx
 import onnxruntime as ort
-from onnx import helper
+from numpy.typing import NDArray
 
 from atrous.errors import EngineError
 
@@ -64,13 +65,25 @@ def open_session(
         raise EngineError(f"{name}: ONNX Runtime refuses it: {first_line(error)}") from error
 
 
-def showing(model: onnx.ModelProto, outputs: Sequence[str]) -> onnx.ModelProto:
-    """A copy of a network whose outputs are these tensors, of whatever type and shape."""
-    shown = onnx.ModelProto()
-    shown.CopyFrom(model)
-    del shown.graph.output[:]
-    shown.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in outputs)
-    return shown
+def run_once(
+    content: bytes | onnx.ModelProto, name: str, batch: NDArray[np.generic]
+) -> NDArray[np.float32]:
+    """The only output of a network with one input, on the CPU.
+
+    Args:
+        content: see `open_session`.
+        name: likewise.
+        batch: the input.
+
+    Raises:
+        EngineError: ONNX Runtime refuses the network, or fails.
+    """
+    session = open_session(content, name)
+    try:
+        [output] = session.run(None, {session.get_inputs()[0].name: batch})
+    except Exception as error:  # the binding raises one class per status code
+        raise EngineError(f"{name}: ONNX Runtime failed: {first_line(error)}") from error
+    return np.asarray(output)
 
 
 def first_line(error: Exception) -> str:

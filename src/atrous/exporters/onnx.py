@@ -11,12 +11,12 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 
 from atrous import artifact
 from atrous.artifact import Metadata
+from atrous.engines.session import open_session
 from atrous.errors import ArtifactError, ConfigError
 from atrous.exporters.compare import TOLERANCE, Comparison, compare, worst
 from atrous.exporters.half import store_half
@@ -146,9 +146,7 @@ def _check(
     sizes = [(1, height, width)]
     if dynamic:
         sizes.append((2 if "batch" in dynamic else 1, taller, wider))
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
+    session = open_session(model, "the ONNX export")
     results = []
     for count, tall, wide in sizes:
         image = metadata.preprocess.with_size(tall, wide)(pixels)

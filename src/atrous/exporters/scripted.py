@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 
 from atrous import artifact
 from atrous.artifact import KEY
+from atrous.engines.session import run_once
 from atrous.errors import ArtifactError
 from atrous.exporters.compare import TOLERANCE, Comparison, compare
 from atrous.preprocess import Preprocess
@@ -81,18 +81,11 @@ def script_to_onnx(
             raise ArtifactError(f"{path}: cannot be exported to ONNX: {_last(error)}") from None
         model = artifact.load(file)
     model.producer_name = "atrous"
-    difference = compare(expected.numpy(), _run(model, images.numpy()))
-    difference.check(f"{path}: the ONNX export", TOLERANCE["fp32"])
+    what = f"{path}: the ONNX export"
+    difference = compare(expected.numpy(), run_once(model, what, images.numpy()))
+    difference.check(what, TOLERANCE["fp32"])
     text = extra[KEY]
     return model, text.decode() if isinstance(text, bytes) else text, difference
-
-
-def _run(model: onnx.ModelProto, images: NDArray[np.float32]) -> NDArray[np.float32]:
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    [logits] = session.run(["output"], {"input": images})
-    return np.asarray(logits)
 
 
 def _last(error: Exception) -> str:

@@ -227,7 +227,7 @@ def test_tensors_are_taken_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_model_that_the_runtime_refuses() -> None:
     draft = Sketch()
     draft.node("Unheard", draft.input(1, 2, 2, 2), name="made")
-    with pytest.raises(EngineError, match="layers are measured on onnxruntime, which refuses: "):
+    with pytest.raises(EngineError, match="measuring layers: ONNX Runtime refuses it: "):
         ratios(draft.model("made", rank=4), draft.model("made", rank=4), SWING)
 
 

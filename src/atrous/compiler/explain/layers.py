@@ -16,7 +16,8 @@ from atrous.compiler.graph.graph import Graph
 from atrous.compiler.progress import Progress, Tell
 from atrous.compiler.sections import Section
 from atrous.engines.layer_names import LayerNames
-from atrous.errors import EngineError, InputError
+from atrous.engines.session import open_session
+from atrous.errors import InputError
 
 CLEAN = 40.0
 """Signal-to-noise ratio in dB above which nothing counts as lost."""
@@ -194,16 +195,8 @@ def _session(model: onnx.ModelProto, outputs: Sequence[str]) -> ort.InferenceSes
     del cut.graph.output[:]
     cut.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in outputs)
     cut = Graph(cut).to_model()  # what none of them needs is not run
-    settings = ort.SessionOptions()
-    settings.log_severity_level = 3
     # Otherwise quantisers would be fused into the layers, and tensors between them be gone.
-    settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    providers = ["CPUExecutionProvider"]
-    try:
-        return ort.InferenceSession(cut.SerializeToString(), settings, providers=providers)
-    except Exception as error:  # ONNX Runtime has its own tree of errors
-        reason = str(error).strip().splitlines()[0]
-        raise EngineError(f"layers are measured on onnxruntime, which refuses: {reason}") from error
+    return open_session(cut, "measuring layers", optimised="none")
 
 
 def _run(session: ort.InferenceSession, tensor: NDArray[np.generic]) -> list[NDArray[np.float32]]:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper, version_converter
 
-from atrous.errors import ArtifactError
+from atrous.engines.session import first_line, run_once
+from atrous.errors import ArtifactError, EngineError
 from atrous.image import photograph
 from atrous.preprocess import Preprocess
 
@@ -160,21 +160,8 @@ def run(model: onnx.ModelProto, path: Path, batch: NDArray[np.float32]) -> NDArr
     Raises:
         ArtifactError: ONNX Runtime refuses the model or fails.
     """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    sizes = "×".join(map(str, batch.shape))
     try:
-        session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-        [output] = session.run(None, {session.get_inputs()[0].name: batch})
-    except Exception as error:  # the binding raises one class per status code
-        sizes = "×".join(map(str, batch.shape))
-        raise ArtifactError(
-            f"{path}: does not run with an input of {sizes} on ONNX Runtime: {first_line(error)}"
-        ) from None
-    return np.asarray(output)
-
-
-def first_line(error: Exception) -> str:
-    """The first line of a message that may have many."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        return run_once(model, f"{path}, with an input of {sizes}", batch)
+    except EngineError as error:
+        raise ArtifactError(str(error)) from None

@@ -17,12 +17,12 @@ from typing import Any
 import cv2
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from atrous.compiler.int8 import samples
 from atrous.compiler.progress import Progress, Tell, silent
+from atrous.engines.session import first_line, open_session
 from atrous.errors import ArtifactError, ConfigError, EngineError, InputError
 from atrous.preprocess import Preprocess
 
@@ -155,18 +155,9 @@ class _Network:
         # Without wanted tensors below the input there is nothing to run.
         extra = [helper.make_empty_tensor_value_info(name) for name in self._outputs]
         shown.graph.output.extend(extra or graph.output)
-        settings = ort.SessionOptions()
-        settings.log_severity_level = 3
-        # Higher levels compute in other layouts and merge nodes, and would have to undo it.
-        settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        # An arena keeps the most that was ever needed, beside the outputs that it makes anew.
-        settings.enable_cpu_mem_arena = False
-        try:
-            self._session = ort.InferenceSession(
-                shown.SerializeToString(), settings, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # the binding raises one class per status code
-            raise EngineError(f"calibration: ONNX Runtime refuses it: {_line(error)}") from None
+        # Higher levels compute in other layouts and merge nodes, and would have to undo it. An
+        # arena keeps the most that was ever needed, beside the outputs that it makes anew.
+        self._session = open_session(shown, "calibration", optimised="basic", arena=False)
         for output in self._session.get_outputs():
             if output.type not in ("tensor(float)", "tensor(float16)", "tensor(double)"):
                 raise ArtifactError(
@@ -181,7 +172,9 @@ class _Network:
             try:
                 values = self._session.run(self._outputs, {self._input: batch})
             except Exception as error:
-                raise EngineError(f"calibration: ONNX Runtime failed: {_line(error)}") from None
+                raise EngineError(
+                    f"calibration: ONNX Runtime failed: {first_line(error)}"
+                ) from None
             found.update(zip(self._outputs, values, strict=True))
         return {name: found[name].astype(np.float32, copy=False) for name in self.names}
 
@@ -298,7 +291,3 @@ def _batches(images: Iterator[tuple[Path, Array]], size: int) -> Iterator[tuple[
     while taken := list(itertools.islice(images, size)):
         filled = [made for _, made in itertools.islice(itertools.cycle(taken), size)]
         yield np.stack(filled), [path for path, _ in taken]
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -12,6 +12,7 @@ from onnx import NodeProto, helper
 from atrous.compiler.form import Form
 from atrous.compiler.graph.graph import Graph
 from atrous.compiler.int8.qdq import ConvLayer, Range, rounded_weight
+from atrous.engines.session import open_session
 
 SUSPECT = 30.0
 """Layers that are noisier than this by themselves, in dB, are looked at on the logits."""
@@ -167,13 +168,8 @@ def _session(graph: Graph, outputs: list[str]) -> ort.InferenceSession:
     model = graph.to_model()
     del model.graph.output[:]
     model.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in outputs)
-    settings = ort.SessionOptions()
-    settings.log_severity_level = 3
     # Otherwise the pairs and the layers behind them would be fused into int8.
-    settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return ort.InferenceSession(
-        model.SerializeToString(), settings, providers=["CPUExecutionProvider"]
-    )
+    return open_session(model, "measuring noise", optimised="none")
 
 
 def _decibels(signal: float, noise: float) -> float:
