@@ -216,7 +216,7 @@ def overhead(rounds: int) -> dict[str, Any]:
                 if name == "image":
                     local(array[0]).class_map()
                 else:
-                    [grid] = local.infer([array[0]])
+                    [grid] = local.logits([array[0]])
                     local.prediction(grid, local.preprocess.place(SIDE, SIDE)).class_map()
 
             ways: dict[str, Callable[[], object]] = {

@@ -42,13 +42,13 @@ def make(step: str, photograph: Path, predictor: Predictor) -> Callable[[], obje
     cv2.setNumThreads(1)
     pixels = image.read(photograph)
     tensor, placement = predictor.prepare(pixels)
-    prediction = predictor.prediction(predictor.infer([tensor])[0], placement)
+    prediction = predictor.prediction(predictor.logits([tensor])[0], placement)
     class_map, labels = prediction.class_map(), predictor.labels
     folder = Path(tempfile.mkdtemp())
     return {
         "decode": lambda: image.read(photograph),
         "preprocess": lambda: predictor.prepare(pixels),
-        "infer": lambda: predictor.infer([tensor]),
+        "infer": lambda: predictor.logits([tensor]),
         "postprocess": prediction.class_map,
         "write mask": lambda: image.write_mask(folder / "m.png", class_map, labels),
         "write overlay": lambda: image.write_overlay(folder / "o.jpg", pixels, class_map, labels),

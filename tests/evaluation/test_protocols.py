@@ -6,7 +6,9 @@ from PIL import Image
 from atrous.engines.fake import FakeEngine
 from atrous.errors import ConfigError
 from atrous.evaluation.protocols import Protocol, starts
+from atrous.labels import generic
 from atrous.preprocess import Preprocess
+from atrous.runtime.predictor import Predictor
 
 Pixels = NDArray[np.uint8]
 OWN = Preprocess(size=(64, 64), normalisation="div255")
@@ -21,6 +23,10 @@ def pooled(batch: NDArray[np.float32]) -> NDArray[np.float32]:
 @pytest.fixture
 def engine() -> FakeEngine:
     return FakeEngine(pooled, num_classes=3)
+
+
+def seen_by(engine: FakeEngine, own: Preprocess = OWN) -> Predictor:
+    return Predictor(engine, own, generic(3))
 
 
 def halves(height: int, width: int) -> tuple[Pixels, Pixels]:
@@ -44,7 +50,7 @@ def test_truth_and_prediction_lie_on_each_other(
     protocol = Protocol.parse(name)
     preprocess = protocol.preprocess(OWN)
     truth = protocol.truth(label, preprocess)
-    scored = protocol.predict(engine, preprocess, image)
+    scored = protocol.predict(seen_by(engine), image)
     assert scored.finite
     assert truth.shape == scored.class_map.shape
     # Only a grid cell to each side of the border may be wrong.
@@ -122,8 +128,7 @@ def test_windows_average_their_logits() -> None:
     image = np.zeros((8, 12, 3), np.uint8)
     image[:, 4:] = 255
     protocol = Protocol.parse("slide-8")
-    preprocess = protocol.preprocess(OWN)
-    scored = protocol.predict(FakeEngine(by_window, 3), preprocess, image)
+    scored = protocol.predict(seen_by(FakeEngine(by_window, 3)), image)
     assert seen == [0.0, 1.0]
     # Columns 0-3: 0.2 < 0.5. Columns 4-7: (0.2 + 1) / 2 > 0.5. Columns 8-11: 1.
     assert scored.class_map[0].tolist() == [0] * 4 + [1] * 8
@@ -154,15 +159,27 @@ def test_flip_averages_the_mirror_image() -> None:
     image = np.zeros((64, 64, 3), np.uint8)
     for flip, expected in ((False, [2, 1]), (True, [1, 1])):
         protocol = Protocol.parse("native", flip=flip)
-        scored = protocol.predict(FakeEngine(leftish, 3), protocol.preprocess(OWN), image)
+        scored = protocol.predict(seen_by(FakeEngine(leftish, 3)), image)
         assert scored.class_map[0, [10, 50]].tolist() == expected
+
+
+@pytest.mark.parametrize("name", ["squash-64", "slide-64", "tile-64-0.25", "native+flip"])
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_a_network_of_fixed_batch_scores_the_same(
+    name: str, batch: int, engine: FakeEngine
+) -> None:
+    image, _ = halves(100, 160)
+    protocol = Protocol.parse(name.removesuffix("+flip"), flip=name.endswith("+flip"))
+    fixed = protocol.predict(seen_by(FakeEngine(pooled, 3, batch=batch)), image)
+    free = protocol.predict(seen_by(engine), image)
+    np.testing.assert_array_equal(fixed.class_map, free.class_map)
 
 
 def test_several_scales(engine: FakeEngine) -> None:
     image, label = halves(100, 160)
     protocol = Protocol.parse("whole", scales=(0.5, 1.0, 1.5), flip=True)
     assert protocol.name == "whole+scales-0.5-1-1.5+flip"
-    scored = protocol.predict(engine, protocol.preprocess(OWN), image)
+    scored = protocol.predict(seen_by(engine), image)
     assert (scored.class_map == label).mean() > 0.95
 
 
@@ -171,7 +188,7 @@ def test_numbers_that_are_none_are_noticed(value: float) -> None:
     engine = FakeEngine(lambda x: np.full_like(x, value), 3)
     protocol = Protocol.parse("squash-64")
     image, _ = halves(20, 20)
-    assert not protocol.predict(engine, protocol.preprocess(OWN), image).finite
+    assert not protocol.predict(seen_by(engine), image).finite
 
 
 @pytest.mark.parametrize("name", ["squash", "squash-0", "squash-513px", "native-513", "crop-513"])
@@ -201,9 +218,8 @@ def test_a_model_that_takes_uint8_is_fed_uint8_and_padded_as_it_says(name: str) 
         return pooled(batch.astype(np.float32))
 
     protocol = Protocol.parse(name.removesuffix("+flip"), flip=name.endswith("+flip"))
-    preprocess = protocol.preprocess(own)
-    found = protocol.predict(FakeEngine(raw, 3, dtype="uint8"), preprocess, image)
-    expected = protocol.predict(FakeEngine(pooled, 3), preprocess, image)
+    found = protocol.predict(seen_by(FakeEngine(raw, 3, dtype="uint8"), own), image)
+    expected = protocol.predict(seen_by(FakeEngine(pooled, 3), own), image)
     np.testing.assert_array_equal(found.class_map, expected.class_map)
     assert {batch.dtype for batch in seen} == {np.dtype(np.uint8)}
     if name in ("pad-64", "slide-64"):

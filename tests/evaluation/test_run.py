@@ -58,8 +58,10 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ATROUS_CACHE", str(tmp_path / "cache"))
 
 
-def predictor(function: Any = lambda x: x, calibrated: tuple[str, ...] = ()) -> Predictor:
-    engine = FakeEngine(function, 3)
+def predictor(
+    function: Any = lambda x: x, calibrated: tuple[str, ...] = (), batch: int | None = None
+) -> Predictor:
+    engine = FakeEngine(function, 3, batch=batch)
     engine.metadata = Metadata(
         name="bright",
         labels=generic(3),
@@ -91,6 +93,13 @@ def test_a_perfect_model_is_perfect() -> None:
         "engine": "fake  cpu",
         "calibrated_on": 0,
     }
+
+
+def test_a_network_of_fixed_batch_is_scored_as_one_of_any() -> None:
+    free, fixed = (
+        evaluation(model=predictor(batch=batch), protocol="squash-32").run() for batch in (None, 5)
+    )
+    assert fixed == free
 
 
 def test_ignored_pixels_do_not_count() -> None:

@@ -195,7 +195,7 @@ def test_a_network_of_fixed_batch_sees_zeros_in_place_of_the_rest(
     engine = FakeEngine(run, 3, batch=batch)
     predictor = Predictor(engine, Preprocess(size=(8, 8)), generic(3))
     tensors = [np.full((3, 8, 8), 1 + number, np.float32) for number in range(given)]
-    logits = predictor.infer(tensors)
+    logits = predictor.logits(tensors)
     [images] = seen
     assert len(images) == (batch or given)
     assert images.mean((1, 2, 3)).tolist() == [*range(1, given + 1), *[0] * (len(images) - given)]
@@ -203,8 +203,14 @@ def test_a_network_of_fixed_batch_sees_zeros_in_place_of_the_rest(
     assert not any(np.shares_memory(one, two) for one in logits for two in tensors)
 
 
-def test_more_images_than_the_network_takes() -> None:
-    engine = FakeEngine(np.copy, 3, batch=2)
-    predictor = Predictor(engine, Preprocess(size=(8, 8)), generic(3))
-    with pytest.raises(InputError, match=r"input: expected float32 \(2, .*got float32 \(3, 3, 8"):
-        predictor.infer([np.zeros((3, 8, 8), np.float32)] * 3)
+def test_more_images_than_the_network_takes_are_seen_in_turn() -> None:
+    seen: list[int] = []
+
+    def run(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        seen.append(len(images))
+        return images
+
+    predictor = Predictor(FakeEngine(run, 3, batch=2), Preprocess(size=(8, 8)), generic(3))
+    tensors = [np.full((3, 8, 8), number, np.float32) for number in range(5)]
+    np.testing.assert_array_equal(predictor.logits(tensors), tensors)
+    assert seen == [2, 2, 2]

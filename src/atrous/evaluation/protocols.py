@@ -30,11 +30,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from atrous import upsample
-from atrous.engines.base import Engine
 from atrous.errors import ConfigError
 from atrous.geometry import Axis
 from atrous.jobs.large import tiles
-from atrous.labels import generic
 from atrous.preprocess import Preprocess
 from atrous.runtime.predictor import Predictor
 
@@ -139,27 +137,28 @@ class Protocol:
             label = np.asarray(resized)
         return label[-top : height - top, -left : width - left]
 
-    def predict(self, engine: Engine, preprocess: Preprocess, image: Pixels) -> Scored:
+    def predict(self, predictor: Predictor, image: Pixels) -> Scored:
         """Segment one image the way the protocol says.
 
         Args:
-            engine: runs the network.
-            preprocess: as `preprocess` returned it.
+            predictor: the network with its own preprocessing, of which the normalisation counts.
             image: `(H, W, 3)` uint8 RGB.
 
         Raises:
-            InputError: the model takes another size.
+            ConfigError: the model takes another size.
             EngineError: the engine failed.
         """
-        if self.kind == "slide":
-            return self._slide(engine, preprocess, image)
-        if self.kind == "tile":
-            return self._tiles(engine, preprocess, image)
+        preprocess = self.preprocess(predictor.preprocess)
         if self.kind == "whole":
             preprocess = preprocess.with_size(*image.shape[:2])
+        predictor = predictor.seeing(preprocess)
+        if self.kind == "slide":
+            return self._slide(predictor, image)
+        if self.kind == "tile":
+            return self._tiles(predictor, image)
         if self.scales != (1.0,):
-            return self._several_scales(engine, preprocess, image)
-        grid, finite = self._run(engine, preprocess, image)
+            return self._several_scales(predictor, image)
+        grid, finite = self._run(predictor, image)
         if self.kind in ("native", "whole"):
             placement = preprocess.place(*image.shape[:2])
             rows, columns = placement.rows, placement.columns
@@ -167,36 +166,35 @@ class Protocol:
             inner, (top, left) = preprocess.layout(*image.shape[:2])
             height, width = preprocess.size
             rows, columns = Axis(min(height, inner[0] + top)), Axis(min(width, inner[1] + left))
-        rows, columns = engine.signature.on_grid(grid, preprocess.size, rows, columns)
+        rows, columns = _on_grid(predictor, grid, rows, columns)
         return Scored(upsample.argmax(grid, rows, columns), finite)
 
-    def _run(self, engine: Engine, preprocess: Preprocess, image: Pixels) -> tuple[Logits, bool]:
+    def _run(self, predictor: Predictor, image: Pixels) -> tuple[Logits, bool]:
         """`(C, h, w)` logits of one image, averaged with those of its mirror image if so asked."""
-        tensor = preprocess(image, preprocess.empty(engine.signature.dtype))
-        grid = engine.run(tensor[None])[0]
+        tensor, _ = predictor.prepare(image)
+        [grid] = predictor.logits([tensor])
         if self.flip:
-            grid = grid.copy()
-            mirrored = engine.run(tensor[None, :, :, ::-1].copy())[0]
+            [mirrored] = predictor.logits([tensor[:, :, ::-1].copy()])
             grid = (grid + mirrored[:, :, ::-1]) / np.float32(2)
         return grid, bool(np.isfinite(grid).all())
 
-    def _several_scales(self, engine: Engine, preprocess: Preprocess, image: Pixels) -> Scored:
+    def _several_scales(self, predictor: Predictor, image: Pixels) -> Scored:
+        own = predictor.preprocess
         total: Logits | None = None
         finite = True
         for scale in self.scales:
-            size = [max(1, round(side * scale)) for side in preprocess.size]
-            scaled = preprocess.model_copy(update={"size": tuple(size), "fit": "squash"})
-            grid, fine = self._run(engine, scaled, image)
-            place = scaled.place(*image.shape[:2])
-            axes = engine.signature.on_grid(grid, scaled.size, place.rows, place.columns)
-            logits = upsample.enlarge(grid, *axes)
+            size = tuple(max(1, round(side * scale)) for side in own.size)
+            scaled = predictor.seeing(own.model_copy(update={"size": size, "fit": "squash"}))
+            grid, fine = self._run(scaled, image)
+            place = scaled.preprocess.place(*image.shape[:2])
+            logits = upsample.enlarge(grid, *_on_grid(scaled, grid, place.rows, place.columns))
             total = logits if total is None else total + logits
             finite &= fine
         assert total is not None
         return Scored(total.argmax(0).astype(np.uint8), finite)
 
-    def _slide(self, engine: Engine, preprocess: Preprocess, image: Pixels) -> Scored:
-        side = preprocess.size[0]
+    def _slide(self, predictor: Predictor, image: Pixels) -> Scored:
+        side = predictor.preprocess.size[0]
         height, width = image.shape[:2]
         tops, lefts = starts(height, side), starts(width, side)
         total: Logits | None = None
@@ -204,11 +202,10 @@ class Protocol:
         for top in tops:
             for left in lefts:
                 window = image[top : top + side, left : left + side]
-                grid, fine = self._run(engine, preprocess, np.ascontiguousarray(window))
+                grid, fine = self._run(predictor, np.ascontiguousarray(window))
                 finite &= fine
-                rows, columns = engine.signature.on_grid(
-                    grid, preprocess.size, Axis(window.shape[0]), Axis(window.shape[1])
-                )
+                axes = Axis(window.shape[0]), Axis(window.shape[1])
+                rows, columns = _on_grid(predictor, grid, *axes)
                 if len(tops) == len(lefts) == 1:
                     return Scored(upsample.argmax(grid, rows, columns), finite)
                 if total is None:
@@ -221,13 +218,9 @@ class Protocol:
         total /= count
         return Scored(total.argmax(0).astype(np.uint8), finite)
 
-    def _tiles(self, engine: Engine, preprocess: Preprocess, image: Pixels) -> Scored:
+    def _tiles(self, predictor: Predictor, image: Pixels) -> Scored:
         assert self.side is not None
         assert self.overlap is not None
-        classes = engine.signature.classes
-        if classes is None:
-            raise ConfigError(f"{self.name}: the network does not say how many classes it has")
-        predictor = Predictor(engine, preprocess, generic(classes))
         found = tiles.segment(
             predictor, tiles.ArrayRaster(image), side=self.side, overlap=self.overlap
         )
@@ -245,6 +238,12 @@ class Scored:
 
     class_map: Pixels
     finite: bool
+
+
+def _on_grid(predictor: Predictor, grid: Logits, rows: Axis, columns: Axis) -> tuple[Axis, Axis]:
+    """Carry axes over the network input on to the logit grid."""
+    size = predictor.preprocess.size
+    return predictor.engine.signature.on_grid(grid, size, rows, columns)
 
 
 def starts(extent: int, side: int) -> list[int]:

@@ -54,7 +54,7 @@ def _row(index: int, evaluation: Evaluation) -> tuple[str, dict[str, str]]:
     image = evaluation.dataset.read_image(sample)
     label = evaluation.dataset.read_label(sample)
     truth = evaluation.protocol.truth(label, evaluation.preprocess)
-    scored = evaluation.protocol.predict(evaluation.engine, evaluation.preprocess, image)
+    scored = evaluation.protocol.predict(evaluation.predictor, image)
     seen = covered(image, evaluation.preprocess, truth.shape)
     wrong = (truth != scored.class_map) & (truth != labels.ignore_index)
     difference = cv2.cvtColor(cv2.cvtColor(seen, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)

@@ -108,14 +108,13 @@ class Evaluation:
         ids = Counter(sample.id for sample in dataset.samples)
         if twice := [name for name, count in ids.items() if count > 1]:
             raise InputError(f"{dataset.name} lists {twice[0]!r} more than once; list each id once")
-        self.engine: Engine = predictor.engine
-        self.own: Preprocess = predictor.preprocess
+        self.predictor = predictor
         self.dataset = dataset
         self.protocol = protocol
         self.absent: Absent = absent
         self.reference = reference
-        self.preprocess = protocol.preprocess(self.own)
-        _check_size(self.engine, self.preprocess, protocol)
+        self.preprocess = protocol.preprocess(predictor.preprocess)
+        _check_size(predictor.engine, self.preprocess, protocol)
         self.stamp = self._stamp(name, options or Options())
 
     def run(self, progress: Progress | None = None, *, restart: bool = False) -> Result:
@@ -159,7 +158,7 @@ class Evaluation:
     def _stages(self) -> list[Stage[_Look]]:
         return [
             Stage({"decode": self._read}, helper_threads()),
-            Stage({"infer": self._predict}, self.engine.streams),
+            Stage({"infer": self._predict}, self.predictor.engine.streams),
             Stage({"count": self._count}),
         ]
 
@@ -179,14 +178,10 @@ class Evaluation:
 
     def _predict(self, look: _Look) -> None:
         assert look.image is not None
-        seen = self.protocol.predict(self.engine, self.preprocess, look.image)
+        seen = self.protocol.predict(self.predictor, look.image)
         look.class_map, look.finite = seen.class_map, seen.finite
         if self.reference is not None:
-            other = self.protocol.predict(
-                self.reference.engine,
-                self.protocol.preprocess(self.reference.preprocess),
-                look.image,
-            )
+            other = self.protocol.predict(self.reference, look.image)
             look.same = int((other.class_map == seen.class_map).sum())
             look.compared = other.class_map.size
         look.image = None
@@ -219,7 +214,8 @@ class Evaluation:
 
     def _stamp(self, name: str, options: Options) -> Stamp:
         ids = [sample.id for sample in self.dataset.samples]
-        known = self.engine.metadata
+        engine = self.predictor.engine
+        known = engine.metadata
         seen = set(known.calibration.images) if known and known.calibration else set()
         return Stamp(
             protocol=self.protocol.name,
@@ -231,9 +227,9 @@ class Evaluation:
             ignore_index=self.dataset.labels.ignore_index,
             absent=self.absent,
             model=known.name if known else name,
-            identity=self.engine.identity,
+            identity=engine.identity,
             precision=known.precision if known else "unknown",
-            engine=f"{self.engine.name} {engines.version(self.engine.name)} {options.device}",
+            engine=f"{engine.name} {engines.version(engine.name)} {options.device}",
             calibrated_on=len(seen.intersection(ids)),
         )
 
@@ -241,7 +237,8 @@ class Evaluation:
         what = self.stamp.model_dump_json() + self.dataset.spec
         if self.reference is not None:
             what += self.reference.engine.identity
-        digest = hashlib.sha256((what + self.own.model_dump_json()).encode()).hexdigest()
+        what += self.predictor.preprocess.model_dump_json()
+        digest = hashlib.sha256(what.encode()).hexdigest()
         return cache_dir() / "evaluations" / f"{digest[:32]}.npz"
 
     def _new_tally(self) -> Tally:

@@ -135,6 +135,17 @@ class Predictor:
             opened.close()
             raise
 
+    def seeing(self, preprocess: Preprocess) -> Self:
+        """The same network seeing images another way; this one stays the owner of the engine.
+
+        Args:
+            preprocess: must make inputs that fit.
+
+        Raises:
+            ConfigError: it does not.
+        """
+        return type(self)(self.engine, preprocess, self.labels)
+
     def __call__(self, image: NDArray[np.uint8]) -> Prediction:
         """Segment one image.
 
@@ -146,7 +157,7 @@ class Predictor:
             EngineError: the engine failed.
         """
         tensor, placement = self.prepare(image)
-        [grid] = self.infer([tensor])
+        [grid] = self.logits([tensor])
         return self.prediction(grid, placement)
 
     def prepare(self, image: NDArray[np.uint8]) -> tuple[Tensor, Placement]:
@@ -161,12 +172,14 @@ class Predictor:
         tensor = self.preprocess(image, self.preprocess.empty(self.engine.signature.dtype))
         return tensor, self.preprocess.place(*image.shape[:2])
 
-    def infer(self, tensors: Sequence[Tensor]) -> list[NDArray[np.float32]]:
-        """Run the network once.
+    def logits(self, tensors: Sequence[Tensor]) -> list[NDArray[np.float32]]:
+        """Run the network on any number of inputs.
+
+        A network of any batch size sees all at once. One of a fixed size sees that many at a time,
+        and zeros where there are no more.
 
         Args:
-            tensors: network inputs `(3, H, W)`. A network of fixed batch size takes up to that
-                many, and sees zeros in place of the rest.
+            tensors: network inputs `(3, H, W)`, at least one.
 
         Returns:
             logits `(C, h, w)` for each.
@@ -174,19 +187,23 @@ class Predictor:
         Raises:
             EngineError: the engine failed.
         """
-        batch: Any = tensors[0][None]
-        missing = (self.engine.signature.batch or 0) - len(tensors)
-        if len(tensors) > 1 or missing > 0:
-            batch = np.stack([*tensors, *(np.zeros_like(tensors[0]) for _ in range(missing))])
-        logits = self.engine.run(batch)
-        # A prediction outlives the next call, which may reuse the engine's memory.
-        return [grid.copy() for grid in logits[: len(tensors)]]
+        together = self.engine.signature.batch or len(tensors)
+        grids: list[NDArray[np.float32]] = []
+        for start in range(0, len(tensors), together):
+            part = tensors[start : start + together]
+            batch: Any = part[0][None]
+            if together > 1:
+                rest = [np.zeros_like(part[0])] * (together - len(part))
+                batch = np.stack([*part, *rest])
+            # A prediction outlives the next call, which may reuse the engine's memory.
+            grids += [grid.copy() for grid in self.engine.run(batch)[: len(part)]]
+        return grids
 
     def prediction(self, grid: NDArray[Any], placement: Placement) -> Prediction:
         """What logits say about an image.
 
         Args:
-            grid: `(C, h, w)` as `infer` returned it.
+            grid: `(C, h, w)` as `logits` returned it.
             placement: as `prepare` returned it.
 
         Raises:

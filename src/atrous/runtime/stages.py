@@ -100,7 +100,7 @@ class Steps:
             assert frame.placement is not None
             tensors.append(frame.tensor)
             placements.append(frame.placement)
-        grids = self.predictor.infer(tensors)
+        grids = self.predictor.logits(tensors)
         predictions = [*map(self.predictor.prediction, grids, placements)]
         for frame, prediction in zip(frames, predictions, strict=True):
             frame.prediction = self._tap(frame, "infer", prediction)

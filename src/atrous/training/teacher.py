@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -11,6 +12,7 @@ from atrous.engines.base import Options
 from atrous.errors import ConfigError
 from atrous.labels import LabelSet
 from atrous.preprocess import Preprocess
+from atrous.runtime.predictor import Predictor
 from atrous.training.config import TeacherSettings
 
 
@@ -52,21 +54,12 @@ class Teacher:
         same = {"normalisation", "mean", "std", "colour"}
         if own.model_dump(include=same) != Preprocess().model_dump(include=same):
             raise ConfigError(f"{name} normalises its images otherwise than a network in training")
+        self._predictor = Predictor(self.engine, Preprocess(size=(crop, crop)), labels)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Its logits, `(N, C, H, W)`, for normalised images `(N, 3, H, W)`."""
-        batch = images.cpu().numpy()
-        if self.engine.signature.batch is None:
-            grids = [torch.tensor(self.engine.run(batch))]
-        else:
-            size = self.engine.signature.batch
-            if size != 1:
-                raise ConfigError(
-                    f"teacher.model: {self.settings.model} takes {size} images at a time; export "
-                    "it with a free batch"
-                )
-            grids = [torch.tensor(self.engine.run(image[None])) for image in batch]
-        grid = torch.cat(grids).to(images.device)
+        grids = self._predictor.logits([*images.cpu().numpy()])
+        grid = torch.from_numpy(np.stack(grids)).to(images.device)
         corners = self.engine.signature.coordinates == "align_corners"
         return functional.interpolate(
             grid, size=images.shape[-2:], mode="bilinear", align_corners=corners

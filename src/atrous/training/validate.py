@@ -61,14 +61,14 @@ def pictures(engine: Engine, dataset: Dataset, protocol: str) -> dict[str, NDArr
     Returns:
         id of the image → `(H, 3 W, 3)` uint8 RGB.
     """
-    chosen = Protocol.parse(protocol)
-    preprocess = chosen.preprocess(Preprocess())
+    chosen, predictor = Protocol.parse(protocol), Predictor(engine, Preprocess(), dataset.labels)
+    preprocess = chosen.preprocess(predictor.preprocess)
     colours = np.frombuffer(dataset.labels.palette(), np.uint8).reshape(256, 3)
     shown = {}
     for sample in thinned(dataset, PICTURES).samples:
         pixels, label = dataset.read_image(sample), dataset.read_label(sample)
         truth = chosen.truth(label, preprocess)
-        predicted = chosen.predict(engine, preprocess, pixels).class_map
+        predicted = chosen.predict(predictor, pixels).class_map
         seen = covered(pixels, preprocess, truth.shape)
         painted = [seen // 2 + colours[classes] // 2 for classes in (truth, predicted)]
         shown[sample.id] = np.concatenate([seen, *painted], axis=1)

@@ -153,8 +153,7 @@ def tiled(predictor: Predictor, side: int) -> Predictor:
             "export the network with --dynamic height,width"
         )
     geometry = {"size": (side, side), "fit": "pad", "resize": None, "origin": None}
-    preprocess = predictor.preprocess.model_copy(update=geometry)
-    return Predictor(predictor.engine, preprocess, predictor.labels)
+    return predictor.seeing(predictor.preprocess.model_copy(update=geometry))
 
 
 def segment(
