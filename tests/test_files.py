@@ -5,7 +5,7 @@ from typing import IO
 
 import pytest
 
-from atrous.files import sha256, write_atomic
+from atrous.files import sha256, write_atomic, write_whole
 
 
 def test_writes_and_replaces(tmp_path: Path) -> None:
@@ -13,6 +13,8 @@ def test_writes_and_replaces(tmp_path: Path) -> None:
     write_atomic(path, lambda file: file.write(b"one"))
     write_atomic(path, lambda file: file.write(b"two"))
     assert path.read_bytes() == b"two"
+    write_whole(path, "größer")
+    assert path.read_text(encoding="utf-8") == "größer"
     assert path.stat().st_mode & 0o444 == 0o444 & ~(0o777 - (path.parent.stat().st_mode & 0o777))
 
 

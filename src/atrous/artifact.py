@@ -14,7 +14,7 @@ import onnx
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from atrous.errors import ArtifactError
-from atrous.files import write_atomic
+from atrous.files import write_whole
 from atrous.labels import LabelSet
 from atrous.preprocess import Preprocess
 
@@ -167,8 +167,7 @@ def save(model: onnx.ModelProto, metadata: Metadata, path: Path) -> None:
         metadata: see `Metadata`.
         path: the `.onnx` file to make.
     """
-    content = serialised(model, metadata)
-    write_atomic(path, lambda file: file.write(content))
+    write_whole(path, serialised(model, metadata))
 
 
 def serialised(model: onnx.ModelProto, metadata: Metadata) -> bytes:

@@ -51,6 +51,12 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         write(file)
 
 
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Write a file as `write_atomic` does; text is encoded as UTF-8."""
+    data = content.encode() if isinstance(content, str) else content
+    write_atomic(path, lambda file: file.write(data))
+
+
 def discard_unfinished() -> None:
     """Remove what other threads have half written, for a process that ends at once."""
     for temporary in tuple(_unfinished):

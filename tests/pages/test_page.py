@@ -14,12 +14,6 @@ def test_a_name_that_is_missing_is_an_error() -> None:
         pages.render("evaluation", title="t")
 
 
-def test_a_page_is_written_whole(tmp_path: Path) -> None:
-    path = pages.write(tmp_path / "new" / "page.html", "<p>größer")
-    assert path.read_text(encoding="utf-8") == "<p>größer"
-    assert [file.name for file in path.parent.iterdir()] == ["page.html"]
-
-
 def test_templates_mark_nothing_as_safe() -> None:
     templates = list((Path(pages.__file__).parent / "templates").glob("*.html"))
     assert len(templates) == 6

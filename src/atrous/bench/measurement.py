@@ -14,7 +14,7 @@ from atrous.bench.plan import Plan
 from atrous.bench.statistics import Latency, StepTime, Throughput
 from atrous.bench.warmup import WarmUp
 from atrous.errors import ConfigError
-from atrous.files import write_atomic
+from atrous.files import write_whole
 
 
 class ServerFigures(BaseModel):
@@ -95,9 +95,8 @@ def save(found: Measurement | Sweep, path: Path) -> None:
     Raises:
         ConfigError: it cannot be written there.
     """
-    content = found.model_dump_json(indent=2).encode() + b"\n"
     try:
-        write_atomic(path, lambda file: file.write(content))
+        write_whole(path, found.model_dump_json(indent=2) + "\n")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
 

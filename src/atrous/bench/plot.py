@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from atrous.bench.measurement import Measurement
 from atrous.bench.sweep import best
 from atrous.errors import AtrousError, ConfigError
-from atrous.files import write_atomic
+from atrous.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,7 +49,7 @@ def draw(results: Sequence[Measurement], path: Path) -> None:
     content = BytesIO()
     figure.savefig(content, format="png")
     try:
-        write_atomic(path, lambda file: file.write(content.getvalue()))
+        write_whole(path, content.getvalue())
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
 

@@ -113,7 +113,7 @@ def _train(recipe: Recipe, restart: bool) -> None:
 
 def _init(spec: str, output: Path) -> None:
     from atrous.data import open_dataset
-    from atrous.files import write_atomic
+    from atrous.files import write_whole
 
     if output.exists():
         raise ConfigError(f"{output}: exists; name another file, or remove it")
@@ -123,8 +123,7 @@ def _init(spec: str, output: Path) -> None:
     from atrous.training.init_recipe import init_recipe
 
     report = look_over(dataset)
-    text = init_recipe(dataset, report, output)
-    write_atomic(output, lambda file: file.write(text.encode()))
+    write_whole(output, init_recipe(dataset, report, output))
     for finding in report.findings:
         print(finding)
     print(f"written: {output}; read it over, then: atrous train {output}")

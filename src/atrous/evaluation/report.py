@@ -11,8 +11,9 @@ from PIL import Image
 
 from atrous.evaluation.result import Result
 from atrous.evaluation.run import Evaluation
-from atrous.pages import page as pages
+from atrous.files import write_whole
 from atrous.pages.figures import embedded, painted, scaled
+from atrous.pages.page import render
 from atrous.preprocess import Preprocess
 
 SHOWN = 6
@@ -36,7 +37,7 @@ def write_report(evaluation: Evaluation, result: Result, folder: Path) -> Path:
     counts = np.array(result.confusion, np.float64)
     total = counts.sum(axis=1, keepdims=True)
     share = np.divide(counts, total, out=np.zeros_like(counts), where=total > 0)
-    html = pages.render(
+    html = render(
         "evaluation",
         title=f"{result.stamp.model} on {result.stamp.data}, {result.stamp.protocol}",
         result=result,
@@ -45,7 +46,9 @@ def write_report(evaluation: Evaluation, result: Result, folder: Path) -> Path:
         worst=[_row(index, evaluation) for index in order[:SHOWN]],
         best=[_row(index, evaluation) for index in best],
     )
-    return pages.write(folder / "index.html", html)
+    path = folder / "index.html"
+    write_whole(path, html)
+    return path
 
 
 def _row(index: int, evaluation: Evaluation) -> tuple[str, dict[str, str]]:

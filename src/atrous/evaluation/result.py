@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from atrous import artifact
 from atrous.errors import ConfigError
-from atrous.files import write_atomic
+from atrous.files import write_whole
 
 
 class Stamp(BaseModel):
@@ -97,8 +97,7 @@ def accuracy(result: Result) -> artifact.Accuracy:
 
 def save(result: Result, path: Path) -> None:
     """Write a result as JSON, whole or not at all."""
-    content = result.model_dump_json(indent=2).encode()
-    write_atomic(path, lambda file: file.write(content))
+    write_whole(path, result.model_dump_json(indent=2))
 
 
 def load(path: Path) -> Result:

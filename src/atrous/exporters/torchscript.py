@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from atrous.artifact import KEY, Metadata
 from atrous.exporters.compare import TOLERANCE, Comparison, compare
-from atrous.files import write_atomic
+from atrous.files import write_whole
 from atrous.models import DeepLab
 
 
@@ -41,5 +41,5 @@ def export_torchscript(
         loaded = torch.jit.load(content)  # type: ignore[no-untyped-call]
         difference = compare(network(batch).numpy(), loaded(batch).numpy())
     difference.check(f"{path}: the TorchScript export", TOLERANCE["fp32"])
-    write_atomic(path, lambda file: file.write(content.getvalue()))
+    write_whole(path, content.getvalue())
     return difference

@@ -9,7 +9,6 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from atrous import formatting
-from atrous.files import write_atomic
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -23,13 +22,6 @@ def render(template: str, **values: Any) -> str:
             `title` stands on every page.
     """
     return _environment().get_template(f"{template}.html").render(values)
-
-
-def write(path: Path, html: str) -> Path:
-    """Write a page, whole or not at all; returns its path."""
-    content = html.encode()
-    write_atomic(path, lambda file: file.write(content))
-    return path
 
 
 @cache

@@ -25,7 +25,7 @@ from atrous.data import Dataset
 from atrous.errors import ArtifactError, ConfigError
 from atrous.evaluation.protocols import Protocol
 from atrous.evaluation.result import hash_ids
-from atrous.files import write_atomic
+from atrous.files import write_whole
 from atrous.labels import LabelSet
 from atrous.models import DeepLab, save_safetensors
 from atrous.preprocess import Preprocess
@@ -118,7 +118,7 @@ def save_state(folder: Path, state: State, learner: Learner) -> None:
         {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
         {KEY: state.model_dump_json()},
     )
-    write_atomic(folder / STATE, lambda file: file.write(content))
+    write_whole(folder / STATE, content)
 
 
 def read_state(folder: Path) -> State | None:

@@ -21,7 +21,7 @@ from atrous.engines.torch import TorchEngine
 from atrous.errors import AtrousError, ConfigError
 from atrous.evaluation import result as results
 from atrous.evaluation.result import Result
-from atrous.files import write_atomic
+from atrous.files import write_whole
 from atrous.training import checkpoint
 from atrous.training.checkpoint import BEST, LAST, STATE, SplitRecord, State
 from atrous.training.config import Recipe
@@ -141,8 +141,7 @@ class Run:
     def _begin(self) -> None:
         if not self.main:
             return
-        content = self.recipe.to_yaml().encode()
-        write_atomic(self.folder / "recipe.yaml", lambda file: file.write(content))
+        write_whole(self.folder / "recipe.yaml", self.recipe.to_yaml())
         said = [*self.state.start, *self.data.notes]
         if self.state.iteration:
             said = [f"goes on after iteration {self.state.iteration}"]

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
 from atrous.evaluation.result import Result
-from atrous.files import write_atomic
+from atrous.files import write_whole
 
 LOG = "log.jsonl"
 
@@ -71,8 +71,7 @@ class RunMonitor:
     def begin(self, iteration: int, notes: list[str]) -> None:
         """Start at an iteration; entries after it, of a run that was killed, are dropped."""
         kept = [entry for entry in read_log(self.folder) if entry.iteration <= iteration]
-        content = "".join(self._line(entry) for entry in kept).encode()
-        write_atomic(self.folder / LOG, lambda file: file.write(content))
+        write_whole(self.folder / LOG, "".join(self._line(entry) for entry in kept))
         scores = [entry.score for entry in kept if entry.score is not None]
         self._best = max(scores, default=None)
         if find_spec("tensorboard") is not None:

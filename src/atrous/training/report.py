@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from atrous.evaluation.result import Result
-from atrous.pages import page as pages
+from atrous.files import write_whole
 from atrous.pages.figures import Chart, levels
+from atrous.pages.page import render
 from atrous.training.checkpoint import State
 from atrous.training.config import Recipe
 from atrous.training.progress import Entry
@@ -23,7 +24,7 @@ Points = Sequence[tuple[float, float]]
 
 def write_page(
     folder: Path, recipe: Recipe, state: State, entries: Sequence[Entry], result: Result | None
-) -> Path:
+) -> None:
     """Write `report.html` of a run that has ended, or is under way.
 
     Args:
@@ -32,14 +33,11 @@ def write_page(
         state: where it stands.
         entries: of its log.
         result: the score of the last iteration on all images, once it is there.
-
-    Returns:
-        The page.
     """
     losses = [(e.iteration, e.loss) for e in entries if e.loss is not None]
     rates = [(e.iteration, e.rate) for e in entries if e.rate is not None]
     scores = [(e.iteration, e.score) for e in entries if e.score is not None]
-    html = pages.render(
+    html = render(
         "training",
         title=f"{folder.name}: {recipe.network}",
         folder=folder,
@@ -50,7 +48,7 @@ def write_page(
         score=_curve(f"mIoU, %, {recipe.validation.protocol}", scores, dots=True),
         rate=_curve("Learning rate of the head", rates),
     )
-    return pages.write(folder / PAGE, html)
+    write_whole(folder / PAGE, html)
 
 
 def _curve(label: str, points: Points, *, smooth: bool = False, dots: bool = False) -> Chart | None:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from atrous.compiler.explain.explanation import Explanation, Figures, Side
 from atrous.compiler.explain.layers import CLEAN, LayerNoise
-from atrous.files import write_atomic
+from atrous.files import write_whole
 from atrous.labels import LabelSet
-from atrous.pages import page as pages
 from atrous.pages.figures import Chart, embedded, painted, scaled
+from atrous.pages.page import render
 
 SHOWN = 12
 """Layers in the list of the worst."""
@@ -28,8 +28,8 @@ _RED = (225, 40, 40)
 def save(one: Explanation, folder: Path) -> None:
     """Write `explain.json` and `explain.html`, each whole or not at all."""
     text, html = one.model_dump_json(indent=2), page(one)
-    write_atomic(folder / "explain.json", lambda file: file.write(text.encode()))
-    pages.write(folder / "explain.html", html)
+    write_whole(folder / "explain.json", text)
+    write_whole(folder / "explain.html", html)
 
 
 def page(one: Explanation) -> str:
@@ -40,7 +40,7 @@ def page(one: Explanation) -> str:
         1 if ratio is None else min(1, max(0, ratio / highest))
         for ratio in (layer.decibels for layer in one.layers)
     ]
-    return pages.render(
+    return render(
         "explain",
         title=f"{_called(one.before)} → {_called(one.after)}",
         one=one,

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from atrous.compiler.report.report import CompileReport, StageScores
-from atrous.files import write_atomic
-from atrous.pages import page as pages
+from atrous.files import write_whole
+from atrous.pages.page import render
 
 SHOWN = 25
 """Layers in a list on the page: the slowest, the noisiest."""
@@ -42,8 +42,8 @@ def save(report: CompileReport, folder: Path, place: Path | None = None) -> None
         place: where that folder is found later, if not here.
     """
     text, html = report.to_json(), page(report, place or folder)
-    write_atomic(folder / "report.json", lambda file: file.write(text.encode()))
-    pages.write(folder / "report.html", html)
+    write_whole(folder / "report.json", text)
+    write_whole(folder / "report.html", html)
 
 
 def page(report: CompileReport, place: Path) -> str:
@@ -56,7 +56,7 @@ def page(report: CompileReport, place: Path) -> str:
         noise = sorted(int8.noise.items(), key=lambda item: item[1])
     before = report.source if report.source.endswith(".onnx") else "FLOAT.onnx"
     after = report.after.by_operator() if report.after is not None else {}
-    return pages.render(
+    return render(
         "compile",
         title=f"{report.name}, {report.precision}",
         report=report,
