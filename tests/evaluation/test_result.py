@@ -6,7 +6,7 @@ import pytest
 from atrous.errors import ConfigError
 from atrous.evaluation.result import (
     SHARED,
-    Result,
+    Evaluation,
     Stamp,
     check_comparable,
     hash_ids,
@@ -15,7 +15,7 @@ from atrous.evaluation.result import (
 )
 
 
-def result(**changes: Any) -> Result:
+def result(**changes: Any) -> Evaluation:
     stamp: dict[str, Any] = {
         "protocol": "squash-513",
         "resize": "opencv-bilinear",
@@ -30,7 +30,7 @@ def result(**changes: Any) -> Result:
         "precision": "fp16",
         "engine": "onnxruntime 1.0 cpu",
     }
-    return Result(
+    return Evaluation(
         stamp=Stamp(**(stamp | changes)),
         pixel_accuracy=90.0,
         mean_accuracy=75.0,

@@ -14,8 +14,8 @@ from atrous.engines.signature import Signature
 from atrous.errors import EngineError, InputError
 from atrous.evaluation.protocols import Protocol
 from atrous.evaluation.report import write_report
-from atrous.evaluation.result import Result
-from atrous.evaluation.run import Evaluation
+from atrous.evaluation.result import Evaluation
+from atrous.evaluation.run import Evaluator
 from atrous.labels import LabelSet, generic
 from atrous.preprocess import Preprocess
 from atrous.runtime.predictor import Predictor
@@ -71,9 +71,9 @@ def predictor(
     return Predictor(engine, OWN, generic(3))
 
 
-def evaluation(data: Pictures | None = None, protocol: str = "whole", **options: Any) -> Evaluation:
+def evaluation(data: Pictures | None = None, protocol: str = "whole", **options: Any) -> Evaluator:
     model = options.pop("model", None) or predictor()
-    return Evaluation(model, data or Pictures(), Protocol.parse(protocol), name="x", **options)
+    return Evaluator(model, data or Pictures(), Protocol.parse(protocol), name="x", **options)
 
 
 def test_a_perfect_model_is_perfect() -> None:
@@ -228,7 +228,7 @@ def test_models_and_data_must_fit() -> None:
 @pytest.mark.parametrize("protocol", ["whole", "center-crop-32", "pad-32", "slide-32"])
 def test_report_is_one_file_with_everything(protocol: str, tmp_path: Path) -> None:
     one = evaluation(Pictures(broken=(3,)), protocol=protocol)
-    result: Result = one.run()
+    result: Evaluation = one.run()
     path = write_report(one, result, tmp_path / "report")
     page = Page(path.read_text())
     assert [file.name for file in path.parent.iterdir()] == ["index.html"]

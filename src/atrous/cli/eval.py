@@ -12,7 +12,7 @@ from atrous.cli import options, terminal
 from atrous.errors import ConfigError
 
 if TYPE_CHECKING:
-    from atrous.evaluation.result import Result
+    from atrous.evaluation.result import Evaluation
 
 
 def evaluate(
@@ -89,7 +89,7 @@ def evaluate(
     from atrous.engines import find_model
     from atrous.evaluation import result as results
     from atrous.evaluation.protocols import Protocol
-    from atrous.evaluation.run import Evaluation
+    from atrous.evaluation.run import Evaluator
     from atrous.jobs.large.tiles import OVERLAP
     from atrous.runtime.predictor import Predictor
     from atrous.vastai import vdsp
@@ -108,7 +108,7 @@ def evaluate(
         model, engine=engine, options=wanted, preprocess=own, labels=dataset.labels
     ) as predictor:
         other = Predictor.open(reference, labels=dataset.labels) if reference else None
-        evaluation = Evaluation(
+        evaluator = Evaluator(
             predictor,
             dataset,
             chosen,
@@ -119,7 +119,7 @@ def evaluate(
         )
         with terminal.progress(terminal.console()) as progress:
             task = progress.add_task("mIoU", total=len(dataset.samples))
-            found = evaluation.run(
+            found = evaluator.run(
                 lambda done, miou: progress.update(
                     task, completed=done, description=f"mIoU {miou:7.2%}"
                 ),
@@ -131,7 +131,7 @@ def evaluate(
         if report:
             from atrous.evaluation.report import write_report
 
-            print(f"report: {write_report(evaluation, found, report)}")
+            print(f"report: {write_report(evaluator, found, report)}")
     problems = [*found.health, *found.failed]
     if found.stamp.calibrated_on:
         message = (
@@ -150,7 +150,7 @@ def evaluate(
         _record(find_model(model), found)
 
 
-def _print(found: Result) -> None:
+def _print(found: Evaluation) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -209,7 +209,7 @@ def _compare(paths: list[Path]) -> None:
     console.print(table)
 
 
-def _record(path: Path, found: Result) -> None:
+def _record(path: Path, found: Evaluation) -> None:
     from atrous import artifact
     from atrous.evaluation import result as results
 

@@ -16,8 +16,8 @@ from atrous.data import Dataset, open_dataset
 from atrous.engines.onnx_model import OnnxModel
 from atrous.errors import ConfigError
 from atrous.evaluation.protocols import Protocol
-from atrous.evaluation.result import Result, accuracy
-from atrous.evaluation.run import Evaluation
+from atrous.evaluation.result import Evaluation, accuracy
+from atrous.evaluation.run import Evaluator
 from atrous.runtime.predictor import Predictor
 
 
@@ -63,15 +63,15 @@ class StageEvaluator:
         self._protocol = config.evaluate.protocol if config.evaluate else ""
         self._images = images
         self._tell = tell
-        self._results: dict[str, Result] = {}
-        self._measured: dict[str, Result] = {}
+        self._results: dict[str, Evaluation] = {}
+        self._measured: dict[str, Evaluation] = {}
 
     def add(self, stage: str, model: onnx.ModelProto, metadata: Metadata) -> None:
         """Measure a stage, if measuring is asked for."""
         if self._images is not None:
             self._results[stage] = self.measure(stage, model, metadata)
 
-    def measure(self, stage: str, model: onnx.ModelProto, metadata: Metadata) -> Result:
+    def measure(self, stage: str, model: onnx.ModelProto, metadata: Metadata) -> Evaluation:
         """Measure a model; one that was measured before is not measured again."""
         if self._images is None:
             raise ConfigError("evaluate: missing; it says what to measure accuracy on")
@@ -87,8 +87,8 @@ class StageEvaluator:
         network = OnnxModel(model, metadata, metadata.name)
         with Predictor.open(network, engine=self.engine) as predictor:
             protocol = Protocol.parse(self._protocol)
-            evaluation = Evaluation(predictor, self._images, protocol, name=metadata.name)
-            self._measured[identity] = evaluation.run(progress)
+            evaluator = Evaluator(predictor, self._images, protocol, name=metadata.name)
+            self._measured[identity] = evaluator.run(progress)
         return self._measured[identity]
 
     def of(self, stage: str) -> float:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from atrous.evaluation.result import Result
-from atrous.evaluation.run import Evaluation
+from atrous.evaluation.result import Evaluation
+from atrous.evaluation.run import Evaluator
 from atrous.files import write_whole
 from atrous.pages.figures import embedded, painted, scaled
 from atrous.pages.page import render
@@ -20,18 +20,18 @@ SHOWN = 6
 _WIDTH = 320
 
 
-def write_report(evaluation: Evaluation, result: Result, folder: Path) -> Path:
+def write_report(evaluator: Evaluator, result: Evaluation, folder: Path) -> Path:
     """Write `index.html` for a finished evaluation; the shown images are segmented once more.
 
     Args:
-        evaluation: whose `run` returned `result`.
+        evaluator: whose `run` returned `result`.
         result: what to show.
         folder: where to.
 
     Returns:
         The page.
     """
-    scores = np.array(evaluation.scores)
+    scores = np.array(evaluator.scores)
     order = [int(i) for i in np.argsort(scores, kind="stable") if not np.isnan(scores[i])]
     best = [i for i in order[::-1][:SHOWN] if i not in order[:SHOWN]]
     counts = np.array(result.confusion, np.float64)
@@ -43,22 +43,22 @@ def write_report(evaluation: Evaluation, result: Result, folder: Path) -> Path:
         result=result,
         stamp=result.stamp.model_dump(),
         confusion=list(zip(result.iou, share.tolist(), strict=True)),
-        worst=[_row(index, evaluation) for index in order[:SHOWN]],
-        best=[_row(index, evaluation) for index in best],
+        worst=[_row(index, evaluator) for index in order[:SHOWN]],
+        best=[_row(index, evaluator) for index in best],
     )
     path = folder / "index.html"
     write_whole(path, html)
     return path
 
 
-def _row(index: int, evaluation: Evaluation) -> tuple[str, dict[str, str]]:
+def _row(index: int, evaluator: Evaluator) -> tuple[str, dict[str, str]]:
     """A caption, and the pictures of an image by their names."""
-    sample, labels = evaluation.dataset.samples[index], evaluation.dataset.labels
-    image = evaluation.dataset.read_image(sample)
-    label = evaluation.dataset.read_label(sample)
-    truth = evaluation.protocol.truth(label, evaluation.preprocess)
-    scored = evaluation.protocol.predict(evaluation.predictor, image)
-    seen = covered(image, evaluation.preprocess, truth.shape)
+    sample, labels = evaluator.dataset.samples[index], evaluator.dataset.labels
+    image = evaluator.dataset.read_image(sample)
+    label = evaluator.dataset.read_label(sample)
+    truth = evaluator.protocol.truth(label, evaluator.preprocess)
+    scored = evaluator.protocol.predict(evaluator.predictor, image)
+    seen = covered(image, evaluator.preprocess, truth.shape)
     wrong = (truth != scored.class_map) & (truth != labels.ignore_index)
     difference = cv2.cvtColor(cv2.cvtColor(seen, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     difference[wrong] = (220, 40, 40)
@@ -68,7 +68,7 @@ def _row(index: int, evaluation: Evaluation) -> tuple[str, dict[str, str]]:
         "prediction": painted(seen, scored.class_map, labels, _WIDTH),
         "wrong pixels": scaled(np.asarray(difference, np.uint8), _WIDTH),
     }
-    caption = f"{sample.id}: mIoU of its own classes {100 * evaluation.scores[index]:.1f} %"
+    caption = f"{sample.id}: mIoU of its own classes {100 * evaluator.scores[index]:.1f} %"
     return caption, {name: embedded(picture) for name, picture in shown.items()}
 
 

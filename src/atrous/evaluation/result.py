@@ -54,8 +54,8 @@ class Stamp(BaseModel):
 SHARED = ("protocol", "resize", "data", "images", "ids", "labels", "ignore_index", "absent")
 
 
-class Result(BaseModel):
-    """An evaluation.
+class Evaluation(BaseModel):
+    """What an evaluation found.
 
     Attributes:
         stamp: how it was measured.
@@ -82,7 +82,7 @@ class Result(BaseModel):
     failed: list[str] = []
 
 
-def accuracy(result: Result) -> artifact.Accuracy:
+def accuracy(result: Evaluation) -> artifact.Accuracy:
     """What an artefact remembers of a result: its mean IoU and how it was measured."""
     stamp = result.stamp
     return artifact.Accuracy(
@@ -95,25 +95,25 @@ def accuracy(result: Result) -> artifact.Accuracy:
     )
 
 
-def save(result: Result, path: Path) -> None:
+def save(result: Evaluation, path: Path) -> None:
     """Write a result as JSON, whole or not at all."""
     write_whole(path, result.model_dump_json(indent=2))
 
 
-def load(path: Path) -> Result:
+def load(path: Path) -> Evaluation:
     """Read what `save` wrote.
 
     Raises:
         ConfigError: the file is missing, or holds something else.
     """
     try:
-        return Result.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return Evaluation.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise ConfigError(f"{path}: not a result of atrous eval --json: {reason}") from None
 
 
-def check_comparable(results: Sequence[tuple[str, Result]]) -> None:
+def check_comparable(results: Sequence[tuple[str, Evaluation]]) -> None:
     """Refuse to compare results that measure different things.
 
     Args:

@@ -22,7 +22,7 @@ from atrous.engines.base import Engine, Options
 from atrous.errors import InputError
 from atrous.evaluation.health import check_agreement, check_predictions
 from atrous.evaluation.protocols import Protocol
-from atrous.evaluation.result import Result, Stamp, hash_ids
+from atrous.evaluation.result import Evaluation, Stamp, hash_ids
 from atrous.files import write_atomic
 from atrous.metrics import Absent, ConfusionMatrix
 from atrous.preprocess import Preprocess
@@ -73,8 +73,8 @@ class _Look:
     failed: str = ""
 
 
-class Evaluation:
-    """A model, a data set and a protocol.
+class Evaluator:
+    """Scores a model on a data set under a protocol.
 
     Args:
         predictor: gives the engine, the labels and the normalisation.
@@ -117,7 +117,7 @@ class Evaluation:
         _check_size(predictor.engine, self.preprocess, protocol)
         self.stamp = self._stamp(name, options or Options())
 
-    def run(self, progress: Progress | None = None, *, restart: bool = False) -> Result:
+    def run(self, progress: Progress | None = None, *, restart: bool = False) -> Evaluation:
         """Score every image and add it all up.
 
         Reading, predicting and counting overlap, but images are added in the order of the list.
@@ -194,13 +194,13 @@ class Evaluation:
         look.matrix.update(look.truth, look.class_map)
         look.truth = look.class_map = None
 
-    def _result(self, tally: Tally) -> Result:
+    def _result(self, tally: Tally) -> Evaluation:
         matrix, names = tally.matrix, self.dataset.labels.names
         health = check_predictions(matrix, names, tally.not_finite)
         if self.reference is not None:
             health += check_agreement(tally.same, tally.compared, "the reference model")
         percent = [None if np.isnan(value) else 100 * float(value) for value in matrix.iou]
-        return Result(
+        return Evaluation(
             stamp=self.stamp,
             pixel_accuracy=100 * matrix.pixel_accuracy,
             mean_accuracy=100 * matrix.mean_accuracy,

@@ -20,7 +20,7 @@ from atrous.data import Dataset
 from atrous.engines.torch import TorchEngine
 from atrous.errors import AtrousError, ConfigError
 from atrous.evaluation import result as results
-from atrous.evaluation.result import Result
+from atrous.evaluation.result import Evaluation
 from atrous.files import write_whole
 from atrous.training import checkpoint
 from atrous.training.checkpoint import BEST, LAST, STATE, SplitRecord, State
@@ -102,7 +102,7 @@ class Run:
                 self.accelerator.scaler.load_state_dict(found.scaler)
         self._stop = False
 
-    def go(self) -> Result | None:
+    def go(self) -> Evaluation | None:
         """Train to the end, and score the network of the last iteration on all images.
 
         Returns:
@@ -238,7 +238,7 @@ class Run:
         self._write_page()
         return found.mean_iou
 
-    def _finish(self) -> Result | None:
+    def _finish(self) -> Evaluation | None:
         if not self.main:
             return None
         found, path = None, self.folder / LAST
@@ -251,7 +251,7 @@ class Run:
 
     def _score(
         self, engine: TorchEngine, data: Dataset, name: str, page: Path | None = None
-    ) -> Result:
+    ) -> Evaluation:
         """Score a network, and show and log what was found."""
 
         def progress(done: int, score: float) -> None:
@@ -266,7 +266,7 @@ class Run:
         self._log(Entry(iteration=self.state.iteration, score=found.mean_iou))
         return found
 
-    def _write_page(self, found: Result | None = None) -> None:
+    def _write_page(self, found: Evaluation | None = None) -> None:
         write_page(self.folder, self.recipe, self.state, read_log(self.folder), found)
 
     def _log(self, entry: Entry) -> None:

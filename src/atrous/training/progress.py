@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
-from atrous.evaluation.result import Result
+from atrous.evaluation.result import Evaluation
 from atrous.files import write_whole
 
 LOG = "log.jsonl"
@@ -114,7 +114,7 @@ class RunMonitor:
             self._live.update(f"validation: {done}/{images} images, mIoU {score:.2f} %")
 
     def scored(
-        self, iteration: int, result: Result, pictures: dict[str, NDArray[np.uint8]]
+        self, iteration: int, result: Evaluation, pictures: dict[str, NDArray[np.uint8]]
     ) -> None:
         """Say what a validation gave, and keep its pictures."""
         stamp = result.stamp

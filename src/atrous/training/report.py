@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from atrous.evaluation.result import Result
+from atrous.evaluation.result import Evaluation
 from atrous.files import write_whole
 from atrous.pages.figures import Chart, levels
 from atrous.pages.page import render
@@ -23,7 +23,7 @@ Points = Sequence[tuple[float, float]]
 
 
 def write_page(
-    folder: Path, recipe: Recipe, state: State, entries: Sequence[Entry], result: Result | None
+    folder: Path, recipe: Recipe, state: State, entries: Sequence[Entry], result: Evaluation | None
 ) -> None:
     """Write `report.html` of a run that has ended, or is under way.
 

@@ -12,8 +12,8 @@ from atrous.data import Dataset
 from atrous.engines.base import Engine
 from atrous.evaluation.protocols import Protocol
 from atrous.evaluation.report import covered, write_report
-from atrous.evaluation.result import Result
-from atrous.evaluation.run import Evaluation, Progress
+from atrous.evaluation.result import Evaluation
+from atrous.evaluation.run import Evaluator, Progress
 from atrous.preprocess import Preprocess
 from atrous.runtime.predictor import Predictor
 
@@ -27,7 +27,7 @@ def measure(
     name: str,
     progress: Progress | None = None,
     page: Path | None = None,
-) -> Result:
+) -> Evaluation:
     """Score a network.
 
     Args:
@@ -39,10 +39,10 @@ def measure(
         page: folder for a page of it.
     """
     predictor = Predictor(engine, Preprocess(), dataset.labels)
-    evaluation = Evaluation(predictor, dataset, Protocol.parse(protocol), name=name)
-    found = evaluation.run(progress)
+    evaluator = Evaluator(predictor, dataset, Protocol.parse(protocol), name=name)
+    found = evaluator.run(progress)
     if page is not None:
-        write_report(evaluation, found, page)
+        write_report(evaluator, found, page)
     return found
 
 

@@ -21,7 +21,7 @@ from atrous.compiler.rewrites import Change
 from atrous.compiler.rewrites.base import Outcome
 from atrous.engines.profile import Layer, Profile
 from atrous.errors import ConfigError
-from atrous.evaluation.result import Result, Stamp
+from atrous.evaluation.result import Evaluation, Stamp
 from atrous.formatting import as_change, as_ms, as_points, as_share, shortened
 from tests.builders.html import Page
 
@@ -34,7 +34,7 @@ REWRITES = (
 )
 
 
-def result(mean_iou: float, more: dict[str, Any] | None = None, **stamp: Any) -> Result:
+def result(mean_iou: float, more: dict[str, Any] | None = None, **stamp: Any) -> Evaluation:
     plain: dict[str, Any] = {
         "protocol": "squash-513",
         "resize": "opencv-bilinear",
@@ -49,7 +49,7 @@ def result(mean_iou: float, more: dict[str, Any] | None = None, **stamp: Any) ->
         "precision": "fp16",
         "engine": "onnxruntime 1.0 cpu",
     }
-    return Result(
+    return Evaluation(
         stamp=Stamp(**(plain | stamp)),
         pixel_accuracy=90.0,
         mean_accuracy=75.0,

@@ -14,7 +14,7 @@ from atrous.compiler.rewrites import Change
 from atrous.compiler.sections import Section
 from atrous.engines.profile import Profile
 from atrous.errors import ConfigError
-from atrous.evaluation.result import Result, check_comparable
+from atrous.evaluation.result import Evaluation, check_comparable
 from atrous.formatting import as_change, as_ms, as_points, as_share, megabytes, shortened
 
 
@@ -117,7 +117,7 @@ class StageScores(Section):
     pixel_accuracy: float
 
     @classmethod
-    def of(cls, name: str, result: Result) -> Self:
+    def of(cls, name: str, result: Evaluation) -> Self:
         """From an evaluation."""
         return cls(name=name, mean_iou=result.mean_iou, pixel_accuracy=result.pixel_accuracy)
 
@@ -146,7 +146,7 @@ class AccuracyChange(Section):
     warnings: tuple[str, ...] = ()
 
     @classmethod
-    def between(cls, before: Result, after: Result) -> Self:
+    def between(cls, before: Evaluation, after: Evaluation) -> Self:
         """From two evaluations.
 
         Raises:
