@@ -5,11 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test check format docs bench clean
+.PHONY: help demo test check lowest newest format docs bench clean
 help:
 	@echo "make demo           segment photographs, look at demo/out"
 	@echo "make test           ruff, mypy and the tests: what CI runs"
 	@echo "make check          ruff and mypy alone"
+	@echo "make lowest         the quick tests with the lowest versions that pyproject.toml allows"
+	@echo "make newest         the same with the newest versions"
 	@echo "make format         let ruff format the code"
 	@echo "make bench          time predict against the plain way"
 	@echo "make docs           write docs/cli.md from the command line's help"
@@ -43,6 +45,9 @@ check: $(VENV)/dev
 test: check
 	$(BIN)/pytest
 
+lowest newest:
+	.ci/versions $@
+
 format: $(VENV)/dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -54,4 +59,4 @@ bench: $(VENV)/dev
 	$(BIN)/python benchmarks/predict.py
 
 clean:
-	rm -rf $(VENV) build demo src/*.egg-info src/atrous/*.so
+	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest build demo src/*.egg-info src/atrous/*.so

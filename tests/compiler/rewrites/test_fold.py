@@ -13,6 +13,7 @@ from atrous.compiler.graph.graph import Graph
 from atrous.compiler.rewrites import fold
 from atrous.compiler.rewrites.base import Outcome
 from tests.builders.sketch import Sketch, assert_same, body, kinds, run
+from tests.builders.versions import needs
 
 
 def folded(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -334,6 +335,7 @@ def test_small_fillings_are_made() -> None:
     assert kinds(folded(draft.model(draft.node("Add", draft.input(4), small)))) == ["Add"]
 
 
+@needs("onnxruntime", "1.26", "does not run a MaxPool whose second output has no name")
 def test_a_node_without_one_of_its_outputs() -> None:
     draft = Sketch()
     x = draft.constant(np.arange(16).reshape(1, 1, 4, 4), dtype=np.float32)
