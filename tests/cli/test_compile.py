@@ -63,6 +63,9 @@ def test_compiles_and_says_what_it_did(atrous: Run, file: Path, tmp_path: Path) 
     assert f"written: {folder}/mod.onnx" in done.out
     assert "backend.compile.data_transport_mode" in done.out
     assert "taken as label set voc" in done.err
+    again = atrous("compile", file, "backend.dtype=fp16", "name=half")
+    assert again.code == 2
+    assert f"error: {folder} exists; --force replaces what an earlier compile made" in again.err
 
     image = tmp_path / "image.png"
     Image.fromarray(photograph()).save(image)

@@ -242,7 +242,7 @@ def test_an_existing_folder_is_replaced_only_by_force(
 ) -> None:
     build(config(), profiled=False)
     first = (tmp_path / "out/net/mod.onnx").read_bytes()
-    with pytest.raises(ConfigError, match=r"out/net exists; force replaces what an earlier"):
+    with pytest.raises(ConfigError, match=r"out/net exists; `force` replaces what an earlier"):
         build(config("backend.dtype=fp16"), profiled=False)
     assert (tmp_path / "out/net/mod.onnx").read_bytes() == first
     (tmp_path / "out/net/explain.html").write_text("written beside it by an explanation")

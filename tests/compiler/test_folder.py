@@ -30,7 +30,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_what_a_compile_made_is_replaced_only_if_asked_for(tmp_path: Path) -> None:
     folder = compiled(tmp_path / "net")
-    with pytest.raises(ConfigError, match=r"net exists; force replaces what an earlier compile"):
+    with pytest.raises(ConfigError, match=r"net exists; `force` replaces what an earlier compile"):
         check(folder, replace=False)
     with replacing(folder, replace=True) as work:
         (work / "mod.onnx").write_text("new")
@@ -63,7 +63,7 @@ def test_anything_else_is_refused_and_left_alone(
     folder = compiled(tmp_path / "net")
     spoil(folder)  # type: ignore[operator]
     before = contents(tmp_path)
-    with pytest.raises(ConfigError, match=f"^{folder} .*{reason}.*; force replaces only"):
+    with pytest.raises(ConfigError, match=f"^{folder} .*{reason}.*; `force` replaces only"):
         check(folder, replace=True)
     with pytest.raises(ConfigError, match="move it away"), replacing(folder, replace=True) as work:
         (work / "mod.onnx").write_text("new")

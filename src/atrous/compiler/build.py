@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
-from atrous import artifact, engines, upsample
+from atrous import artifact, engines
 from atrous.artifact import Metadata
-from atrous.compiler import folder, frontend, rewrites
-from atrous.compiler import scores as scores_of
-from atrous.compiler.config import CompileConfig
+from atrous.compiler import folder, frontend, rewrites, scores
+from atrous.compiler.config import Backend, CompileConfig
 from atrous.compiler.form import Form
+from atrous.compiler.frontend import InputModel
 from atrous.compiler.int8 import budget, plan
 from atrous.compiler.progress import Progress, Tell, silent
 from atrous.compiler.report import page as report_page
 from atrous.compiler.report.int8 import Int8
 from atrous.compiler.report.report import Agreement, CompileReport, Rewrite
-from atrous.compiler.rewrites import Change
+from atrous.compiler.rewrites import Change, Rewritten
+from atrous.compiler.rewrites.base import Layout
 from atrous.compiler.scores import StageEvaluator
-from atrous.data import Dataset
 from atrous.engines import processor
-from atrous.engines.base import Engine
 from atrous.engines.onnx_model import OnnxModel
 from atrous.engines.profile import profile_both
 from atrous.errors import ArtifactError, ConfigError, EngineError
 from atrous.exporters.compare import TOLERANCE
 from atrous.exporters.half import store_half
-from atrous.geometry import Axis
 from atrous.image import photograph
+from atrous.runtime.predictor import Predictor
 
 RUNS = 5
 """Timed runs of either model: for a reader of the report; `benchmarks/compile.py` compares."""
@@ -58,48 +59,25 @@ def build(
         EngineError: the engine is not installed or refuses the model.
     """
     folder.check(config.folder, replace=force)
-    dataset = scores_of.dataset(config.evaluate) if config.evaluate else None
-    budgeted = config.backend.dtype == "int8" and config.backend.quantize.max_drop is not None
-    if budgeted and dataset is None:
-        raise ConfigError("backend.quantize.max_drop: needs evaluate, to measure the drop on")
+    images = scores.images(config)
     tell(Progress("reading"))
     source = frontend.read(config)
+    before = OnnxModel(source.model, source.metadata, config.frontend.given)
     with folder.replacing(config.folder, replace=force) as work:
-        given = config.frontend.checkpoint or config.frontend.type
-        before, file = OnnxModel(source.model, source.metadata, given), work / folder.MODEL
-        wanted = config.backend.engine
-        wanted = "onnxruntime" if wanted == "tensorrt" else wanted
-        try:
-            with engines.open_engine(before, engine=wanted) as opened:
-                engine, input_shape = opened.name, opened.signature.input.shape
-        except EngineError as error:
-            raise EngineError(f"{error}; export it with standard ONNX operators") from error
+        engine, input_shape = _opened(before, config.backend.measured_on)
+        evaluator = StageEvaluator(config, images, engine, tell)
         tell(Progress("rewriting"))
-        written = config.backend.engine if config.backend.engine == "tensorrt" else engine
-        form = Form.of(written, config.backend.quantize)
-        model, metadata, changes = _rewritten(config, source, form)
-        scores = StageEvaluator(config, dataset, engine, tell)
-        scores.add("input", source.model, source.metadata)
-        scores.add("rewritten", model, metadata)
-        int8 = None
-        if config.backend.dtype != "fp32":
-            half = store_half(model)
-            scores.add("fp16", half, metadata)
-            if config.backend.dtype == "fp16":
-                model = half
-            else:
-                model, metadata, int8 = _quantised(
-                    config, source, model, metadata, dataset, scores, form, tell
-                )
-                scores.add("int8", model, metadata)
-        artifact.save(model, metadata.model_copy(update={"accuracies": scores.recorded()}), file)
+        compiled = _compiled(config, source, evaluator, tell)
+        accuracies = {"accuracies": evaluator.recorded()}
+        file, metadata = work / folder.MODEL, compiled.metadata.model_copy(update=accuracies)
+        artifact.save(compiled.model, metadata, file)
         after = OnnxModel.read(file)
         tell(Progress("comparing"))
         agreement = _compare(before, after, engine)
         _check(config.name, agreement, metadata.precision)
         report = CompileReport(
             name=config.name,
-            source=given,
+            source=config.frontend.given,
             source_sha256=metadata.weights_sha256,
             notes=source.notes,
             without_effect=config.without_effect,
@@ -108,70 +86,68 @@ def build(
             input_dtype="uint8" if config.backend.uint8_input else "float32",
             engine=engine,
             engine_version=engines.version(engine),
-            rewrites=tuple(Rewrite.of(change) for change in changes),
-            gmacs_before=changes[0].macs_before / 1e9,
-            gmacs_after=changes[-1].macs_after / 1e9,
+            rewrites=tuple(Rewrite.of(change) for change in compiled.changes),
+            gmacs_before=compiled.changes[0].macs_before / 1e9,
+            gmacs_after=compiled.changes[-1].macs_after / 1e9,
             bytes_before=len(artifact.serialised(source.model, source.metadata)),
             bytes_after=file.stat().st_size,
             agreement=agreement,
-            int8=int8,
-            stages=scores.stages(),
-            accuracies=scores.changes(),
+            int8=compiled.int8,
+            stages=evaluator.stages(),
+            accuracies=evaluator.changes(),
         )
         if profiled:
             tell(Progress("timing"))
             old, new = profile_both(before, after, engine=engine, runs=RUNS)
             report = report.model_copy(update={"before": old, "after": new})
         report_page.save(report, work, config.folder)
-        resolved = config if int8 is None else config.with_floats(int8.returned)
+        resolved = config.with_floats(report.int8.returned if report.int8 else ())
         (work / folder.RESOLVED).write_text(resolved.to_yaml(), encoding="utf-8")
     return report
 
 
-def _rewritten(
-    config: CompileConfig, source: frontend.InputModel, form: Form
-) -> tuple[onnx.ModelProto, Metadata, list[Change]]:
-    """The rewritten float model, what it says of itself, and what was done."""
-    backend, metadata = config.backend, source.metadata
-    model, changes = rewrites.apply(source.model, skip=backend.no_rewrite, layout=form.layout)
-    preprocess = metadata.preprocess
-    if backend.uint8_input:
-        model, preprocess, change = rewrites.take_uint8(model, preprocess)
-        changes.append(change)
-    update = {"preprocess": preprocess, "precision": backend.dtype, "accuracies": ()}
-    return model, metadata.model_copy(update=update), changes
+def _opened(network: OnnxModel, engine: str) -> tuple[str, tuple[int | None, ...]]:
+    """The engine that takes a network, and the shape of the input there.
+
+    Raises:
+        EngineError: it is not installed or refuses the network.
+    """
+    try:
+        with engines.open_engine(network, engine=engine) as opened:
+            return opened.name, opened.signature.input.shape
+    except EngineError as error:
+        raise EngineError(f"{error}; export it with standard ONNX operators") from error
 
 
-def _quantised(
-    config: CompileConfig,
-    source: frontend.InputModel,
-    model: onnx.ModelProto,
-    metadata: Metadata,
-    dataset: Dataset | None,
-    scores: StageEvaluator,
-    form: Form,
-    tell: Tell,
-) -> tuple[onnx.ModelProto, Metadata, Int8]:
-    """The int8 model, what it says of itself, and how it came about."""
-    settings = config.backend.quantize
-    prepared = plan.prepare(
-        model,
-        source.model,
-        metadata.preprocess,
-        config,
-        form,
-        evaluated=[sample.id for sample in dataset.samples] if dataset else (),
-        tell=tell,
-    )
-    attempts: list[budget.Attempt] = []
-    if settings.max_drop is not None:
-        attempts = budget.hold(
-            prepared,
-            max_drop=settings.max_drop,
-            reference=scores.of("input"),
-            score=lambda tried: scores.measure("trying int8", tried, metadata).mean_iou,
-            tell=tell,
-        )
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    """A network in its final form: what it says of itself, and what was done to it."""
+
+    model: onnx.ModelProto
+    metadata: Metadata
+    changes: Sequence[Change]
+    int8: Int8 | None = None
+
+
+def _compiled(
+    config: CompileConfig, source: InputModel, evaluator: StageEvaluator, tell: Tell
+) -> _Compiled:
+    """Rewrite, and store or quantise; every form on the way is evaluated."""
+    backend = config.backend
+    form = Form.of(backend.written_for(evaluator.engine), backend.quantize)
+    network = _rewritten(source, backend, form.layout)
+    update = {"preprocess": network.preprocess, "precision": backend.dtype, "accuracies": ()}
+    metadata = source.metadata.model_copy(update=update)
+    evaluator.add("input", source.model, source.metadata)
+    evaluator.add("rewritten", network.model, metadata)
+    if backend.dtype == "fp32":
+        return _Compiled(network.model, metadata, network.changes)
+    half = store_half(network.model)
+    evaluator.add("fp16", half, metadata)
+    if backend.dtype == "fp16":
+        return _Compiled(half, metadata, network.changes)
+    prepared = plan.prepare(network, config, form, evaluated=evaluator.ids, tell=tell)
+    attempts = _attempts(config, prepared, metadata, evaluator, tell)
     returned = attempts[-1].floats if attempts else ()
     if not prepared.chosen(returned):
         raise ConfigError(
@@ -180,8 +156,39 @@ def _quantised(
         )
     tell(Progress("writing int8"))
     quantised = prepared.write(returned)
-    described = Int8.of(prepared, attempts, processor.instructions())
-    return quantised, metadata.model_copy(update={"calibration": prepared.calibration}), described
+    int8 = Int8.of(prepared, attempts, processor.instructions())
+    metadata = metadata.model_copy(update={"calibration": prepared.calibration})
+    evaluator.add("int8", quantised, metadata)
+    return _Compiled(quantised, metadata, network.changes, int8)
+
+
+def _rewritten(source: InputModel, backend: Backend, layout: Layout) -> Rewritten:
+    """The float network in less work, its normalisation in the graph if that is asked for."""
+    model, changes = rewrites.apply(source.model, skip=backend.no_rewrite, layout=layout)
+    preprocess = source.metadata.preprocess
+    if backend.uint8_input:
+        model, preprocess, change = rewrites.take_uint8(model, preprocess)
+        changes.append(change)
+    return Rewritten(source.model, model, preprocess, changes)
+
+
+def _attempts(
+    config: CompileConfig,
+    prepared: plan.Prepared,
+    metadata: Metadata,
+    evaluator: StageEvaluator,
+    tell: Tell,
+) -> list[budget.Attempt]:
+    """How `max_drop` was held, if it is asked for."""
+    if config.backend.quantize.max_drop is None:
+        return []
+    return budget.hold(
+        prepared,
+        max_drop=config.backend.quantize.max_drop,
+        reference=evaluator.of("input"),
+        score=lambda tried: evaluator.measure("trying int8", tried, metadata).mean_iou,
+        tell=tell,
+    )
 
 
 def _check(name: str, agreement: Agreement, precision: str) -> None:
@@ -206,35 +213,16 @@ def _compare(before: OnnxModel, after: OnnxModel, engine: str) -> Agreement:
     """Run both on a photograph and two turns of it."""
     photo = photograph()
     same, differences, low, high = [], [], np.inf, -np.inf
-    with (
-        engines.open_engine(before, engine=engine) as old,
-        engines.open_engine(after, engine=engine) as new,
-    ):
+    with Predictor.open(before, engine=engine) as old, Predictor.open(after, engine=engine) as new:
         for image in (photo, photo[:, ::-1], np.rot90(photo)):
-            expected, actual = (_logits(one, np.ascontiguousarray(image)) for one in (old, new))
-            same.append((_class_map(old, expected) == _class_map(new, actual)).mean())
-            differences.append(np.abs(expected - actual).max())
-            low, high = min(low, expected.min()), max(high, expected.max())
+            pixels = np.ascontiguousarray(image)
+            expected, actual = (one.at_input(one(pixels)) for one in (old, new))
+            same.append((expected.class_map() == actual.class_map()).mean())
+            differences.append(np.abs(expected.grid - actual.grid).max())
+            low, high = min(low, expected.grid.min()), max(high, expected.grid.max())
     return Agreement(
         images=len(same),
         agreement=float(np.mean(same)),
         largest_difference=float(np.max(differences)),
         logit_range=float(high - low),
     )
-
-
-def _logits(engine: Engine, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """`(C, h, w)` logits of an image, whatever the batch of the model."""
-    assert engine.metadata is not None
-    preprocess = engine.metadata.preprocess
-    tensor = preprocess(image, preprocess.empty(engine.signature.dtype))
-    batch = np.empty((engine.signature.batch or 1, *tensor.shape), tensor.dtype)
-    batch[:] = tensor
-    logits: NDArray[np.float32] = engine.run(batch)[-1].copy()
-    return logits
-
-
-def _class_map(engine: Engine, grid: NDArray[np.float32]) -> NDArray[np.uint8]:
-    assert engine.metadata is not None
-    tall, wide = size = engine.metadata.preprocess.size
-    return upsample.argmax(grid, *engine.signature.on_grid(grid, size, Axis(tall), Axis(wide)))

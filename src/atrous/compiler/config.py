@@ -120,6 +120,11 @@ class Frontend(Section):
     labels: str | None = None
 
     @property
+    def given(self) -> str:
+        """What is compiled, as the file names it."""
+        return self.checkpoint or self.type
+
+    @property
     def dims(self) -> Shape | None:
         """Batch, channels, height, width of the input, where the file says so."""
         return next(iter(self.shape.values())) if self.shape else None
@@ -187,6 +192,15 @@ class Backend(Section):
     compile: Closed = Closed()
     dynamic_params: Closed = Closed()
     quantize: Quantize = Quantize()
+
+    @property
+    def measured_on(self) -> str:
+        """The engine that runs it here, or `auto`."""
+        return "onnxruntime" if self.engine == "tensorrt" else self.engine
+
+    def written_for(self, runner: str) -> str:
+        """The engine that the file is laid out for, given the one that runs it here."""
+        return self.engine if self.engine == "tensorrt" else runner
 
 
 class Sampler(Section):

@@ -31,11 +31,11 @@ def check(folder: Path, *, replace: bool) -> None:
     if not folder.exists():
         return
     if not replace:
-        raise ConfigError(f"{folder} exists; force replaces what an earlier compile made there")
+        raise ConfigError(f"{folder} exists; `force` replaces what an earlier compile made there")
     if reason := _foreign(folder):
         raise ConfigError(
-            f"{folder} {reason}; force replaces only what a compile made: move it away, or choose "
-            "another name or workspace.path"
+            f"{folder} {reason}; `force` replaces only what a compile made: move it away, or "
+            "choose another name or workspace.path"
         )
 
 

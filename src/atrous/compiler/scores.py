@@ -21,12 +21,22 @@ from atrous.evaluation.run import Evaluator
 from atrous.runtime.predictor import Predictor
 
 
-def dataset(wanted: Evaluate) -> Dataset:
-    """The images to evaluate on; those of `wanted.ids` alone if it is given.
+def images(config: CompileConfig) -> Dataset | None:
+    """The images to evaluate on, `None` if the compile file asks for no evaluation.
 
     Raises:
-        ConfigError: the data set or the file of ids is missing, or holds something else.
+        ConfigError: the data set or the file of ids is missing, or holds something else; or
+            `max_drop` is to be held without images.
     """
+    if config.evaluate is not None:
+        return _dataset(config.evaluate)
+    if config.backend.dtype == "int8" and config.backend.quantize.max_drop is not None:
+        raise ConfigError("backend.quantize.max_drop: needs evaluate, to measure the drop on")
+    return None
+
+
+def _dataset(wanted: Evaluate) -> Dataset:
+    """All images of a data set, or those of `wanted.ids`."""
     opened = open_dataset(wanted.data)
     if wanted.ids is None:
         return opened
@@ -90,6 +100,11 @@ class StageEvaluator:
             evaluator = Evaluator(predictor, self._images, protocol, name=metadata.name)
             self._measured[identity] = evaluator.run(progress)
         return self._measured[identity]
+
+    @property
+    def ids(self) -> list[str]:
+        """Of the images that are evaluated on."""
+        return [sample.id for sample in self._images.samples] if self._images else []
 
     def of(self, stage: str) -> float:
         """Mean IoU of a stage that was measured, percent."""

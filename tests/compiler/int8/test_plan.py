@@ -19,6 +19,7 @@ from atrous.compiler.graph.graph import Graph
 from atrous.compiler.int8 import noise, plan, qdq
 from atrous.compiler.int8.plan import Prepared, named_layers, prepare
 from atrous.compiler.progress import Tell, silent
+from atrous.compiler.rewrites import Rewritten
 from atrous.compiler.sections import Quantize
 from atrous.data import open_dataset
 from atrous.data.synthetic import draw
@@ -64,9 +65,7 @@ def make(images: Path) -> Make:
         **settings: Any,
     ) -> Prepared:
         return prepare(
-            model,
-            original or model,
-            preprocess,
+            Rewritten(original or model, model, preprocess),
             asked(DatasetSection(path=str(images), sampler=sampler or Sampler()), **settings),
             Form.of(engine, Quantize(**settings)),
             tell=tell,
@@ -407,13 +406,13 @@ def test_the_range_only_counts_for_its_mode(make: Make) -> None:
 @pytest.mark.parametrize("dataset", [None, DatasetSection()])
 def test_images_have_to_be_named(dataset: DatasetSection | None) -> None:
     with pytest.raises(ConfigError, match=r"^dataset\.path: missing; int8 needs images to calibra"):
-        prepare(network(), network(), PREPROCESS, asked(dataset), Form(), tell=print)
+        prepare(Rewritten(network(), network(), PREPROCESS), asked(dataset), Form(), tell=print)
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:
     empty = asked(DatasetSection(path=str(tmp_path)))
     with pytest.raises(ConfigError, match=r"no image in .*; there are: no files"):
-        prepare(network(), network(), PREPROCESS, empty, Form(), tell=print)
+        prepare(Rewritten(network(), network(), PREPROCESS), empty, Form(), tell=print)
 
 
 def lraspp() -> onnx.ModelProto:
@@ -465,9 +464,7 @@ def test_the_default_model(tmp_path: Path, shared: Path, engine: str) -> None:
     form = Form.of(engine, config.backend.quantize)
     model, _ = rewrites.apply(opset.fixed(whole, source, (1, 3, 513, 513)), layout=form.layout)
     prepared = prepare(
-        model,
-        whole,
-        metadata.preprocess,
+        Rewritten(whole, model, metadata.preprocess),
         config,
         form,
         tell=silent,

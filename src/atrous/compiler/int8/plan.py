@@ -19,6 +19,7 @@ from atrous.compiler.graph.graph import Graph
 from atrous.compiler.int8 import calibrate, noise, qdq, ranges, samples
 from atrous.compiler.int8.qdq import ConvLayer, Range
 from atrous.compiler.progress import Progress, Tell
+from atrous.compiler.rewrites import Rewritten
 from atrous.compiler.sections import Quantize
 from atrous.errors import ConfigError
 from atrous.preprocess import Preprocess
@@ -97,9 +98,7 @@ class Prepared:
 
 
 def prepare(
-    model: onnx.ModelProto,
-    original: onnx.ModelProto,
-    preprocess: Preprocess,
+    network: Rewritten,
     config: CompileConfig,
     form: Form,
     *,
@@ -109,9 +108,7 @@ def prepare(
     """Calibrate, and choose the layers.
 
     Args:
-        model: float, rewritten.
-        original: as it was read, whose nodes the indices of the compile file count.
-        preprocess: makes the input of `model`.
+        network: float; the indices of the compile file count the nodes of its original.
         config: names the images, and the layers that stay in float.
         form: to write it in.
         evaluated: ids of images that one will be evaluated on: not calibrated on while there are
@@ -129,19 +126,21 @@ def prepare(
             "VOCdevkit/VOC2012/JPEGImages; a few dozen of the training images do"
         )
     percentile = _percentile(settings)
-    graph = Graph(model)
+    graph = Graph(network.model)
     layers = tuple(qdq.layers(graph))
     if not layers:
         raise ConfigError(
             "backend.dtype: int8 needs convolutions or matrix products with constant weights, and "
             "the network has none; compile to fp16"
         )
-    skipped = named_layers(original, layers, settings)
+    skipped = named_layers(network.original, layers, settings)
     count = dataset.sampler.get_data_num or IMAGES
     images = samples.choose(
         dataset.path, dataset.sampler.suffix, count, exclude=evaluated, tell=tell
     )
-    found = calibrate.collect(model, qdq.tensors(graph), images, preprocess, tell=tell)
+    found = calibrate.collect(
+        network.model, qdq.tensors(graph), images, network.preprocess, tell=tell
+    )
     spans = {
         name: ranges.choose(
             one,
@@ -154,9 +153,9 @@ def prepare(
     }
     tell(Progress("measuring the noise of each layer"))
     few = samples.spread(found.used, min(MEASURED, len(found.used)))
-    inputs = tuple(_input(graph, path, preprocess) for path in few)
+    inputs = tuple(_input(graph, path, network.preprocess) for path in few)
     prepared = Prepared(
-        model=model,
+        model=network.model,
         layers=layers,
         spans=spans,
         means={n: one.mean for n, one in found.statistics.items() if one.mean is not None},

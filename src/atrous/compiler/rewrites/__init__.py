@@ -6,7 +6,7 @@ where it applied, what it saved, and where it saw something like its pattern and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -94,6 +94,23 @@ def apply(
         # No rewrite adds arithmetic: where there is more, sizes have become known.
         changes.append(Change(name, summary, outcome, max(before, after), after))
     return graph.to_model(), changes
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """A network after its rewrites.
+
+    Attributes:
+        original: the network before them.
+        model: the same function of an image in less work.
+        preprocess: makes the input of `model`.
+        changes: what each rewrite did.
+    """
+
+    original: onnx.ModelProto
+    model: onnx.ModelProto
+    preprocess: Preprocess
+    changes: Sequence[Change] = ()
 
 
 def take_uint8(
