@@ -101,9 +101,9 @@ def test_stopped_in_every_phase(recipe: Make, run: Go, monkeypatch: pytest.Monke
     for _ in range(20):
         seen = []
 
-        def stop(self: Run, done: int, score: float, seen: list[int] = seen) -> None:
+        def stop(self: Run, images: int, done: int, score: float, seen: list[int] = seen) -> None:
             seen.append(done)
-            scoring(self, done, score)
+            scoring(self, images, done, score)
             if len(seen) == 4:
                 raise Interrupted
 
@@ -124,8 +124,10 @@ def test_stopped_in_every_phase(recipe: Make, run: Go, monkeypatch: pytest.Monke
 def test_what_is_scored_is_not_scored_again(
     recipe: Make, run: Go, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = recipe("data.val=synthetic:1:2", "validation={every: 2, protocol: whole}", "save_every=9")
-    scored = []
+    some = "validation={every: 2, protocol: whole, images: 1}"
+    one = recipe("data.val=synthetic:1:2", some, "save_every=9")
+    scored: list[int] = []
+    progress: list[tuple[int, int, int]] = []
     measure, learn = Run._measure_live, Learner.learn
 
     def counted(self: Run) -> float:
@@ -137,6 +139,10 @@ def test_what_is_scored_is_not_scored_again(
             raise Interrupted
         return learn(self, pieces, iteration, **more)
 
+    def shown(self: Run, images: int, done: int, score: float) -> None:
+        progress.append((self.state.iteration, done, images))
+
+    monkeypatch.setattr(Run, "_scoring", shown)
     monkeypatch.setattr(Run, "_measure_live", counted)
     monkeypatch.setattr(Learner, "learn", killed)
     with pytest.raises(Interrupted):
@@ -144,6 +150,7 @@ def test_what_is_scored_is_not_scored_again(
     monkeypatch.setattr(Learner, "learn", learn)
     assert run(one).state.iteration == 3
     assert scored == [2]
+    assert progress == [(2, 1, 1), (3, 1, 2), (3, 2, 2)]
 
 
 def test_another_recipe_is_refused(recipe: Make, run: Go) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -253,18 +254,18 @@ class Run:
         self, engine: TorchEngine, data: Dataset, name: str, page: Path | None = None
     ) -> Evaluation:
         """Score a network, and show and log what was found."""
-
-        def progress(done: int, score: float) -> None:
-            self.monitor.scoring(done, len(data.samples), 100 * score)
-            if self._stop:
-                raise Interrupted
-
         own = self.recipe.validation
+        progress = partial(self._scoring, len(data.samples))
         found = measure(engine, data, own.protocol, name, progress, page)
         shown = pictures(engine, thinned(data, own.images), own.protocol)
         self.monitor.scored(self.state.iteration, found, shown)
         self._log(Entry(iteration=self.state.iteration, score=found.mean_iou))
         return found
+
+    def _scoring(self, images: int, done: int, score: float) -> None:
+        self.monitor.scoring(done, images, 100 * score)
+        if self._stop:
+            raise Interrupted
 
     def _write_page(self, found: Evaluation | None = None) -> None:
         write_page(self.folder, self.recipe, self.state, read_log(self.folder), found)
