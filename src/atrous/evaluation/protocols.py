@@ -12,7 +12,7 @@
   and scored against the original label. PASCAL VOC's official way.
 * `slide-N`: original size; windows of N at a stride of two thirds of N, mean-padded, their logits
   averaged; scored at the original size.
-* `tile-N-OVERLAP`: original size; tiles of N, blended as by `predict --tile N --overlap OVERLAP`;
+* `tile-N-OVERLAP`: original size; tiles of N, blended as `atrous predict --tile` does;
   scored at the original size.
 * `whole`: no resize at all; for models of free size.
 

@@ -253,7 +253,7 @@ def _check_size(engine: Engine, preprocess: Preprocess, protocol: Protocol) -> N
     if protocol.kind == "whole" or protocol.scales != (1.0,):
         raise InputError(
             f"protocol {protocol.name} needs a model of free size, this one takes {fixed}: "
-            "export it with --dynamic batch,height,width, or evaluate the checkpoint"
+            "take one of atrous export --dynamic batch,height,width, or the checkpoint"
         )
     if not engine.signature.takes(*preprocess.size):
         raise InputError(
