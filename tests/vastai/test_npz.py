@@ -27,7 +27,7 @@ from atrous.runtime.predictor import Predictor
 from atrous.vastai import npz
 from atrous.vastai.npz import INPUT, OUTPUT
 from atrous.vastai.npz_eval import AnswerScore, evaluate, pair, read_class_map
-from atrous.vastai.npz_run import Kind, run
+from atrous.vastai.npz_run import AnswerKind, run
 from atrous.vastai.validation import count
 from tests.builders.predictors import SIZE, brightest
 
@@ -260,7 +260,7 @@ def test_run_goes_on_after_files_that_fail(inputs: list[Path], tmp_path: Path) -
     ],
 )
 def test_scores_that_cannot_be_written(
-    value: float, kind: Kind, message: str, inputs: list[Path], tmp_path: Path
+    value: float, kind: AnswerKind, message: str, inputs: list[Path], tmp_path: Path
 ) -> None:
     engine = FakeEngine(lambda batch: np.full((1, 3, 2, 2), value, np.float32), 3)
     predictor = Predictor(engine, Preprocess(size=SIZE), generic(3))

@@ -15,7 +15,7 @@ from atrous.errors import ConfigError
 if TYPE_CHECKING:
     from atrous.bench.measurement import Measurement
     from atrous.bench.plan import Feed, Plan
-    from atrous.vastai.npz_run import Kind
+    from atrous.vastai.npz_run import AnswerKind
 
 
 def bench(
@@ -276,7 +276,7 @@ def _compare(paths: tuple[Path, Path]) -> None:
         terminal.note(f"layers are not timed: {error}")
 
 
-def _answer(plan: Plan, folder: Path, kind: Kind, force: bool) -> bool:
+def _answer(plan: Plan, folder: Path, kind: AnswerKind, force: bool) -> bool:
     """Write the npz answers and how long that took; returns whether none failed."""
     import time
     from contextlib import closing

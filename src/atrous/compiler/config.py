@@ -42,7 +42,7 @@ from atrous.labels import LABEL_SETS
 from atrous.preprocess import Preprocess
 from atrous.strict_yaml import nearest, short
 from atrous.vastai import process_ops
-from atrous.vastai.process_ops import STEPS, Step
+from atrous.vastai.process_ops import STEPS, ProcessOp
 
 NO_EFFECT: dict[str, tuple[str, ...]] = {
     "frontend": ("model_kwargs", "quantize"),
@@ -215,7 +215,7 @@ class DatasetSection(Section):
 
     path: str | None = None
     sampler: Sampler = Sampler()
-    process_ops: tuple[Step, ...] = ()
+    process_ops: tuple[ProcessOp, ...] = ()
 
 
 class Evaluate(Section):

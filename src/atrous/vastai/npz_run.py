@@ -19,7 +19,7 @@ from atrous.runtime.stages import Frame, Steps, stages
 from atrous.runtime.worker import SKIP
 from atrous.vastai.npz import OUTPUT, Converted, read_input, read_with_comment, write
 
-Kind = Literal["logits", "classmap"]
+AnswerKind = Literal["logits", "classmap"]
 """What an answer holds."""
 
 
@@ -28,7 +28,7 @@ def run(
     inputs: Sequence[Path],
     output: Path,
     *,
-    kind: Kind,
+    kind: AnswerKind,
     force: bool = False,
     batch: int | None = None,
 ) -> Generator[Converted]:
@@ -76,7 +76,7 @@ class _Job:
 
     predictor: Predictor
     output: Path
-    kind: Kind
+    kind: AnswerKind
     force: bool
     made_by: str
 
@@ -110,7 +110,7 @@ class _Job:
         return self.output / f"{frame.source.stem}.npz"
 
 
-def _stamp(predictor: Predictor, kind: Kind) -> str:
+def _stamp(predictor: Predictor, kind: AnswerKind) -> str:
     """What the answers of one run have in common; they carry it, so that none are mixed."""
     settings = [predictor.engine.identity, predictor.preprocess.to_dict(), kind]
     return "atrous " + hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()

@@ -40,11 +40,11 @@ def _null(value: object) -> object:
 
 
 Library = Literal["opencv", "cv2", "pillow", "pil"]
-Pair = Annotated[tuple[StrictInt, StrictInt], BeforeValidator(_pair)]
-Triple = Annotated[tuple[float, float, float], BeforeValidator(_triple)]
+_PairOfInts = Annotated[tuple[StrictInt, StrictInt], BeforeValidator(_pair)]
+_ThreeFloats = Annotated[tuple[float, float, float], BeforeValidator(_triple)]
 
 
-class _Step(BaseModel):
+class _Op(BaseModel):
     """One step; `unused` names the parameters that do nothing here."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,7 +52,7 @@ class _Step(BaseModel):
     unused: ClassVar[tuple[str, ...]] = ()
 
 
-class DecodeImage(_Step):
+class DecodeImage(_Op):
     """Read a file as RGB, 0–255; `cv2_flags` 1 is colour, the only kind there is here."""
 
     unused = ("backend",)
@@ -62,18 +62,18 @@ class DecodeImage(_Step):
     backend: Library = "opencv"
 
 
-class CvtColor(_Step):
+class CvtColor(_Op):
     """Turn the order of the channels round."""
 
     type: Literal["CvtColor"]
     code: Literal["COLOR_RGB2BGR", "COLOR_BGR2RGB"]
 
 
-class Resize(_Step):
+class Resize(_Op):
     """Resize to `(height, width)`, or `(N, -1)`: one side to N, keeping the aspect ratio."""
 
     type: Literal["Resize"]
-    size: Pair
+    size: _PairOfInts
     adaptive_side: Literal["short", "long", "height", "width"] = "short"
     interpolation: Literal["bilinear", "bicubic", "nearest", "area", "lanczos"] = "bilinear"
     backend: Library = "opencv"
@@ -85,13 +85,13 @@ class Resize(_Step):
         return self
 
 
-class CenterCrop(_Step):
+class CenterCrop(_Op):
     """Cut `(height, width)` out of the centre."""
 
     unused = ("backend",)
 
     type: Literal["CenterCrop"]
-    crop_size: Pair
+    crop_size: _PairOfInts
     backend: Library = "opencv"
 
     @model_validator(mode="after")
@@ -101,42 +101,42 @@ class CenterCrop(_Step):
         return self
 
 
-class Pad(_Step):
+class Pad(_Op):
     """Pad with black at the bottom or at the right until the image is square."""
 
     type: Literal["Pad"]
     pad_to_square: StrictBool = False
 
 
-class ChannelSplit(_Step):
+class ChannelSplit(_Op):
     """Keep one channel; known so that it can be refused."""
 
     type: Literal["ChannelSplit"]
     index: StrictInt = 0
 
 
-class Normalize(_Step):
+class Normalize(_Op):
     """Divide by 255 if `div255`, then by `(x - mean) / std` unless `norm_type` is null."""
 
     type: Literal["Normalize"]
-    mean: Triple | None = None
-    std: Triple | None = None
+    mean: _ThreeFloats | None = None
+    std: _ThreeFloats | None = None
     div255: StrictBool = True
     norm_type: Annotated[Literal["mean_std"] | None, BeforeValidator(_null)] = "mean_std"
 
 
-class ToTensor(_Step):
+class ToTensor(_Op):
     """Height, width, channel → channel, height, width; values stay as they are."""
 
     type: Literal["ToTensor"]
 
 
-Step = Annotated[
+ProcessOp = Annotated[
     DecodeImage | CvtColor | Resize | CenterCrop | Pad | ChannelSplit | Normalize | ToTensor,
     Field(discriminator="type"),
 ]
 
-STEPS: dict[str, type[_Step]] = {
+STEPS: dict[str, type[_Op]] = {
     step.__name__: step
     for step in (DecodeImage, CvtColor, Resize, CenterCrop, Pad, ChannelSplit, Normalize, ToTensor)
 }
@@ -147,7 +147,7 @@ STEPS: dict[str, type[_Step]] = {
 _ORDER = ("DecodeImage", "Resize", "CenterCrop", "Pad", "Normalize", "ToTensor")
 
 
-def convert(steps: Sequence[Step]) -> tuple[Preprocess, tuple[str, ...]]:
+def convert(steps: Sequence[ProcessOp]) -> tuple[Preprocess, tuple[str, ...]]:
     """Say the same as a `Preprocess`.
 
     Args:
@@ -183,7 +183,7 @@ def _fail(at: dict[str, int], kind: str, message: str) -> NoReturn:
     raise ConfigError(f"{WHERE}[{at[kind]}] {kind}: {message}")
 
 
-def _check_order(steps: Sequence[Step]) -> None:
+def _check_order(steps: Sequence[ProcessOp]) -> None:
     highest = ""
     for index, step in enumerate(steps):
         kind, where = step.type, f"{WHERE}[{index}] {step.type}"
@@ -200,7 +200,7 @@ def _check_order(steps: Sequence[Step]) -> None:
         highest = kind
 
 
-def _colour(steps: Sequence[Step]) -> str:
+def _colour(steps: Sequence[ProcessOp]) -> str:
     order = "rgb"
     for index, step in enumerate(steps):
         if isinstance(step, CvtColor):
