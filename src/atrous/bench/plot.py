@@ -8,10 +8,9 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from atrous.bench.measurement import Measurement
+from atrous.bench.measurement import Measurement, write
 from atrous.bench.sweep import best
-from atrous.errors import AtrousError, ConfigError
-from atrous.files import write_whole
+from atrous.errors import AtrousError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,10 +47,7 @@ def draw(results: Sequence[Measurement], path: Path) -> None:
     _place(axes, labels)
     content = BytesIO()
     figure.savefig(content, format="png")
-    try:
-        write_whole(path, content.getvalue())
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
+    write(path, content.getvalue())
 
 
 def _points(axes: Axes, results: Sequence[Measurement]) -> list[Annotation]:
