@@ -24,7 +24,7 @@ import yaml
 
 from atrous import artifact, zoo
 from atrous.evaluation import result as results
-from atrous.evaluation.result import Result
+from atrous.evaluation.result import Evaluation
 
 ROOT = Path(__file__).parents[1]
 ASSETS = ROOT / "src" / "atrous" / "assets"
@@ -115,7 +115,7 @@ def _size(name: str) -> str:
     return f"`{name}.onnx`, {(ASSETS / f'{name}.onnx').stat().st_size / 1e6:.1f} MB"
 
 
-def _scores(scores: dict[tuple[str, str], Result]) -> str:
+def _scores(scores: dict[tuple[str, str], Evaluation]) -> str:
     lines = [f"| protocol | {' | '.join(FORMS.values())} |", "|---|" + "--:|" * len(FORMS)]
     for protocol in MANY:
         cells = [scores.get((form, protocol)) for form in FORMS]
@@ -123,11 +123,11 @@ def _scores(scores: dict[tuple[str, str], Result]) -> str:
     return "\n".join(lines)
 
 
-def _percent(found: Result | None) -> str:
+def _percent(found: Evaluation | None) -> str:
     return "" if found is None else f"{found.mean_iou:.3f}"
 
 
-def _classes(found: dict[str, Result]) -> str:
+def _classes(found: dict[str, Evaluation]) -> str:
     lines = [f"| class | {' | '.join(FORMS[form] for form in found)} |"]
     lines.append("|---|" + "--:|" * len(found))
     for name in next(iter(found.values())).iou:

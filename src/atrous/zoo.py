@@ -75,7 +75,7 @@ class Preprocessing:
 
 
 @dataclass(frozen=True, slots=True)
-class Accuracy:
+class ClaimedAccuracy:
     """One number and where it comes from.
 
     Attributes:
@@ -127,7 +127,7 @@ class Weights:
     licence: str
     recipe: str
     paper: str
-    accuracy: tuple[Accuracy, ...]
+    accuracy: tuple[ClaimedAccuracy, ...]
     note: str = ""
 
 
@@ -216,7 +216,7 @@ def _reference(name: str, claimed: float) -> Weights:
         recipe="PASCAL VOC 2012 trainaug, SGD, batch 16, 30k iterations, 513 crops",
         paper=VARIANTS[name].paper,
         accuracy=(
-            Accuracy(
+            ClaimedAccuracy(
                 "mIoU",
                 claimed,
                 "VOC 2012 val, center-crop-513",
@@ -247,7 +247,7 @@ def _imagenet(network: str, model: str, digits: str, top1: float) -> Weights:
         recipe="torchvision references/classification, IMAGENET1K_V1",
         paper=BACKBONES[network].paper,
         accuracy=(
-            Accuracy(
+            ClaimedAccuracy(
                 "top-1",
                 top1,
                 "ImageNet-1K val, short side 256, center-crop-224",
@@ -271,7 +271,7 @@ _XCEPTION_IMAGENET = replace(
     preprocessing=Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), (299, 299)),
     licence="see its page",
     recipe="ported from Keras",
-    accuracy=(Accuracy("top-1", None, "ImageNet-1K val", "not measured here"),),
+    accuracy=(ClaimedAccuracy("top-1", None, "ImageNet-1K val", "not measured here"),),
     note=f"{_BY_HAND} Its images were normalised with mean and std 0.5, where segmentation here "
     "takes ImageNet's mean and std.",
 )
@@ -283,7 +283,7 @@ _HRNET_IMAGENET = replace(
     page=f"{_REFERENCE}/blob/master/network/backbone/hrnetv2.py",
     licence="see its page",
     recipe="not stated",
-    accuracy=(Accuracy("top-1", None, "ImageNet-1K val", "not measured here"),),
+    accuracy=(ClaimedAccuracy("top-1", None, "ImageNet-1K val", "not measured here"),),
     note=_BY_HAND,
 )
 
