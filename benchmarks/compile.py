@@ -52,7 +52,7 @@ import contenders
 import numpy as np
 from contenders import ENGINES, SIDE, Pixels
 
-from atrous import artifact, image, zoo
+from atrous import cache, image, zoo
 from atrous.jobs.sources import find
 
 DEFAULT = (
@@ -215,7 +215,7 @@ def compile_time(folder: Path, network: str) -> None:
             [sys.executable, "-m", "atrous", "compile", str(file)], check=True, capture_output=True
         )
         taken = time.perf_counter() - start
-        size = artifact.locate(folder / content["name"]).stat().st_size
+        size = cache.given(folder / content["name"]).stat().st_size
         before = (folder / f"{network}.onnx").stat().st_size
         print(f"{network} {dtype}: {taken:.1f} s, {size / 1e6:.1f} MB of {before / 1e6:.1f} MB")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from atrous import artifact
+from atrous import artifact, cache
 from atrous.artifact import Accuracy, Metadata
 from atrous.errors import ArtifactError
 from atrous.evaluation import result as results
@@ -73,16 +73,6 @@ def test_damaged_files_are_named(content: bytes, tmp_path: Path) -> None:
         artifact.load(path)
 
 
-def test_locate(tmp_path: Path) -> None:
-    folder = tmp_path / "deploy_weights" / "net"
-    folder.mkdir(parents=True)
-    path = folder / "mod.onnx"
-    path.touch()
-    for name in (path, folder, folder / "mod", str(folder)):
-        assert artifact.locate(name) == path
-    assert artifact.locate(tmp_path / "nothing") is None
-
-
 def test_the_default_model_describes_itself() -> None:
     found = artifact.metadata_of(artifact.load(artifact.DEFAULT), artifact.DEFAULT)
     assert found is not None
@@ -113,7 +103,7 @@ def described(path: Path) -> Metadata:
 def measured(name: str) -> dict[tuple[str, str, str], float]:
     """mIoU by protocol, precision and engine, from the files in the package."""
     values = {}
-    for path in (artifact.packaged(f"{name}.onnx"), artifact.packaged(f"{name}-int8.onnx")):
+    for path in (cache.packaged(f"{name}.onnx"), cache.packaged(f"{name}-int8.onnx")):
         assert path is not None
         found = described(path)
         assert found.name == path.stem
@@ -150,7 +140,7 @@ def test_int8_in_the_package_loses_no_more_than_three_tenths_of_a_point(name: st
 
 @PACKAGED
 def test_int8_in_the_package_is_calibrated_on_training_images(name: str) -> None:
-    path = artifact.packaged(f"{name}-int8.onnx")
+    path = cache.packaged(f"{name}-int8.onnx")
     assert path is not None
     found = described(path)
     assert found.precision == "int8"

@@ -13,6 +13,7 @@ from typing import Literal
 import onnx
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from atrous.cache import PACKAGE
 from atrous.errors import ArtifactError
 from atrous.files import write_whole
 from atrous.labels import LabelSet
@@ -20,7 +21,7 @@ from atrous.preprocess import Preprocess
 
 KEY = "atrous"
 
-DEFAULT = Path(__file__).parent / "assets" / "default.onnx"
+DEFAULT = PACKAGE / "default.onnx"
 """The model that ships inside the package, with fp16 weights."""
 
 DEFAULT_INT8 = DEFAULT.with_name("default-int8.onnx")
@@ -95,27 +96,6 @@ class Metadata(BaseModel):
     accuracies: tuple[Accuracy, ...] = ()
     calibration: Calibration | None = None
     licence: str = ""
-
-
-def packaged(file_name: str) -> Path | None:
-    """A model that ships inside the package, `None` if it has none of this name."""
-    path = DEFAULT.with_name(file_name)
-    return path if path.is_file() else None
-
-
-def locate(model: str | Path) -> Path | None:
-    """Find the file that `model` names.
-
-    Args:
-        model: a file, a folder holding `mod.onnx`, or a path without its `.onnx` or
-            `.safetensors`, such as `deploy_weights/NAME/mod` or `runs/NAME/last`.
-
-    Returns:
-        The file, or `None` if none of the four is there.
-    """
-    path = Path(model)
-    candidates = (path, path / "mod.onnx", Path(f"{path}.onnx"), Path(f"{path}.safetensors"))
-    return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
 def load(path: Path) -> onnx.ModelProto:

@@ -1,4 +1,4 @@
-"""Find the file behind a name of the zoo: in the cache, downloaded where there is an address."""
+"""The file behind the name of a model: given, in the package, in the cache, or downloaded."""
 
 from __future__ import annotations
 
@@ -7,6 +7,58 @@ from pathlib import Path
 from atrous import zoo
 from atrous.download import Progress, cache_dir, download
 from atrous.errors import ArtifactError
+from atrous.files import sha256
+
+PACKAGE = Path(__file__).parent / "assets"
+"""The folder of the models that ship inside the package."""
+
+
+def resolve(
+    name: str | Path, kind: zoo.Kind | None = "segmentation", progress: Progress | None = None
+) -> Path:
+    """The file that a model is called by, downloaded if need be.
+
+    Args:
+        name: what `given` takes, or a row of `atrous.zoo.WEIGHTS` by its own name, that of its
+            network or that of its file. What is there comes before a row.
+        kind: of the rows, `None` for any.
+        progress: as for `weights_file`.
+
+    Raises:
+        ArtifactError: there is none; says what was tried and where to get it.
+    """
+    path = given(name)
+    if path is not None:
+        return path
+    rows = [row for row in zoo.WEIGHTS.values() if kind in (None, row.kind)]
+    row = next((row for row in rows if str(name) in (row.name, row.network, row.file_name)), None)
+    if row is None:
+        raise ArtifactError(
+            f"{name}: not a file, no folder with mod.onnx, no {name}.onnx, and not a name of the "
+            f"zoo ({', '.join(row.name for row in rows)})"
+        )
+    return packaged(row.file_name) or weights_file(row, progress)
+
+
+def given(name: str | Path) -> Path | None:
+    """The file that a path names.
+
+    Args:
+        name: a file, a folder holding `mod.onnx`, or a path without its `.onnx` or
+            `.safetensors`, such as `deploy_weights/NAME/mod` or `runs/NAME/last`.
+
+    Returns:
+        The file, or `None` if none of the four is there.
+    """
+    path = Path(name)
+    candidates = (path, path / "mod.onnx", Path(f"{path}.onnx"), Path(f"{path}.safetensors"))
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+def packaged(file_name: str) -> Path | None:
+    """A model that ships inside the package, `None` if it has none of this name."""
+    path = PACKAGE / file_name
+    return path if path.is_file() else None
 
 
 def weights_file(row: zoo.Weights, progress: Progress | None = None) -> Path:
@@ -19,7 +71,7 @@ def weights_file(row: zoo.Weights, progress: Progress | None = None) -> Path:
     Raises:
         ArtifactError: the file must be fetched by hand and is not there, or the download failed.
     """
-    cached = cache_dir() / "weights" / row.file_name
+    cached = _place(row)
     if row.url is not None:
         return download(row.url, cached, checksum=f"sha256:{row.sha256}", progress=progress)
     if not cached.exists():
@@ -29,21 +81,20 @@ def weights_file(row: zoo.Weights, progress: Progress | None = None) -> Path:
     return cached
 
 
-def locate(source: str | Path, progress: Progress | None = None) -> Path:
-    """The file of weights that `source` names, downloaded if need be.
+def row_of(path: Path) -> zoo.Weights | None:
+    """The row of a whole network whose file this is, `None` for any other file.
 
-    Args:
-        source: a path, or a name of `atrous.zoo.WEIGHTS`. A file of that name comes first.
-        progress: as for `weights_file`.
-
-    Raises:
-        ArtifactError: there is no such file, or `weights_file` has none.
+    It is, if a name of the zoo resolves to it, or if its hash is the published one. That a file is
+    called as a row's says nothing: every training of the reference writes such names.
     """
-    path = Path(source)
-    if path.exists():
-        return path
-    if str(source) not in zoo.WEIGHTS:
-        raise ArtifactError(
-            f"{source}: no such file, and no weights of that name; known: {', '.join(zoo.WEIGHTS)}"
-        )
-    return weights_file(zoo.weights(str(source)), progress)
+    rows = [row for row in zoo.WEIGHTS.values() if row.kind == "segmentation"]
+    named = next((row for row in rows if _place(row).resolve() == path.resolve()), None)
+    published = [row for row in rows if row.sha256]
+    if named is not None or not published:
+        return named
+    digest = sha256(path)
+    return next((row for row in published if digest.startswith(row.sha256)), None)
+
+
+def _place(row: zoo.Weights) -> Path:
+    return cache_dir() / "weights" / row.file_name

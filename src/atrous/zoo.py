@@ -14,6 +14,7 @@ from atrous.errors import ConfigError
 from atrous.labels import VOC
 
 Row = TypeVar("Row")
+Kind = Literal["segmentation", "backbone"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ class Weights:
     """
 
     name: str
-    kind: Literal["segmentation", "backbone"]
+    kind: Kind
     network: str
     file_name: str
     url: str | None

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from atrous import artifact
+from atrous import artifact, cache
 from atrous.artifact import Calibration
 from atrous.compiler import build as builder
 from atrous.compiler import config as configs
@@ -89,7 +89,7 @@ def test_compiles_to_a_folder_addressed_by_its_prefix(
         f"net/{name}" for name in ("mod.onnx", "report.html", "report.json", "resolved.yaml")
     ]
     assert CompileReport.load(folder) == report
-    assert artifact.locate(folder / "mod") == folder / "mod.onnx"
+    assert cache.given(folder / "mod") == folder / "mod.onnx"
     known = artifact.metadata_of(artifact.load(folder / "mod.onnx"), folder)
     assert known is not None
     assert (known.name, known.precision, known.preprocess.size) == ("net", dtype, (SIDE, SIDE))

@@ -1,5 +1,7 @@
 """Exports agree with PyTorch: every network, from checkpoints in the reference's own layout."""
 
+import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +18,10 @@ from atrous.errors import ArtifactError, ConfigError
 from atrous.exporters.compare import Comparison, compare
 from atrous.exporters.onnx import export_onnx
 from atrous.exporters.torchscript import export_torchscript
+from atrous.files import sha256
 from atrous.image import photograph
 from atrous.labels import VOC, generic
+from atrous.preprocess import Preprocess
 
 SIZE = (97, 129)
 
@@ -212,3 +216,27 @@ def test_labels_of_a_checkpoint_are_said_aloud(
     path = checkpoint(tmp_path / "net.pth", "deeplabv3_mobilenet")
     assert describe(models.load(path), path).labels == VOC
     assert "does not name its 21 classes: taking them as label set 'voc'" in caplog.text
+
+
+def test_a_checkpoint_of_the_zoo_means_what_its_row_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("ATROUS_CACHE", str(tmp_path))
+    wanted = zoo.Preprocessing((0.5, 0.4, 0.3), (0.2, 0.25, 0.3), (65, 97))
+    row = dataclasses.replace(zoo.WEIGHTS["deeplabv3_mobilenet_voc"], preprocessing=wanted)
+    monkeypatch.setitem(zoo.WEIGHTS, row.name, row)
+    (tmp_path / "weights").mkdir()
+    path = checkpoint(tmp_path / "weights" / row.file_name, "deeplabv3_mobilenet")
+    found = describe(models.load(path), path)
+    assert found.labels == VOC
+    assert found.preprocess == Preprocess(size=wanted.size, mean=wanted.mean, std=wanted.std)
+    assert not caplog.text
+    elsewhere = path.rename(tmp_path / row.file_name)
+    assert describe(models.load(elsewhere), elsewhere).preprocess == Preprocess()
+    # What a file says of itself comes first.
+    recorded = {"preprocess": json.dumps(Preprocess(size=(33, 33)).to_dict())}
+    models.save_safetensors(models.load(elsewhere), tmp_path / "own.safetensors", recorded)
+    own = tmp_path / "own.safetensors"
+    named = dataclasses.replace(row, sha256=sha256(own))
+    monkeypatch.setitem(zoo.WEIGHTS, row.name, named)
+    assert describe(models.load(own), own).preprocess.size == (33, 33)

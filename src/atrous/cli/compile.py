@@ -117,7 +117,7 @@ def _engine(words: Sequence[str]) -> str:
 def _explain(
     pair: tuple[str, str], engine: str, images: Path | None, output: Path | None, as_json: bool
 ) -> None:
-    from atrous import artifact, engines
+    from atrous import cache, engines
     from atrous.compiler.explain import page as explain_page
     from atrous.compiler.explain.explain import explain
     from atrous.jobs.sources import find
@@ -125,7 +125,7 @@ def _explain(
     before, after = (engines.find_model(name) for name in pair)
     sources = find([images]) if images is not None else []
     # What is not a path is in the package or in the cache, which are not for reports.
-    folder = output or (after.parent if artifact.locate(pair[1]) is not None else Path())
+    folder = output or (after.parent if cache.given(pair[1]) is not None else Path())
     paths = [source.path for source in sources]
     with _progress() as tell:
         found = explain(before, after, paths, engine=engine, tell=tell)

@@ -72,9 +72,9 @@ def known(row: zoo.Weights) -> list[dict[str, str | float | None]]:
     """What is known of the accuracy of weights: claimed, or measured and kept in the file."""
     from dataclasses import asdict
 
-    from atrous import artifact
+    from atrous import artifact, cache
 
-    path = artifact.packaged(row.file_name)
+    path = cache.packaged(row.file_name)
     metadata = artifact.metadata_of(artifact.load(path), path) if path else None
     if metadata is None:
         return [asdict(claimed) for claimed in row.accuracy]

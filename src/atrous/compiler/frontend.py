@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 import onnx
 from onnx import TensorProto
 
-from atrous import artifact, engines, zoo
+from atrous import artifact, cache, engines, zoo
 from atrous.artifact import Metadata
 from atrous.compiler.config import CompileConfig, Shape
 from atrous.compiler.graph import opset
@@ -68,7 +68,7 @@ def _locate(config: CompileConfig) -> Path:
     wanted = config.frontend.checkpoint
     if wanted is None:
         return engines.find_model(config.frontend.type)
-    path = artifact.locate(wanted) if config.frontend.type == "onnx" else Path(wanted)
+    path = cache.given(wanted) if config.frontend.type == "onnx" else Path(wanted)
     if path is None or not path.is_file():
         raise ConfigError(
             f"frontend.checkpoint: expected a file, found none at {wanted} (seen from {Path.cwd()})"
@@ -140,7 +140,8 @@ def _from_checkpoint(config: CompileConfig, path: Path) -> InputModel:
             f"frontend.type: {frontend.type}, but {path} holds {network.variant.name}; make them "
             "agree, or set it to pytorch"
         )
-    carried = describe(network, path) if models.recorded_metadata(path).get("labels") else None
+    named = models.recorded_metadata(path).get("labels") or cache.row_of(path)
+    carried = describe(network, path) if named else None
     metadata = _metadata(config, path, carried, shape, network.num_classes, notes).model_copy(
         update={"variant": network.variant.name, "output_stride": network.output_stride}
     )

@@ -8,12 +8,12 @@ from importlib.metadata import version as version_of
 from importlib.util import find_spec
 from pathlib import Path
 
-from atrous import artifact, zoo
-from atrous.cache import weights_file
+from atrous import artifact
+from atrous.cache import resolve
 from atrous.engines import processor
 from atrous.engines.base import Device, Engine, Options
 from atrous.engines.onnx_model import OnnxModel
-from atrous.errors import ArtifactError, ConfigError, EngineError
+from atrous.errors import ConfigError, EngineError
 
 ENGINES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "torch": "torch"}
 """Engine name → the module it needs."""
@@ -107,11 +107,11 @@ def _open(engine: str, source: Path | OnnxModel, options: Options) -> Engine:
 
 
 def find_model(model: str | Path | None, device: Device = "cpu") -> Path:
-    """The file behind the name of a model; see `open_engine`.
+    """The file behind the name of a model.
 
     Args:
-        model: without one, the model in the package: in int8 on CPUs that multiply bytes without
-            saturating, in fp16 elsewhere.
+        model: see `atrous.cache.resolve`; without one, the model in the package: in int8 on CPUs
+            that multiply bytes without saturating, in fp16 elsewhere.
         device: where it will run.
 
     Raises:
@@ -120,18 +120,7 @@ def find_model(model: str | Path | None, device: Device = "cpu") -> Path:
     if model is None:
         bytes_pay = device == "cpu" and not processor.saturates()
         return artifact.DEFAULT_INT8 if bytes_pay else artifact.DEFAULT
-    path = artifact.locate(model)
-    if path is not None:
-        return path
-    name = str(model)
-    rows = [row for row in zoo.WEIGHTS.values() if row.kind == "segmentation"]
-    row = next((row for row in rows if name in (row.name, row.network, row.file_name)), None)
-    if row is None:
-        raise ArtifactError(
-            f"{name}: not a file, no folder with mod.onnx, no {name}.onnx, and not a name of the "
-            f"zoo ({', '.join(row.name for row in rows)})"
-        )
-    return artifact.packaged(row.file_name) or weights_file(row)
+    return resolve(model)
 
 
 def missing(engine: str) -> str:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from atrous import models
 from atrous.artifact import Metadata
+from atrous.cache import row_of
 from atrous.engines.base import Engine, Options
 from atrous.engines.signature import Signature
 from atrous.errors import ArtifactError, ConfigError, EngineError
@@ -117,24 +118,34 @@ def _identity(network: GridNetwork) -> str:
 
 
 def describe(network: models.DeepLab, path: Path, labels: LabelSet | None = None) -> Metadata:
-    """Metadata for a checkpoint: what its header says, as `atrous train` writes it, or its shapes.
+    """Metadata for a checkpoint.
+
+    It is what its header says, as `atrous train` writes it; where that is silent, what the zoo says
+    of the file, if it is one of the zoo's (see `atrous.cache.row_of`); and last its shapes.
 
     Args:
         network: as loaded from `path`.
         path: the checkpoint.
-        labels: its classes; without, and where the header names none, 21 are taken as VOC's and 19
-            as Cityscapes', said aloud.
+        labels: its classes; without, and where nothing names them, 21 are taken as VOC's and 19 as
+            Cityscapes', said aloud.
 
     Raises:
         ArtifactError: the header is damaged.
     """
-    recorded = models.recorded_metadata(path)
+    recorded, row = models.recorded_metadata(path), row_of(path)
+    preprocess = Preprocess()
+    if row is not None:
+        declared = row.preprocessing
+        preprocess = Preprocess(size=declared.size, mean=declared.mean, std=declared.std)
     try:
         if labels is None and "labels" in recorded:
             labels = LabelSet.from_dict(json.loads(recorded["labels"]))
-        preprocess = Preprocess.from_dict(json.loads(recorded.get("preprocess", "{}")))
+        if "preprocess" in recorded:
+            preprocess = Preprocess.from_dict(json.loads(recorded["preprocess"]))
     except (ValueError, ConfigError) as error:
         raise ArtifactError(f"{path}: its header is damaged: {error}; get it again") from None
+    if labels is None and row and row.labels and row.num_classes == network.num_classes:
+        labels = LABEL_SETS[row.labels]
     if labels is None:
         sizes = {known.num_classes: known for known in LABEL_SETS.values()}
         labels = sizes.get(network.num_classes) or generic(network.num_classes)

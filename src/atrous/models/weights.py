@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from atrous import zoo
-from atrous.cache import locate
+from atrous.cache import resolve
 from atrous.download import Progress
 from atrous.errors import ArtifactError, ConfigError
 from atrous.models.checkpoint import listing, read_state
@@ -138,7 +138,7 @@ def load(
     It is built without memory behind its tensors, so one that was not filled could not run.
 
     Args:
-        source: a file as `read_state` takes it, or a name of `atrous.zoo.WEIGHTS`.
+        source: a file as `read_state` takes it, by any name that `atrous.cache.resolve` takes.
         output_stride: 8 or 16. By default what the file's metadata records (`save_safetensors`
             writes it), or what its name ends in (`…_os8.pth`, as the reference names its own), or
             else 16. A network with one output stride has that one, whatever its name ends in.
@@ -148,7 +148,7 @@ def load(
         ArtifactError: as `read_state`, `identify` and `fill` say, or the download failed.
         ConfigError: the output stride is not one the network can be dilated to.
     """
-    path = locate(source, progress)
+    path = resolve(source, progress=progress)
     state = read_state(path)
     try:
         identity = identify(state)
@@ -215,7 +215,7 @@ def load_backbone(
     row = zoo.WEIGHTS.get(str(source))
     if row is not None and row.network != network.name:
         raise ConfigError(f"{row.name} fits {row.network}, but {model.variant.name} was given")
-    path = locate(source, progress)
+    path = resolve(source, "backbone", progress)
     try:
         fill(model.backbone, _from_torchvision(read_state(path)))
     except ArtifactError as error:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from atrous.cache import locate
+from atrous.cache import resolve
 from atrous.errors import ArtifactError
 from atrous.models import DeepLab, load_backbone, read_state
 from atrous.models.checkpoint import listing
@@ -71,7 +71,7 @@ def fill(network: DeepLab, source: str) -> Start:
     if source == IMAGENET:
         load_backbone(network)
         return Start(source, names, head)
-    path = locate(source)
+    path = resolve(source, kind=None)
     state = read_state(path)
     if not any(name.startswith(BACKBONE) for name in state):
         load_backbone(network, path)
