@@ -29,7 +29,7 @@ LARGEST_VALUE: Final = 65504.0
 
 
 @dataclass(slots=True, eq=False)
-class Job:
+class ImageJob:
     """One image on its way through a model.
 
     Attributes:
@@ -109,7 +109,7 @@ class Model:
                 f"{self.places}; try again",
             )
 
-    async def run(self, jobs: list[Job]) -> list[Item[Frame]]:
+    async def run(self, jobs: list[ImageJob]) -> list[Item[Frame]]:
         """Run images through the network.
 
         If the caller is cancelled, what has not begun is left out.
@@ -153,7 +153,7 @@ class Model:
         finally:
             self.predictor.close()
 
-    async def _one(self, job: Job) -> Item[Frame]:
+    async def _one(self, job: ImageJob) -> Item[Frame]:
         began = time.perf_counter()
         await self._room.acquire()
         job.waited = time.perf_counter() - began
@@ -182,7 +182,7 @@ class Model:
                 self._loop.call_soon_threadsafe(self._came_out, item)
 
     def _decode(self, frame: Frame) -> object:
-        job: Job = frame.source
+        job: ImageJob = frame.source
         if job.gone:
             return SKIP
         if job.tensor is None:

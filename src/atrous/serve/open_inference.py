@@ -27,7 +27,7 @@ from atrous.serve.documents import (
     json_schema,
     refusals,
 )
-from atrous.serve.model import Job, Model
+from atrous.serve.model import ImageJob, Model
 from atrous.serve.refusal import Refusal
 from atrous.serve.service import Service, while_connected
 from atrous.serve.tensors import DTYPES, LOGITS_BYTES, InferRequest, answer, parse
@@ -181,7 +181,7 @@ def describe(model: Model) -> ModelMetadata:
     )
 
 
-def jobs_of(model: Model, wanted: TensorRequest) -> list[Job]:
+def jobs_of(model: Model, wanted: TensorRequest) -> list[ImageJob]:
     """One job for each image of a request.
 
     Raises:
@@ -206,8 +206,8 @@ def jobs_of(model: Model, wanted: TensorRequest) -> list[Job]:
         return result
 
     if wanted.name == "input":
-        return [Job(finish, tensor=tensor) for tensor in wanted.tensor]
-    return [Job(finish, pixels=partial(_same, pixels)) for pixels in wanted.tensor]
+        return [ImageJob(finish, tensor=tensor) for tensor in wanted.tensor]
+    return [ImageJob(finish, pixels=partial(_same, pixels)) for pixels in wanted.tensor]
 
 
 def _yes_or_503(yes: bool, why: str) -> Response:

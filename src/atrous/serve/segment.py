@@ -23,7 +23,7 @@ from atrous.serve.documents import (
     Segmentation,
     refusals,
 )
-from atrous.serve.model import Job, Model
+from atrous.serve.model import ImageJob, Model
 from atrous.serve.service import Service, precision, while_connected
 from atrous.serve.timing import server_timing
 
@@ -102,7 +102,7 @@ def job_of(
     output: Output,
     opacity: float,
     max_pixels: int,
-) -> Job:
+) -> ImageJob:
     """What is done to a picture; the answer is a PNG, or JSON up to its seconds and its runs."""
     labels = model.predictor.labels
 
@@ -127,7 +127,7 @@ def job_of(
         }
         return to_json(document)[:-1], to_json(pictures.runs(class_map).tolist())
 
-    return Job(finish, pixels=read, keep_pixels=output == "overlay")
+    return ImageJob(finish, pixels=read, keep_pixels=output == "overlay")
 
 
 def describe(model: Model) -> ModelEntry:
