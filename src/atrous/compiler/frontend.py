@@ -19,6 +19,7 @@ from atrous import artifact, cache, engines, zoo
 from atrous.artifact import Metadata
 from atrous.compiler.config import CompileConfig, Shape
 from atrous.compiler.graph import opset
+from atrous.compiler.graph.graph import free_inputs
 from atrous.errors import ArtifactError, ConfigError, EngineError
 from atrous.files import sha256
 from atrous.image import photograph
@@ -177,9 +178,7 @@ def _from_torchscript(config: CompileConfig, path: Path) -> InputModel:
 def _only_image_input(model: onnx.ModelProto, path: Path) -> None:
     """Drop weights from the inputs, where old files list them too, and see that one is left."""
     graph = model.graph
-    weights = {tensor.name for tensor in graph.initializer}
-    weights |= {tensor.values.name for tensor in graph.sparse_initializer}
-    inputs = [value for value in graph.input if value.name not in weights]
+    inputs = free_inputs(graph)
     if len(inputs) < len(graph.input):
         del graph.input[:]
         graph.input.extend(inputs)

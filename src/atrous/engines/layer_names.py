@@ -6,7 +6,8 @@ import re
 
 import onnx
 
-_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+"""The operators with weights: nearly all of the work."""
 
 
 class LayerNames:
@@ -76,7 +77,7 @@ class LayerNames:
 
 def _module(node: onnx.NodeProto) -> tuple[str, str] | None:
     """Module and part of it that the weights are named after: `a.weight_fine` → `a`, `_fine`."""
-    if node.op_type not in _WEIGHTED:
+    if node.op_type not in WEIGHTED:
         return None
     found = re.fullmatch(r"(.+)\.weight((?:_\w+?)?)(?:_DequantizeLinear_Output)?", node.input[1])
     return (found[1], found[2].replace("_value", "")) if found else None

@@ -228,7 +228,7 @@ def weights(model: Model) -> dict[str, tuple[Array, Array, Array]]:
     graph = Graph(model)
     found = {}
     for node in graph.nodes:
-        if node.op_type in qdq.LAYERS:
+        if node.op_type in qdq.WEIGHTED:
             back = graph.maker(node.input[1])
             assert back is not None
             stored, scale, zero = (np.asarray(graph.constant(name)) for name in back.input)

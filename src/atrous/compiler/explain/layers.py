@@ -10,12 +10,12 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
-from onnx import helper
 
-from atrous.compiler.graph.graph import Graph
+from atrous.compiler.graph.graph import Graph, showing
+from atrous.compiler.int8.noise import decibels
 from atrous.compiler.progress import Progress, Tell
 from atrous.compiler.sections import Section
-from atrous.engines.layer_names import LayerNames
+from atrous.engines.layer_names import WEIGHTED, LayerNames
 from atrous.engines.session import open_session
 from atrous.errors import InputError
 
@@ -30,7 +30,6 @@ _UNKNOWN = 16 * 2**20  # bytes of a tensor whose size the graph does not say
 _MOVE = {"Cast", "Concat", "DequantizeLinear", "Expand", "Flatten", "Gather", "Identity", "Pad"}
 _MOVE |= {"QuantizeLinear", "Reshape", "Resize", "Slice", "Split", "Squeeze", "Transpose"}
 _MOVE |= {"Unsqueeze", "Upsample"}
-_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _AFTER = ("BatchNormalization", "Clip", "HardSigmoid", "HardSwish", "LeakyRelu", "Relu")
 
 Inputs = Callable[[int], tuple[NDArray[np.generic], NDArray[np.generic]]]
@@ -149,7 +148,7 @@ def measure(
                     if not np.isfinite(values).all():
                         raise InputError(f"{one.name}: not finite in the {role} model")
                 sums[one.name] = sums.get(one.name, np.zeros(2)) + _powers(signal, other)
-    return {name: _decibels(signal, noise) for name, (signal, noise) in sums.items()}
+    return {name: decibels(signal, noise) for name, (signal, noise) in sums.items()}
 
 
 def _powers(signal: NDArray[np.float32], other: NDArray[np.float32]) -> tuple[float, float]:
@@ -168,12 +167,6 @@ def _square(values: NDArray[np.float32]) -> float:
     return float(np.dot(flat, flat))
 
 
-def _decibels(signal: float, noise: float) -> float:
-    if not noise:
-        return math.inf
-    return 10 * math.log10(signal / noise) if signal else -math.inf
-
-
 def _parts(graph: Graph, tensors: Sequence[Common]) -> Iterator[list[Common]]:
     """The tensors in runs that fit in memory."""
     part: list[Common] = []
@@ -190,11 +183,7 @@ def _parts(graph: Graph, tensors: Sequence[Common]) -> Iterator[list[Common]]:
 
 
 def _session(model: onnx.ModelProto, outputs: Sequence[str]) -> ort.InferenceSession:
-    cut = onnx.ModelProto()
-    cut.CopyFrom(model)
-    del cut.graph.output[:]
-    cut.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in outputs)
-    cut = Graph(cut).to_model()  # what none of them needs is not run
+    cut = Graph(showing(model, outputs)).to_model()  # what none of them needs is not run
     # Otherwise quantisers would be fused into the layers, and tensors between them be gone.
     return open_session(cut, "measuring layers", optimised="none")
 
@@ -258,4 +247,4 @@ def _behind(graph: Graph, tensor: str) -> onnx.NodeProto | None:
     node = graph.maker(tensor)
     while node is not None and node.op_type in _AFTER:
         node = graph.maker(node.input[0])
-    return node if node is not None and node.op_type in _WEIGHTED else None
+    return node if node is not None and node.op_type in WEIGHTED else None

@@ -30,9 +30,7 @@ class Graph:
         graph = self._model.graph
         self.nodes: list[NodeProto] = list(graph.node)
         self._constants: dict[str, TensorProto] = {t.name: t for t in graph.initializer}
-        # Old files list constants as inputs, too; before version 4 they had to.
-        constants = {*self._constants, *(t.values.name for t in graph.sparse_initializer)}
-        inputs = [value for value in graph.input if value.name not in constants]
+        inputs = free_inputs(graph)
         del graph.input[:]
         graph.input.extend(inputs)
         self._shapes: dict[str, tuple[int | None, ...]] | None = None
@@ -195,6 +193,22 @@ class Graph:
                 needed.update(_reads(node))
         self.nodes = alive[::-1]
         self._constants = {n: t for n, t in self._constants.items() if n in needed}
+
+
+def free_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    """The inputs that are not constants, which old files list too; before version 4 they had to."""
+    constants = {tensor.name for tensor in graph.initializer}
+    constants |= {tensor.values.name for tensor in graph.sparse_initializer}
+    return [value for value in graph.input if value.name not in constants]
+
+
+def showing(model: onnx.ModelProto, tensors: Iterable[str]) -> onnx.ModelProto:
+    """A copy of a model whose outputs are these tensors, of whatever type and shape."""
+    shown = onnx.ModelProto()
+    shown.CopyFrom(model)
+    del shown.graph.output[:]
+    shown.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in tensors)
+    return shown
 
 
 def attributes(node: NodeProto) -> dict[str, Any]:

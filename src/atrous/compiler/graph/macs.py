@@ -7,6 +7,7 @@ import math
 from onnx import NodeProto
 
 from atrous.compiler.graph.graph import Graph
+from atrous.engines.layer_names import WEIGHTED
 
 
 def count(graph: Graph) -> int:
@@ -20,7 +21,7 @@ def count(graph: Graph) -> int:
 
 def of_node(graph: Graph, node: NodeProto) -> int:
     """Multiply-accumulates of one node, 0 for other operators and unknown shapes."""
-    if node.op_type not in ("Conv", "ConvTranspose", "MatMul", "Gemm"):
+    if node.op_type not in WEIGHTED:
         return 0
     first, second = (graph.shape(name) for name in node.input[:2])
     output = graph.shape(node.output[0])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,9 @@ import cv2
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
+from atrous.compiler.graph.graph import free_inputs, showing
 from atrous.compiler.int8 import samples
 from atrous.compiler.progress import Progress, Tell, silent
 from atrous.engines.session import first_line, open_session
@@ -103,13 +104,18 @@ def collect(
     if not 2 <= bins <= MOST_BINS:
         raise ConfigError(f"bins: expected 2 to {MOST_BINS}, found {bins}")
     network = _Network(model, tensors)
+
+    def prepared(path: Path) -> Array:
+        return preprocess(samples.read(path), preprocess.empty(network.dtype))
+
     files = sorted(images)
     used: list[Path] = []
     unreadable: list[str] = []
     ranges = {name: _Range() for name in network.names}
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        readable = _readable(files, preprocess, network.dtype, used, unreadable, tell)
+        readable = _inputs(files, prepared, "ranges", tell, unreadable)
         for batch, shown in _batches(readable, network.batch):
+            used += shown
             _add(pool, ranges, network.run(batch))
             _check_finite(ranges, shown)
         if not used:
@@ -118,7 +124,8 @@ def collect(
                 f"{unreadable[0]}"
             )
         counts = {name: _Counts(found.low, found.high, bins) for name, found in ranges.items()}
-        for batch, _ in _batches(_again(used, preprocess, network.dtype, tell), network.batch):
+        again = _inputs(used, prepared, "histograms", tell)
+        for batch, _ in _batches(again, network.batch):
             _add(pool, counts, network.run(batch))
     described = {name: ranges[name].finished(counts[name].histogram) for name in ranges}
     return Collected(described, tuple(used), tuple(unreadable))
@@ -134,8 +141,7 @@ class _Network:
 
     def __init__(self, model: onnx.ModelProto, tensors: Sequence[str]) -> None:
         graph = model.graph
-        constants = {tensor.name for tensor in graph.initializer}
-        inputs = [value for value in graph.input if value.name not in constants]
+        inputs = free_inputs(graph)
         if len(inputs) != 1:
             raise ArtifactError(f"calibration: expected one input, found {len(inputs)}")
         [value] = inputs
@@ -149,12 +155,8 @@ class _Network:
         self.dtype = "uint8" if kind.elem_type == TensorProto.UINT8 else "float32"
         dims = kind.shape.dim
         self.batch = dims[0].dim_value if dims and dims[0].dim_value > 0 else 1
-        shown = onnx.ModelProto()
-        shown.CopyFrom(model)
-        del shown.graph.output[:]
         # Without wanted tensors below the input there is nothing to run.
-        extra = [helper.make_empty_tensor_value_info(name) for name in self._outputs]
-        shown.graph.output.extend(extra or graph.output)
+        shown = showing(model, self._outputs) if self._outputs else model
         # Higher levels compute in other layouts and merge nodes, and would have to undo it. An
         # arena keeps the most that was ever needed, beside the outputs that it makes anew.
         self._session = open_session(shown, "calibration", optimised="basic", arena=False)
@@ -256,34 +258,26 @@ def _check_finite(ranges: dict[str, _Range], shown: Sequence[Path]) -> None:
             )
 
 
-def _readable(
+def _inputs(
     files: Sequence[Path],
-    preprocess: Preprocess,
-    dtype: str,
-    used: list[Path],
-    unreadable: list[str],
+    prepared: Callable[[Path], Array],
+    part: str,
     tell: Tell,
+    unreadable: list[str] | None = None,
 ) -> Iterator[tuple[Path, Array]]:
-    """Inputs of the images that can be read; sorts the files into the two lists."""
+    """Inputs of the images; without those that cannot be read, if a list takes the reasons."""
     for number, path in enumerate(files, 1):
-        tell(Progress("calibrating", number, len(files), "ranges"))
+        tell(Progress("calibrating", number, len(files), part))
         try:
-            made = preprocess(samples.read(path), preprocess.empty(dtype))
+            made = prepared(path)
         except InputError as error:
+            if unreadable is None:
+                raise
             text = str(error)
             unreadable.append(text if text.startswith(str(path)) else f"{path}: {text}")
             tell(Progress(f"left out: {unreadable[-1]}"))
             continue
-        used.append(path)
         yield path, made
-
-
-def _again(
-    used: Sequence[Path], preprocess: Preprocess, dtype: str, tell: Tell
-) -> Iterator[tuple[Path, Array]]:
-    for number, path in enumerate(used, 1):
-        tell(Progress("calibrating", number, len(used), "histograms"))
-        yield path, preprocess(samples.read(path), preprocess.empty(dtype))
 
 
 def _batches(images: Iterator[tuple[Path, Array]], size: int) -> Iterator[tuple[Array, list[Path]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, helper
 
 from atrous.compiler.form import Form
-from atrous.compiler.graph.graph import Graph
+from atrous.compiler.graph.graph import Graph, showing
 from atrous.compiler.int8.qdq import ConvLayer, Range, rounded_weight
 from atrous.engines.session import open_session
 
@@ -74,7 +75,7 @@ def local(
     for at, group in enumerate(groups):
         pooled[group] = pooled.get(group, np.zeros(2)) + totals[2 * at : 2 * at + 2]
     return {
-        layer.name: _decibels(*pooled[group]) for layer, group in zip(chosen, groups, strict=True)
+        layer.name: decibels(*pooled[group]) for layer, group in zip(chosen, groups, strict=True)
     }
 
 
@@ -118,7 +119,7 @@ def on_output(
         axes = tuple(axis for axis in range(expected.ndim) if axis != 1)
         signal += float(np.square(expected - expected.mean(axis=axes, keepdims=True)).sum())
         error += float(np.square(expected - actual).sum())
-    return _decibels(signal, error)
+    return decibels(signal, error)
 
 
 def joined(graph: Graph, layer: ConvLayer) -> str:
@@ -165,14 +166,13 @@ def _sums(graph: Graph, layer: ConvLayer) -> list[str]:
 
 
 def _session(graph: Graph, outputs: list[str]) -> ort.InferenceSession:
-    model = graph.to_model()
-    del model.graph.output[:]
-    model.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in outputs)
+    model = showing(graph.to_model(), outputs)
     # Otherwise the pairs and the layers behind them would be fused into int8.
     return open_session(model, "measuring noise", optimised="none")
 
 
-def _decibels(signal: float, noise: float) -> float:
+def decibels(signal: float, noise: float) -> float:
+    """A ratio of two sums of squares; `inf` without noise, `-inf` without signal."""
     if not noise:
-        return float("inf")
-    return 10 * float(np.log10(signal / noise)) if signal else float("-inf")
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal else -math.inf

@@ -278,9 +278,7 @@ def _input(graph: Graph, path: Path, preprocess: Preprocess) -> NDArray[np.gener
     [name] = graph.inputs
     batch, *_ = graph.shape(name) or (1,)
     tensor = preprocess(samples.read(path), preprocess.empty(graph.dtype(name)))
-    filled = np.empty((batch, *tensor.shape), tensor.dtype)
-    filled[:] = tensor
-    return filled
+    return np.repeat(tensor[None], batch, axis=0)
 
 
 def _percentile(settings: Quantize) -> float:

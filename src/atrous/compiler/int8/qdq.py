@@ -20,11 +20,9 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from atrous.compiler.form import Form
 from atrous.compiler.graph.graph import Graph, attributes
 from atrous.compiler.rewrites.decoder import INTERPOLATION
+from atrous.engines.layer_names import WEIGHTED
 
 Range = tuple[float, float]
-
-LAYERS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
-"""What is worth computing in int8: the operators with weights."""
 
 _AROUND = ("Add", "Concat", "Relu", "Clip", "MaxPool", "AveragePool", "Reshape", "Transpose")
 """What is kept in int8 between two layers, so that nothing is converted back and forth."""
@@ -59,7 +57,7 @@ def layers(graph: Graph) -> list[ConvLayer]:
     """
     found = []
     for node in graph.nodes:
-        if node.op_type not in LAYERS or node.domain not in ("", "ai.onnx"):
+        if node.op_type not in WEIGHTED or node.domain not in ("", "ai.onnx"):
             continue
         weight = graph.constant(node.input[1])
         if (
@@ -206,7 +204,7 @@ def insert(
     options: dict[str, object] = {"WeightSymmetric": True, "ActivationSymmetric": form.symmetric}
     if form.symmetric:
         options |= {"QuantizeBias": False, "AddQDQPairToWeight": False, "DedicatedQDQPair": True}
-        options |= {"OpTypesToExcludeOutputQuantization": list(LAYERS)}
+        options |= {"OpTypesToExcludeOutputQuantization": list(WEIGHTED)}
     quiet = logging.getLogger()
     level = quiet.level
     quiet.setLevel(logging.ERROR)  # it advises to run a preprocessing that the rewrites are
@@ -220,7 +218,7 @@ def insert(
             TensorsData(CalibrationMethod.MinMax, data),
             sorted(quantised),
             [],
-            [*LAYERS, *_AROUND],
+            [*WEIGHTED, *_AROUND],
             options,
         )
         quantiser.quantize_model()
@@ -291,7 +289,7 @@ def _read_unquantised(
             continue  # the pair stands for an activation that the quantiser took out
         readers = graph.readers(node.output[0])
         floats = [reader for reader in readers if reader.name not in quantised]
-        last = float_outputs and maker is not None and maker.op_type in LAYERS
+        last = float_outputs and maker is not None and maker.op_type in WEIGHTED
         if source in exact or (last and len(floats) == len(readers)):
             for reader in floats:
                 for at, name in enumerate(reader.input):

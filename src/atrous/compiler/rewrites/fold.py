@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import NodeProto, helper, numpy_helper
+from onnx import NodeProto
 from onnx.reference import ReferenceEvaluator
 
 from atrous.compiler.graph.graph import Graph, attributes
@@ -61,8 +61,7 @@ def _values(graph: Graph, node: NodeProto) -> list[NDArray[Any]] | None:
     if any(isinstance(value, onnx.GraphProto) for value in settings.values()):
         return None
     if node.op_type == "Constant":
-        value = _constant(settings)
-        return None if value is None else [value]
+        return _evaluated(graph, node, {})
     if node.op_type in ("Shape", "Size") and (shape := graph.shape(node.input[0])) is not None:
         if node.op_type == "Size":
             return [np.array(int(np.prod(shape)), np.int64)]
@@ -85,20 +84,16 @@ def _values(graph: Graph, node: NodeProto) -> list[NDArray[Any]] | None:
 def _evaluated(
     graph: Graph, node: NodeProto, inputs: dict[str, NDArray[Any]]
 ) -> list[NDArray[Any]] | None:
-    made = [onnx.ValueInfoProto(name=name) for name in node.output if name]
     try:
-        taken = [helper.make_tensor_value_info(n, _dtype(v), v.shape) for n, v in inputs.items()]
-        model = helper.make_model(
-            helper.make_graph([node], "constant", taken, made),
-            opset_imports=[helper.make_opsetid("", graph.opset)],
-        )
         with np.errstate(all="ignore"):
-            values = ReferenceEvaluator(model).run(None, inputs)
+            values = ReferenceEvaluator(node, opsets={"": graph.opset}).run(None, inputs)
     except Exception:  # the evaluator lacks an operator: the runtime will do it
         return None
-    if not all(isinstance(value, np.ndarray | np.generic) for value in values):
+    named = [value for name, value in zip(node.output, values, strict=True) if name]
+    if not all(isinstance(value, np.ndarray | np.generic) for value in named):
         return None  # a sequence
-    return [np.asarray(value) for value in values]
+    arrays = [np.asarray(value) for value in named]
+    return None if any(array.dtype.kind in "OSU" for array in arrays) else arrays  # text
 
 
 def _drop_idle(graph: Graph) -> bool:
@@ -144,19 +139,3 @@ def _only_reshapes(graph: Graph, node: NodeProto) -> bool:
         (graph.shape(node.input[0]) or ())[0] == indices.size
         and np.array_equal(indices.reshape(-1), np.arange(indices.size))
     )
-
-
-def _constant(settings: dict[str, Any]) -> NDArray[Any] | None:
-    if "value" in settings:
-        return numpy_helper.to_array(settings["value"])
-    for name, dtype in (("value_int", "int64"), ("value_ints", "int64")):
-        if name in settings:
-            return np.array(settings[name], dtype)
-    for name in ("value_float", "value_floats"):
-        if name in settings:
-            return np.array(settings[name], np.float32)
-    return None
-
-
-def _dtype(value: NDArray[Any]) -> int:
-    return helper.np_dtype_to_tensor_dtype(value.dtype)
