@@ -35,6 +35,7 @@ from atrous.engines.base import Options
 from atrous.jobs import folder
 from atrous.jobs.cluster import job as cluster
 from atrous.jobs.cluster import remote
+from atrous.jobs.output import FOLDERS, ImageResult, Output
 from atrous.jobs.sources import find
 from atrous.runtime.predictor import Predictor
 
@@ -57,7 +58,7 @@ class Measured(NamedTuple):
     cpu: float
 
 
-def measure(results: Generator[folder.Result]) -> Measured:
+def measure(results: Generator[ImageResult]) -> Measured:
     """Take all results, and the time."""
     began, before, times = time.perf_counter(), time.process_time(), []
     for result in results:
@@ -97,12 +98,12 @@ def main() -> None:
             if workers:
                 images = remote.find([str(source)], str(output))[:count]
                 made = cluster.segment(
-                    predictor, model, images, str(output), workers=workers, options=options
+                    predictor, model, images, Output(output), workers=workers, options=options
                 )
             else:
-                made = folder.segment(predictor, find([source])[:count], output)
+                made = folder.segment(predictor, find([source])[:count], Output(output))
             measured = measure(made)
-        written[:] = [size((output / kind).iterdir()) for kind in ("masks", "overlays")]
+        written[:] = [size((output / kind).iterdir()) for kind in FOLDERS]
         shutil.rmtree(output)
         return measured
 

@@ -103,12 +103,14 @@ def atrous(folder: Path, images: list[Path], output: Path, threads: int) -> Turn
     """What `atrous predict` does."""
     from atrous.cli.options import engine_options
     from atrous.jobs.folder import segment
+    from atrous.jobs.output import Output
     from atrous.runtime.predictor import Predictor
 
     predictor = Predictor.open(options=engine_options(None, "cpu", threads, 0, None))
 
     def turn() -> None:
-        for result in segment(predictor, find(images), output, overlays=False, force=True):
+        wanted = Output(output, overlays=False, force=True)
+        for result in segment(predictor, find(images), wanted):
             if result.status != "written":
                 raise RuntimeError(result.error)
 

@@ -40,7 +40,7 @@ def test_instances_and_batches(atrous: Run, voc: Path) -> None:
     assert atrous("npz", "run", *RUN, "-o", "out", "-i", 2, "-b", 1, "-p", 3).code == 0
     assert atrous("npz", "eval", *EVAL).out.splitlines()[-1] == FIRST_WRONG
     done = atrous("npz", "run", *RUN, "-o", "more", "-b", 2)
-    assert (done.code, "batch 2: the network takes 1 image at a time" in done.err) == (2, True)
+    assert (done.code, "-b 2: the network takes 1 image at a time" in done.err) == (2, True)
     assert not Path("more").exists()
 
 

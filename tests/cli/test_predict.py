@@ -54,6 +54,12 @@ def test_json_has_one_line_per_image(atrous: Run, tmp_path: Path) -> None:
     assert "the file is empty" in bad["error"]
 
 
+def test_a_picture_of_too_many_pixels(atrous: Run, tmp_path: Path) -> None:
+    done = atrous("predict", PHOTOGRAPH, "-o", tmp_path, "--max-pixels", "1000")
+    assert done.code == 1
+    assert "is 135300 pixels, the limit is 1000; make it smaller, or raise --max-pixels" in done.err
+
+
 def test_existing_results_are_kept(atrous: Run, tmp_path: Path) -> None:
     atrous("predict", PHOTOGRAPH, "-o", tmp_path)
     done = atrous("predict", PHOTOGRAPH, "-o", tmp_path)
@@ -92,7 +98,7 @@ def test_somebody_elses_model_with_the_seeds_vdsp_file(
     [
         (["missing.jpg", "-o", "o"], 1, "error: missing.jpg: no such file or folder"),
         ([PHOTOGRAPH, "-o", "o", "-m", "none"], 1, "none: not a file, no folder with mod.onnx"),
-        ([PHOTOGRAPH, "-o", "o", "--size", "big"], 2, "--size: expected N or HEIGHT,WIDTH"),
+        ([PHOTOGRAPH, "-o", "o", "--size", "big"], 2, "--size: expected N, HEIGHT,WIDTH or ["),
         ([PHOTOGRAPH, "-o", "o", "--size", "65"], 2, "the network takes (513, 513) pixels"),
         ([PHOTOGRAPH, "-o", "o", "--labels", "coco"], 2, "expected voc or cityscapes, got 'coco'"),
         ([PHOTOGRAPH, "-o", "o", "--labels", "cityscapes"], 2, "has 21 classes but label set"),

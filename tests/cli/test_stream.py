@@ -182,7 +182,7 @@ def test_a_gpu_by_its_number(
 @pytest.mark.parametrize(
     ("change", "code", "message"),
     [
-        ((*ALL, "--batch", 2), 2, "batch 2: the network takes 1 image at a time"),
+        ((*ALL, "--batch", 2), 2, "-b 2: the network takes 1 image at a time"),
         ((*ALL, "--device", "dpu"), 2, "expected cpu, cuda, tensorrt or the number of a card"),
         ((*ALL, "--gt_path", "none"), 2, "none: no such folder; expected one of masks"),
         ((*ALL, "--file_path", "none"), 1, "none: no such file or folder"),

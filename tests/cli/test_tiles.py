@@ -71,4 +71,27 @@ def test_20000_columns_within_2_gib(quick: Path, tmp_path: Path, height: int) ->
 def test_overlap_belongs_to_tiles(atrous: Run, tmp_path: Path) -> None:
     done = atrous("predict", "x.tif", "-o", str(tmp_path / "out"), "--overlap", "0.5")
     assert done.code == 2
-    assert "--overlap belongs to --tile" in done.err
+    assert "--overlap belongs to images in tiles (--tile): not for whole images" in done.err
+
+
+def test_a_limit_on_pixels_is_refused_beside_tiles(atrous: Run, tmp_path: Path) -> None:
+    command = ("predict", "x.tif", "-o", str(tmp_path / "out"), "--tile", "513")
+    done = atrous(*command, "--max-pixels", "1000")
+    assert done.code == 2
+    assert "--max-pixels belongs to whole images and a cluster (--cluster): not for" in done.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--tile", "512"), "error: --tile 512: the network takes (513, 513) pixels; take a sq"),
+        (("--tile", "513", "--overlap", "2"), "error: --overlap: expected 0 to 0.75, got 2"),
+    ],
+)
+def test_wrong_tiles(
+    atrous: Run, quick: Path, tmp_path: Path, options: tuple[str, ...], message: str
+) -> None:
+    (tmp_path / "x.png").touch()
+    done = atrous("predict", tmp_path / "x.png", "-o", tmp_path / "o", "-m", quick, *options)
+    assert done.code == 2
+    assert message in done.err

@@ -56,9 +56,12 @@ def test_a_damaged_clip_is_one_error(atrous: Run, clip: Path, tmp_path: Path) ->
     [
         (("clip.mp4", "-o", "out"), "a video makes a video: expected -o NAME.mp4"),
         (("camera:0", "-o", "out"), "a video makes a video"),
-        (("a.png", "-o", "out", "--every", "2"), "a video makes a video"),
-        (("a.mp4", "b.mp4", "-o", "c.mp4"), "expected one video, without --tile; got a.mp4 b.mp4"),
-        (("a.mp4", "-o", "c.mp4", "--tile", "513"), "expected one video, without --tile"),
+        (("a.png", "-o", "out", "--every", "2"), "--every belongs to a video (-o NAME.mp4): not f"),
+        (("a.png", "-o", "out", "--every", "1"), "--every belongs to a video (-o NAME.mp4): not f"),
+        (("a.mp4", "b.mp4", "-o", "c.mp4"), "expected one video, got a.mp4 b.mp4"),
+        (("a.mp4", "-o", "c.mp4", "--tile", "513"), "--tile belongs to images in tiles (--tile)"),
+        (("a.mp4", "-o", "c.mp4", "--max-pixels", "9"), "--max-pixels belongs to whole images and"),
+        (("a.mp4", "-o", "c.mp4", "--workers", "2"), "--workers belongs to a cluster (--cluster)"),
     ],
 )
 def test_wrong_commands(atrous: Run, arguments: tuple[str, ...], message: str) -> None:

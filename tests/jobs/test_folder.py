@@ -2,6 +2,7 @@ import errno
 import shutil
 import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -12,7 +13,8 @@ from PIL import Image
 
 from atrous.engines.fake import FakeEngine
 from atrous.errors import EngineError, InputError
-from atrous.jobs.folder import Result, segment
+from atrous.jobs.folder import segment
+from atrous.jobs.output import ImageResult, Output
 from atrous.jobs.sources import find
 from atrous.labels import generic
 from atrous.preprocess import Preprocess
@@ -34,9 +36,14 @@ def folder(tmp_path: Path, image: NDArray[np.uint8]) -> Path:
     return source
 
 
-def run(predictor: Predictor, folder: Path, **options: object) -> list[Result]:
-    output = folder.parent / "out"
-    return list(segment(predictor, find([folder]), output, **options))  # type: ignore[arg-type]
+def run(
+    predictor: Predictor,
+    folder: Path,
+    score: Callable[[Frame], object] | None = None,
+    **options: bool,
+) -> list[ImageResult]:
+    output = Output(folder.parent / "out", **options)  # type: ignore[arg-type]
+    return list(segment(predictor, find([folder]), output, score=score))
 
 
 def files(folder: Path) -> list[str]:
@@ -143,7 +150,7 @@ def test_a_disk_that_fills(predictor: Predictor, folder: Path) -> None:
 def test_closed_in_the_middle(predictor: Predictor, folder: Path) -> None:
     for number in range(40):
         shutil.copy(folder / "a.png", folder / f"{number}.png")
-    results = segment(predictor, find([folder]), folder.parent / "out", overlays=False)
+    results = segment(predictor, find([folder]), Output(folder.parent / "out", overlays=False))
     assert next(results).status == "written"
     results.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("atrous")]

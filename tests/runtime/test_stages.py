@@ -164,9 +164,14 @@ def test_the_batch_is_the_network_s_own(own: int | None, asked: int | None, expe
 @pytest.mark.parametrize(
     ("own", "asked", "error", "message"),
     [
-        (1, 2, ConfigError, "batch 2: the network takes 1 image at a time; export it with batch 2"),
-        (4, 1, ConfigError, "batch 1: the network takes 4 images at a time"),
-        (1, 0, ConfigError, "batch 0: the network takes 1 image at a time"),
+        (
+            1,
+            2,
+            ConfigError,
+            "`batch` 2: the network takes 1 image at a time; export it with",
+        ),
+        (4, 1, ConfigError, "`batch` 1: the network takes 4 images at a time"),
+        (1, 0, ConfigError, "`batch` 0: the network takes 1 image at a time"),
         (None, 0, InputError, "stage infer: expected workers and batch of 1 or more"),
     ],
 )

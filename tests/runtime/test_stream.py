@@ -339,7 +339,7 @@ def test_it_closes_the_predictor_that_it_opened(
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ({"batch": 4}, ConfigError, "batch 4: the network takes 1 image at a time"),
+        ({"batch": 4}, ConfigError, "`batch` 4: the network takes 1 image at a time"),
         ({"taps": ["argmax"]}, InputError, "tap 'argmax': no such step"),
         ({"capacity": 0}, InputError, "capacity 0, batch 1"),
         ({"timeout": 0}, InputError, "timeout: expected seconds over 0, or None, got 0"),

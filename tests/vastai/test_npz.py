@@ -406,7 +406,7 @@ def test_batches_and_instances_change_nothing_but_the_calls(
     assert set(seen) == {fixed or 1}
     assert content(tmp_path / "o") == content(tmp_path / "one")
     if fixed:
-        with pytest.raises(ConfigError, match="batch 3: the network takes 4 images at a time"):
+        with pytest.raises(ConfigError, match="`batch` 3: the network takes 4 images at a time"):
             next(run(predictor, inputs, tmp_path / "o", kind="logits", batch=3))
 
 

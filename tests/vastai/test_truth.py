@@ -10,6 +10,7 @@ from PIL import Image
 from atrous.engines.fake import FakeEngine
 from atrous.errors import ConfigError
 from atrous.jobs.folder import segment
+from atrous.jobs.output import Output
 from atrous.jobs.sources import find
 from atrous.labels import generic
 from atrous.preprocess import Preprocess
@@ -46,9 +47,8 @@ def save(path: Path, mask: NDArray[np.uint8]) -> None:
 
 
 def scores(folder: Path, truth: Truth, model: Predictor) -> list[FrameScore]:
-    results = segment(
-        model, find([folder / "in"]), folder / "out", overlays=False, force=True, score=truth.score
-    )
+    output = Output(folder / "out", overlays=False, force=True)
+    results = segment(model, find([folder / "in"]), output, score=truth.score)
     found = [result.score for result in results]
     for score in found:
         truth.add(score)

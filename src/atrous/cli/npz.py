@@ -124,18 +124,10 @@ def run(
             f"ignored: {' '.join(ignored)}: npz run is one process, and the model has its own shape"
         )
     inputs = files.read_list(datalist)
-    predictor = options.open_predictor(
-        model,
-        engine=engine,
-        device=device,
-        threads=threads,
-        instances=instances,
-        cache=cache,
-        labels=labels,
-        vdsp_params=vdsp_params,
-        size=size,
+    network = options.ModelOptions(
+        model, engine, device, threads, instances, cache, labels, vdsp_params, size
     )
-    with predictor:
+    with network.open() as predictor:
         fit = predictor.preprocess.fit
         if fit != "squash":
             terminal.note(

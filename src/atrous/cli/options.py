@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
 
@@ -86,6 +86,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard
 TileOption = Annotated[
     int | None,
     typer.Option(
+        "--tile",
         metavar="PIXELS",
         help="See images of any size in tiles of this side, as large as they are.",
         min=1,
@@ -160,6 +161,17 @@ def parse_rest(rest: Sequence[str] | None, processes: str | None) -> str | None:
     return rest[1]
 
 
+def given(context: typer.Context) -> dict[str, str]:
+    """Parameters of a verb that its command line gives → their flags."""
+    found = {}
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            found[name] = parameter.opts[0]
+    return found
+
+
 def refuse_others(context: typer.Context, taken: Collection[str], why: str) -> None:
     """Refuse the options that a job of a verb does not take.
 
@@ -171,11 +183,9 @@ def refuse_others(context: typer.Context, taken: Collection[str], why: str) -> N
     Raises:
         ConfigError: another one was given.
     """
-    for parameter in context.command.params:
-        name = parameter.name or ""
-        source = context.get_parameter_source(name)
-        if name not in taken and source is not None and source.name == "COMMANDLINE":
-            raise ConfigError(f"{why}: expected no {parameter.opts[0]}")
+    for name, flag in given(context).items():
+        if name not in taken:
+            raise ConfigError(f"{why}: expected no {flag}")
 
 
 def parse_labels(name: str | None) -> LabelSet | None:
@@ -212,32 +222,37 @@ def engine_options(
     return replace(options, streams=instances)
 
 
-def open_predictor(
-    model: str | None,
-    *,
-    engine: str,
-    device: Device,
-    threads: int,
-    instances: int,
-    cache: Path | None,
-    labels: str | None,
-    vdsp_params: Path | None,
-    size: str | None,
-) -> Predictor:
-    """Open the network that the options of this module name.
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """Which network runs, on what and with which settings: options of this module, as given."""
 
-    Raises:
-        AtrousError: it cannot be opened, or does not fit the options.
-    """
-    from atrous.runtime.predictor import Predictor
-    from atrous.vastai import vdsp
+    model: str | None
+    engine: str
+    device: Device
+    threads: int
+    instances: int
+    cache: Path | None
+    labels: str | None
+    vdsp_params: Path | None
+    size: str | None
 
-    wanted = parse_size(size)
-    return Predictor.open(
-        model,
-        engine=engine,
-        options=engine_options(model, device, threads, instances, cache),
-        preprocess=vdsp.read(vdsp_params, wanted) if vdsp_params else None,
-        labels=parse_labels(labels),
-        size=wanted,
-    )
+    def open(self) -> Predictor:
+        """Open the network.
+
+        Raises:
+            AtrousError: it cannot be opened, or does not fit the options.
+        """
+        from atrous.runtime.predictor import Predictor
+        from atrous.vastai import vdsp
+
+        size = parse_size(self.size)
+        return Predictor.open(
+            self.model,
+            engine=self.engine,
+            options=engine_options(
+                self.model, self.device, self.threads, self.instances, self.cache
+            ),
+            preprocess=vdsp.read(self.vdsp_params, size) if self.vdsp_params else None,
+            labels=parse_labels(self.labels),
+            size=size,
+        )

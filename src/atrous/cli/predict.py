@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from pathlib import Path, PurePath
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atrous.cli import options, terminal
+from atrous.cli import options
 from atrous.errors import ConfigError
 
 if TYPE_CHECKING:
-    from atrous.jobs.folder import Result
-    from atrous.labels import LabelSet
-    from atrous.runtime.predictor import Predictor
+    from atrous.jobs.output import Output
+    from atrous.jobs.sources import Source
 
 _VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".ts", ".webm")
 
 
 def predict(
+    context: typer.Context,
     src: Annotated[
         list[str],
         typer.Argument(
@@ -50,7 +50,7 @@ def predict(
     vdsp_params: options.VdspOption = None,
     size: options.SizeOption = None,
     max_pixels: Annotated[int, typer.Option(help="Refuse larger images.", min=1)] = 2**28,
-    tile: options.TileOption = None,
+    side: options.TileOption = None,
     overlap: options.OverlapOption = None,
     every: Annotated[
         int,
@@ -61,9 +61,10 @@ def predict(
             min=1,
         ),
     ] = 1,
-    cluster: Annotated[
+    address: Annotated[
         str | None,
         typer.Option(
+            "--cluster",
             metavar="ADDRESS",
             help="Share the work with a Ray cluster: HOST:PORT, auto for the one that runs here or "
             "that RAY_ADDRESS names, local for workers on this machine alone.",
@@ -103,225 +104,192 @@ def predict(
     With --cluster folders must be shared by all machines; fsspec reads and writes URLs. A job that
     was stopped goes on where the same command is given again.
     """
-    from contextlib import closing
-
-    from atrous.engines import find_model
-    from atrous.jobs import folder
-    from atrous.jobs.cluster import remote
-    from atrous.jobs.sources import find
-
-    if overlap is not None and tile is None:
-        raise ConfigError("--overlap belongs to --tile")
-    path = Path(output)
-    video = path.suffix.lower() in _VIDEOS and not path.is_dir()
-    if cluster is not None and (video or tile is not None or every != 1):
-        raise ConfigError("--cluster segments images: expected no video, --tile or --every")
-    if cluster is None and (workers or "://" in output):
-        raise ConfigError(f"{'--workers' if workers else output} belongs to --cluster")
-    if not video and (every != 1 or any(_is_video(name, cluster is None) for name in src)):
-        raise ConfigError(
-            f"a video makes a video: expected -o NAME.mp4 ({', '.join(_VIDEOS)}), got {path}"
-        )
-    if video and (len(src) != 1 or tile is not None):
-        raise ConfigError(f"{path}: expected one video, without --tile; got {' '.join(src)}")
-    images = [] if cluster is None else remote.find(src, output)
-    made = (path, path / "masks", path / "overlays")
-    sources = [] if video or images else find(src, exclude=made)
-    # Of a cluster this machine need not have the device: here the model is only looked at.
-    here = cluster is None
-    predictor = options.open_predictor(
-        model if here else str(find_model(model, device)),
-        engine=engine,
-        device=device if here else "cpu",
-        threads=threads if here else 1,
-        instances=instances if here else 1,
-        cache=cache if here else None,
-        labels=labels,
-        vdsp_params=vdsp_params,
-        size=size,
+    network = options.ModelOptions(
+        model, engine, device, threads, instances, cache, labels, vdsp_params, size
     )
-    if video:
-        with predictor:
-            _video(predictor, src[0], path, overlays, opacity, every, as_json)
-        return
-    console = terminal.console()
-    summary = _Summary(predictor.labels, predictor.engine.name)
-    with predictor, terminal.progress(console) as progress:
-        task = progress.add_task("segmenting", total=len(sources or images))
-        if cluster is not None:
-            from atrous.jobs.cluster import job as machines
+    asked = _Asked(
+        src, output, network, as_json,
+        overlays, opacity, force, max_pixels, side, overlap, every, address, workers,
+    )  # fmt: skip
+    job = _job(asked)
+    _refuse_others(context, job)
+    job.run(asked)
 
-            own = options.engine_options(model, device, threads or 1, instances, cache)
-            summary.engine = machines.engine_name(predictor, own)
-            results = machines.segment(
-                predictor,
-                find_model(model, device),
-                images,
-                output,
-                address=cluster,
-                workers=workers,
-                options=own,
-                overlays=overlays,
-                opacity=opacity,
-                force=force,
-                max_pixels=max_pixels,
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A command; what follows `as_json` are the options that some jobs take and others do not."""
+
+    sources: list[str]
+    place: str
+    network: options.ModelOptions
+    as_json: bool
+    overlays: bool
+    opacity: float
+    force: bool
+    max_pixels: int
+    side: int | None
+    overlap: float | None
+    every: int
+    address: str | None
+    workers: int
+
+    def output(self) -> Output:
+        """Where the results of images go."""
+        from atrous.jobs.output import Output
+
+        return Output(self.place, self.overlays, self.opacity, self.force)
+
+    def images(self) -> list[Source]:
+        """The images on this machine.
+
+        Raises:
+            ConfigError: the output is a URL, or a source is a video.
+            InputError: there is none.
+        """
+        from atrous.jobs.sources import find
+
+        if "://" in self.place:
+            raise ConfigError(f"{self.place} belongs to --cluster")
+        if any(map(_is_video, self.sources)):
+            raise ConfigError(
+                f"a video makes a video: expected -o NAME.mp4 ({', '.join(_VIDEOS)}), got "
+                f"{self.place}"
             )
-        elif tile is None:
-            results = folder.segment(
-                predictor,
-                sources,
-                path,
-                overlays=overlays,
-                opacity=opacity,
-                force=force,
-                max_pixels=max_pixels,
-            )
-        else:
-            from atrous.jobs.large import job as large
-            from atrous.jobs.large import tiles
-
-            rows = progress.add_task("rows", total=None)
-            results = large.segment(
-                predictor,
-                sources,
-                path,
-                side=tile,
-                overlap=tiles.OVERLAP if overlap is None else overlap,
-                overlays=overlays,
-                opacity=opacity,
-                force=force,
-                progress=lambda done, total: progress.update(rows, completed=done, total=total),
-            )
-        with closing(results):
-            for result in results:
-                progress.advance(task)
-                summary.add(result)
-                if result.error:
-                    console.print(f"failed: {result.error}", soft_wrap=True)
-                if as_json:
-                    print(json.dumps(_record(result, predictor.labels)), flush=True)
-    if not as_json:
-        summary.print(output, overlays)
-    if summary.counts["failed"]:
-        sys.exit(1)
+        return find(self.sources, Path(self.place))
 
 
-def _video(
-    predictor: Predictor,
-    source: str,
-    output: Path,
-    overlay: bool,
-    opacity: float,
-    every: int,
-    as_json: bool,
-) -> None:
-    from dataclasses import asdict
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One thing that the verb does.
 
+    Attributes:
+        name: what it is done to.
+        takes: parameters of the verb, beside those that all jobs take.
+        run: does it.
+    """
+
+    name: str
+    takes: frozenset[str]
+    run: Callable[[_Asked], None]
+
+
+def _folder(asked: _Asked) -> None:
+    from atrous.cli.results import Report
+    from atrous.jobs.folder import segment
+
+    sources = asked.images()
+    with asked.network.open() as predictor:
+        output = asked.output()
+        results = segment(predictor, sources, output, max_pixels=asked.max_pixels)
+        report = Report(predictor.labels, predictor.engine.name, output, asked.as_json)
+        report.follow(results, len(sources))
+
+
+def _large(asked: _Asked) -> None:
+    from atrous.cli.results import Report
+    from atrous.jobs.large.job import segment
+    from atrous.jobs.large.tiles import OVERLAP
+
+    sources = asked.images()
+    assert asked.side is not None
+    overlap = OVERLAP if asked.overlap is None else asked.overlap
+    with asked.network.open() as predictor:
+        output = asked.output()
+        report = Report(predictor.labels, predictor.engine.name, output, asked.as_json)
+        results = segment(
+            predictor, sources, output, side=asked.side, overlap=overlap, progress=report.rows
+        )
+        report.follow(results, len(sources))
+
+
+def _video(asked: _Asked) -> None:
+    from atrous.cli.results import follow_video
     from atrous.jobs.video.job import segment_video
 
-    with terminal.progress(terminal.console()) as progress:
-        task = progress.add_task("frames", total=None)
-        made = segment_video(
+    if len(asked.sources) != 1:
+        raise ConfigError(f"{asked.place}: expected one video, got {' '.join(asked.sources)}")
+    with asked.network.open() as predictor:
+        follow_video(
+            lambda progress: segment_video(
+                predictor,
+                asked.sources[0],
+                Path(asked.place),
+                overlay=asked.overlays,
+                opacity=asked.opacity,
+                every=asked.every,
+                progress=progress,
+            ),
+            asked.as_json,
+        )
+
+
+def _cluster(asked: _Asked) -> None:
+    from atrous.cli.results import Report
+    from atrous.engines import find_model
+    from atrous.jobs.cluster import job as cluster
+    from atrous.jobs.cluster import remote
+
+    network = asked.network
+    if _makes_video(asked.place):
+        raise ConfigError(f"--cluster segments images: expected a folder, got {asked.place}")
+    images = remote.find(asked.sources, asked.place)
+    model = find_model(network.model, network.device)
+    # Of a cluster this machine need not have the device: here the model is only looked at.
+    here = replace(network, model=str(model), device="cpu", threads=1, instances=1, cache=None)
+    with here.open() as predictor:
+        workers_own = options.engine_options(
+            network.model, network.device, network.threads or 1, network.instances, network.cache
+        )
+        output = asked.output()
+        results = cluster.segment(
             predictor,
-            source,
+            model,
+            images,
             output,
-            overlay=overlay,
-            opacity=opacity,
-            every=every,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            address=asked.address or "",
+            workers=asked.workers,
+            options=workers_own,
+            max_pixels=asked.max_pixels,
         )
-    if as_json:
-        print(json.dumps(asdict(made), default=str))
-        return
-    print(
-        f"{made.output}: {made.frames} frames of {made.size[0]}×{made.size[1]}, {made.segmented} "
-        f"through the network, {made.dropped} left out, {made.audio} audio tracks; {made.encoder}; "
-        f"{made.frames / made.seconds:.1f} frames/s"
-    )
+        engine = cluster.engine_name(predictor, workers_own)
+        Report(predictor.labels, engine, output, asked.as_json).follow(results, len(images))
 
 
-def _is_video(source: str, urls: bool) -> bool:
+_DRAWN = frozenset({"overlays", "opacity", "force"})
+_FOLDER = _Job("whole images", _DRAWN | {"max_pixels"}, _folder)
+_LARGE = _Job("images in tiles (--tile)", _DRAWN | {"side", "overlap"}, _large)
+# What is there is replaced in any case.
+_VIDEO = _Job("a video (-o NAME.mp4)", _DRAWN | {"every"}, _video)
+_CLUSTER = _Job("a cluster (--cluster)", _DRAWN | {"max_pixels", "address", "workers"}, _cluster)
+_JOBS = (_FOLDER, _LARGE, _VIDEO, _CLUSTER)
+
+
+def _job(asked: _Asked) -> _Job:
+    """Which one is asked for."""
+    if asked.address is not None:
+        return _CLUSTER
+    if _makes_video(asked.place):
+        return _VIDEO
+    return _FOLDER if asked.side is None else _LARGE
+
+
+def _refuse_others(context: typer.Context, job: _Job) -> None:
+    """Refuse an option that other jobs take and this one does not.
+
+    Raises:
+        ConfigError: one was given.
+    """
+    for name, flag in options.given(context).items():
+        owners = [other.name for other in _JOBS if name in other.takes]
+        if owners and name not in job.takes:
+            raise ConfigError(f"{flag} belongs to {' and '.join(owners)}: not for {job.name}")
+
+
+def _makes_video(output: str) -> bool:
+    return output.lower().endswith(_VIDEOS) and not Path(output).is_dir()
+
+
+def _is_video(source: str) -> bool:
     name = source.lower()
-    return name.endswith(_VIDEOS) or name.startswith("camera:") or (urls and "://" in name)
-
-
-class _Summary:
-    """Adds up what was found, in memory that does not grow with the number of images."""
-
-    listed = 12
-
-    def __init__(self, labels: LabelSet, engine: str) -> None:
-        self.labels = labels
-        self.engine = engine
-        self.counts = {"written": 0, "kept": 0, "stale": 0, "failed": 0}
-        self.images = [0] * 256
-        self.share = [0.0] * 256
-        self.first: list[Result] = []
-
-    def add(self, result: Result) -> None:
-        self.counts[result.status] += 1
-        for class_id, share in (result.shares or {}).items():
-            self.images[class_id] += 1
-            self.share[class_id] += share
-        if result.shares and len(self.first) <= self.listed:
-            self.first.append(result)
-
-    def print(self, output: str, overlays: bool) -> None:
-        from rich.console import Console
-        from rich.table import Table
-
-        from atrous.image import class_name
-
-        console = Console(markup=False)
-        written = self.counts["written"]
-        if 0 < written <= self.listed:
-            table = Table("image", "size", "class", "share of pixels", box=None)
-            for result in self.first:
-                assert result.size is not None
-                assert result.shares is not None
-                name, size = PurePath(result.source).name, "×".join(map(str, result.size))
-                for class_id, share in result.shares.items():
-                    table.add_row(name, size, class_name(self.labels, class_id), f"{share:.1%}")
-                    name = size = ""
-            console.print(table)
-        elif written:
-            table = Table("class", "images", "share of pixels", box=None)
-            order = sorted(range(256), key=lambda class_id: -self.share[class_id])
-            for class_id in (i for i in order if self.images[i]):
-                share = self.share[class_id] / written
-                name = class_name(self.labels, class_id)
-                table.add_row(name, str(self.images[class_id]), f"{share:.1%}")
-            console.print(table)
-        words = {
-            "written": f"written by {self.engine}",
-            "stale": "kept though made from another image or by another model",
-        }
-        counts = ", ".join(
-            f"{count} {words.get(status, status)}" for status, count in self.counts.items() if count
-        )
-        if self.counts["stale"] or self.counts["kept"]:
-            counts += " (--force makes them again)"
-        if sum(self.counts.values()) > self.counts["failed"]:
-            output = output.rstrip("/")
-            counts += f"; see {output}/masks" + (f" and {output}/overlays" if overlays else "")
-        console.print(counts, highlight=False, soft_wrap=True)
-
-
-def _record(result: Result, labels: LabelSet) -> dict[str, object]:
-    from atrous.image import class_name
-
-    return {
-        "source": str(result.source),
-        "status": result.status,
-        "mask": str(result.mask) if result.mask else None,
-        "overlay": str(result.overlay) if result.overlay else None,
-        "width": result.size[0] if result.size else None,
-        "height": result.size[1] if result.size else None,
-        "classes": [
-            {"id": class_id, "name": class_name(labels, class_id), "share": share}
-            for class_id, share in result.shares.items()
-        ]
-        if result.shares is not None
-        else None,
-        "error": result.error or None,
-    }
+    return name.endswith(_VIDEOS) or name.startswith("camera:") or "://" in name

@@ -122,19 +122,10 @@ def serve(
         predictors: dict[str, Predictor] = {}
         for given in [*model] if model else [None]:
             name, source = _named(given)
-            predictor = opened.enter_context(
-                options.open_predictor(
-                    source,
-                    engine=engine,
-                    device=device,
-                    threads=threads,
-                    instances=instances,
-                    cache=cache,
-                    labels=labels,
-                    vdsp_params=vdsp_params,
-                    size=size,
-                )
+            network = options.ModelOptions(
+                source, engine, device, threads, instances, cache, labels, vdsp_params, size
             )
+            predictor = opened.enter_context(network.open())
             name = name or _own_name(predictor, source)
             if name in predictors:
                 raise ConfigError(f"two models are called {name!r}: name them with -m NAME=MODEL")

@@ -88,35 +88,30 @@ def stream(
     from contextlib import closing
 
     from atrous.jobs.folder import segment
+    from atrous.jobs.output import Output
     from atrous.jobs.sources import find
     from atrous.vastai.truth import Truth
     from atrous.vastai.validation import accuracy_line
 
-    runs_on = options.parse_device(device, device_id)
-    sources = find([file_path], exclude=(save_dir, save_dir / "masks", save_dir / "overlays"))
-    predictor = options.open_predictor(
+    network = options.ModelOptions(
         model,
-        engine=engine,
-        device=runs_on,
-        threads=threads,
-        instances=instances,
-        cache=cache,
-        labels=labels,
-        vdsp_params=vdsp_params,
-        size=size,
+        engine,
+        options.parse_device(device, device_id),
+        threads,
+        instances,
+        cache,
+        labels,
+        vdsp_params,
+        size,
     )
+    output = Output(save_dir, overlays=overlays, force=True)
+    sources = find([file_path], save_dir)
     console = terminal.console()
     written, failed = 0, False
-    with predictor:
+    with network.open() as predictor:
         truth = Truth(gt_path, predictor, absent) if gt_path else None
         results = segment(
-            predictor,
-            sources,
-            save_dir,
-            overlays=overlays,
-            force=True,
-            batch=batch,
-            score=truth.score if truth else None,
+            predictor, sources, output, batch=batch, score=truth.score if truth else None
         )
         with terminal.progress(console) as progress, closing(results):
             task = progress.add_task("segmenting", total=len(sources))
@@ -128,11 +123,11 @@ def stream(
                     error = result.score.error
                 if error:
                     failed = True
-                    console.print(f"failed: {error}", soft_wrap=True)
+                    terminal.failed(console, error)
                 said = accuracy_line(truth.matrix) if truth and truth.scored else "segmenting"
                 progress.update(task, advance=1, description=said)
     name, total = predictor.engine.name, len(sources)
-    print(f"{written} of {total} images segmented by {name}; see {save_dir}/masks")
+    print(f"{written} of {total} images segmented by {name}; see {output.folders()[0]}")
     health = _report(truth, total) if truth else []
     for finding in health:
         console.print(f"health: {finding}", soft_wrap=True)

@@ -1,19 +1,16 @@
-"""Find the images that a command line names, and name what is made of them."""
+"""Find the images that a command line names."""
 
 from __future__ import annotations
 
 import glob
 import os
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from atrous.errors import InputError
 from atrous.image import SUFFIXES
-
-T = TypeVar("T")
+from atrous.jobs.output import FOLDERS, stems
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +19,14 @@ class Source:
 
     Attributes:
         path: the image file.
-        stem: path of its results below an output folder, without an ending. Two images never share
-            one: where only the endings differ, as in `a.jpg` and `a.png`, they are kept.
+        stem: what its results are called, see `atrous.jobs.output.stems`.
     """
 
     path: Path
     stem: Path
 
 
-def find(sources: Sequence[str | Path], exclude: Sequence[Path] = ()) -> list[Source]:
+def find(sources: Sequence[str | Path], output: Path | None = None) -> list[Source]:
     """Find images in files, folders (recursively, without hidden ones) and glob patterns.
 
     A file named by itself counts as an image whatever its ending; below a folder, the endings of
@@ -38,12 +34,13 @@ def find(sources: Sequence[str | Path], exclude: Sequence[Path] = ()) -> list[So
 
     Args:
         sources: what to search, in this order; a file found twice counts once.
-        exclude: folders to leave out, such as those of the results.
+        output: folder of the results, which are left out; images that lie in it are not.
 
     Raises:
         InputError: a source does not exist, or holds no image.
     """
-    excluded = {folder.resolve() for folder in exclude}
+    made = [] if output is None else [output, *(output / name for name in FOLDERS)]
+    excluded = {folder.resolve() for folder in made}
     found: dict[Path, Path] = {}
     for source in sources:
         for path, relative in matches(source, excluded).items():
@@ -67,26 +64,6 @@ def matches(source: str | Path, excluded: Collection[Path] = ()) -> dict[Path, P
         kinds = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
         raise InputError(f"{source}: no images in it (looked for {kinds})")
     return found
-
-
-def stems(found: Mapping[T, Path], whole: Callable[[T], Path]) -> dict[T, Path]:
-    """What the results of every image are called, see `Source.stem`.
-
-    Args:
-        found: image → its path below the folder that was searched.
-        whole: image → a path that no other has.
-    """
-    short = Counter(relative.with_suffix("") for relative in found.values())
-    relatives = Counter(found.values())
-    result = {}
-    for image, relative in found.items():
-        if short[relative.with_suffix("")] == 1:
-            result[image] = relative.with_suffix("")
-        elif relatives[relative] == 1:
-            result[image] = relative
-        else:  # the same name below two folders
-            result[image] = whole(image)
-    return result
 
 
 def _matches(source: str | Path, excluded: Collection[Path]) -> Iterator[tuple[Path, Path]]:

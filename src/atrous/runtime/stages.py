@@ -188,8 +188,8 @@ def stages(
     batch = (own or 1) if batch is None else batch
     if own not in (None, batch):
         raise ConfigError(
-            f"batch {batch}: the network takes {own} image{'s' * (own != 1)} at a time; export it "
-            f"with batch {batch} or with a free one"
+            f"`batch` {batch}: the network takes {own} image{'s' * (own != 1)} at a time; export "
+            f"it with batch {batch} or with a free one"
         )
     helpers = helper_threads() if helpers is None else helpers
     infer = steps.infer if batch == 1 else steps.infer_batch

@@ -300,13 +300,13 @@ def test_a_worker_larger_than_all_machines(nodes: Nodes, pictures: Path, tmp_pat
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--cluster", "local", "--tile", "64"), "expected no video, --tile or --every"),
-        (("--cluster", "local", "--every", "2"), "expected no video, --tile or --every"),
-        (("--cluster", "local", "-o", "out.mp4"), "expected no video, --tile or --every"),
+        (("--cluster", "local", "--tile", "64"), "--tile belongs to images in tiles (--tile): not"),
+        (("--cluster", "local", "--every", "2"), "--every belongs to a video (-o NAME.mp4): not f"),
+        (("--cluster", "local", "-o", "out.mp4"), "--cluster segments images: expected a folder"),
         (("--cluster", "127.0.0.1:1"), "--cluster 127.0.0.1:1: nobody answers there"),
         (("--cluster", "nonsense"), "expected local, auto or HOST:PORT, got 'nonsense'"),
         (("--cluster", "local", "-o", "nonsense://out"), "Protocol not known: nonsense"),
-        (("--workers", "2"), "--workers belongs to --cluster"),
+        (("--workers", "2"), "--workers belongs to a cluster (--cluster): not for whole"),
         (("-o", "s3://bucket/out"), "s3://bucket/out belongs to --cluster"),
     ],
 )

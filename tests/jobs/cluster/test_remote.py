@@ -22,6 +22,7 @@ from atrous.errors import ConfigError, EngineError, InputError
 from atrous.jobs import folder
 from atrous.jobs.cluster import job as cluster
 from atrous.jobs.cluster import node, remote
+from atrous.jobs.output import Output
 from atrous.jobs.sources import find
 from atrous.labels import generic
 from atrous.preprocess import Preprocess
@@ -68,26 +69,23 @@ def predictor(model: Path) -> Iterator[Predictor]:
 
 
 @pytest.fixture
-def job(predictor: Predictor) -> node.Job:
-    return node.Job(
+def job(predictor: Predictor) -> node.ClusterJob:
+    return node.ClusterJob(
         model=None,
         identity=predictor.engine.identity,
         engine="onnxruntime",
         options=Options(threads=1),
         preprocess=predictor.preprocess,
         labels=predictor.labels,
-        output="memory://results/job",
+        output=Output("memory://results/job"),
         token="",
-        overlays=True,
-        opacity=0.5,
-        force=False,
         max_pixels=10_000,
     )
 
 
-def work(job: node.Job, model: Path, places: list[str], begun: int = 1) -> list[node.Reply]:
+def work(job: node.ClusterJob, model: Path, places: list[str], begun: int = 1) -> list[node.Reply]:
     """What a worker answers to one batch."""
-    images = remote.find(places, job.output)
+    images = remote.find(places, str(job.output.place))
     segmenter = node.Segmenter(job, lambda _: begun, lambda _: cluster.model_files(model), False)
     replies = segmenter(
         {
@@ -102,20 +100,6 @@ def work(job: node.Job, model: Path, places: list[str], begun: int = 1) -> list[
 def states(replies: list[node.Reply]) -> list[str | None]:
     assert [reply.index for reply in replies] == list(range(len(replies)))
     return [reply.result and reply.result.status for reply in replies]
-
-
-@pytest.mark.parametrize(
-    ("place", "name", "expected"),
-    [
-        ("out", "masks", "out/masks"),
-        ("/out/", "masks/a.png", "/out/masks/a.png"),
-        ("s3://bucket/out/", "masks", "s3://bucket/out/masks"),
-        ("memory://", "a", "memory:///a"),
-        ("zip://in::s3://bucket/x.zip", "a.png", "zip://in/a.png::s3://bucket/x.zip"),
-    ],
-)
-def test_join(place: str, name: str, expected: str) -> None:
-    assert remote.join(place, name) == expected
 
 
 def test_what_a_url_names(memory: Any, png: bytes) -> None:
@@ -167,7 +151,7 @@ def test_places_that_hold_nothing(
 def test_a_job_on_an_object_store(
     memory: Any,
     png: bytes,
-    job: node.Job,
+    job: node.ClusterJob,
     model: Path,
     predictor: Predictor,
     tmp_path: Path,
@@ -178,7 +162,7 @@ def test_a_job_on_an_object_store(
         (local / name).write_bytes(content)
         memory.pipe_file(f"/in/{name}", content)
     expected = tmp_path / "expected"
-    assert len(list(folder.segment(predictor, find([local]), expected))) == 3
+    assert len(list(folder.segment(predictor, find([local]), Output(expected)))) == 3
 
     replies = work(job, model, ["memory://in"])
     assert states(replies) == ["written", "failed", "written"]
@@ -194,12 +178,12 @@ def test_a_job_on_an_object_store(
     memory.rm("/results/job/overlays/sub/c.jpg")
     assert states(work(job, model, ["memory://in"])) == ["stale", "failed", "written"]
     assert states(work(job, model, ["memory://in"])) == ["stale", "failed", "kept"]
-    again = replace(job, force=True)
+    again = replace(job, output=replace(job.output, force=True))
     assert states(work(again, model, ["memory://in"])) == ["written", "failed", "written"]
 
 
 def test_a_store_that_refuses_one_result(
-    memory: Any, png: bytes, job: node.Job, model: Path, monkeypatch: pytest.MonkeyPatch
+    memory: Any, png: bytes, job: node.ClusterJob, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory.pipe({"/in/a.png": png, "/in/b.png": png})
     put = type(memory).put_file
@@ -213,7 +197,7 @@ def test_a_store_that_refuses_one_result(
     first, second = work(job, model, ["memory://in"])
     assert first.result is not None
     assert first.result.error == (
-        "memory://results/job/overlays/a.jpg: cannot be written: access denied"
+        "memory:///in/a.png: memory://results/job/overlays/a.jpg: cannot be written: access denied"
     )
     assert second.result is not None
     assert second.result.status == "written"
@@ -221,9 +205,9 @@ def test_a_store_that_refuses_one_result(
     assert not memory.exists("/results/job/masks/a.png")
 
 
-def test_an_image_that_is_gone(memory: Any, png: bytes, job: node.Job, model: Path) -> None:
+def test_an_image_that_is_gone(memory: Any, png: bytes, job: node.ClusterJob, model: Path) -> None:
     memory.pipe_file("/in/a.png", png)
-    images = remote.find(["memory://in"], job.output)
+    images = remote.find(["memory://in"], str(job.output.place))
     memory.rm("/in/a.png")
     segmenter = node.Segmenter(job, lambda _: 1, lambda _: cluster.model_files(model), False)
     [result] = segmenter.segment(images)
@@ -231,7 +215,7 @@ def test_an_image_that_is_gone(memory: Any, png: bytes, job: node.Job, model: Pa
 
 
 def test_a_batch_that_was_begun_too_often(
-    memory: Any, png: bytes, job: node.Job, model: Path
+    memory: Any, png: bytes, job: node.ClusterJob, model: Path
 ) -> None:
     memory.pipe_file("/in/a.png", png)
     tries = node.Tries()
@@ -251,7 +235,7 @@ def test_a_batch_that_was_begun_too_often(
     ],
 )
 def test_a_machine_that_can_do_nothing(
-    job: node.Job,
+    job: node.ClusterJob,
     model: Path,
     png: bytes,
     tmp_path: Path,
@@ -260,7 +244,7 @@ def test_a_machine_that_can_do_nothing(
     words: str,
 ) -> None:
     (tmp_path / "a.png").write_bytes(png)
-    job = replace(job, output=str(tmp_path / "out"), **change)
+    job = replace(job, output=Output(str(tmp_path / "out")), **change)
     [reply] = work(job, model, [str(tmp_path / "a.png")])
     assert reply.index == -1
     assert isinstance(reply.failure, error)
@@ -270,7 +254,7 @@ def test_a_machine_that_can_do_nothing(
 
 def test_weights_beside_the_model_go_with_it(
     tmp_path: Path,
-    job: node.Job,
+    job: node.ClusterJob,
     png: bytes,
     small_model: Callable[..., onnx.ModelProto],
 ) -> None:
@@ -283,7 +267,7 @@ def test_weights_beside_the_model_go_with_it(
     (tmp_path / "a.png").write_bytes(png)
     with Predictor.open(path, engine="onnxruntime") as predictor:
         identity = predictor.engine.identity
-    job = replace(job, output=str(tmp_path / "out"), identity=identity)
+    job = replace(job, output=Output(str(tmp_path / "out")), identity=identity)
     assert states(work(job, path, [str(tmp_path / "a.png")])) == ["written"]
     with pytest.raises(InputError, match=r"none.pth: cannot be read: No such file"):
         cluster.model_files(tmp_path / "none.pth")
@@ -348,7 +332,7 @@ def test_somebody_else_at_the_address() -> None:
 def test_no_more_threads_than_calls_of_the_network(predictor: Predictor, tmp_path: Path) -> None:
     for name in "abc":
         Image.new("RGB", (60, 40), "red").save(tmp_path / f"{name}.png")
-    results = folder.segment(predictor, find([tmp_path]), tmp_path / "out", pipelined=False)
+    results = folder.segment(predictor, find([tmp_path]), Output(tmp_path / "out"), pipelined=False)
     assert next(results).status == "written"
     assert len(threads()) == predictor.engine.streams == 1
     assert [result.status for result in results] == ["written"] * 2

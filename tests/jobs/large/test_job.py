@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from PIL import Image
 from atrous import image
 from atrous.engines.fake import FakeEngine
 from atrous.errors import ConfigError, EngineError, InputError
-from atrous.jobs.folder import Result
 from atrous.jobs.large import job as large
+from atrous.jobs.large import tiles
+from atrous.jobs.output import ImageResult, Output
 from atrous.jobs.sources import find
 from atrous.labels import generic
 from atrous.preprocess import Preprocess
@@ -57,8 +59,19 @@ def earth(tmp_path: Path) -> Path:
     return path
 
 
-def run(predictor: Predictor, path: Path, output: Path, **settings: object) -> list[Result]:
-    return list(large.segment(predictor, find([path]), output, side=16, **settings))  # type: ignore[arg-type]
+def run(
+    predictor: Predictor,
+    path: Path,
+    out: Path,
+    overlap: float = tiles.OVERLAP,
+    progress: Callable[[int, int], object] | None = None,
+    **options: bool,
+) -> list[ImageResult]:
+    output = Output(out, **options)  # type: ignore[arg-type]
+    results = large.segment(
+        predictor, find([path]), output, side=16, overlap=overlap, progress=progress
+    )
+    return list(results)
 
 
 @pytest.mark.filterwarnings("error")
@@ -135,7 +148,7 @@ def test_what_cannot_be_read_is_said(brightest: Predictor, earth: Path, tmp_path
     cut.write_bytes(earth.read_bytes()[: earth.stat().st_size // 2])
     out = tmp_path / "out"
     sources = find([turned, text, heights, cut, earth])
-    results = {r.source.stem: r for r in large.segment(brightest, sources, out, side=16)}
+    results = {r.source.stem: r for r in large.segment(brightest, sources, Output(out), side=16)}
     assert results["earth"].status == "written"
     for stem, message in {
         "turned": "stored turned (EXIF orientation 6)",
@@ -179,7 +192,7 @@ def test_a_network_that_fails_leaves_nothing_half_written(earth: Path, tmp_path:
 def test_wrong_tiles_are_refused_before_anything_is_done(
     brightest: Predictor, earth: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match=r"--overlap: expected 0 to 0\.75, got 2"):
+    with pytest.raises(ConfigError, match=r"`overlap`: expected 0 to 0\.75, got 2"):
         run(brightest, earth, tmp_path / "out", overlap=2)
     assert not (tmp_path / "out").exists()
 

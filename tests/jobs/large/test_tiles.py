@@ -140,9 +140,9 @@ def test_a_network_that_fails_ends_it() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"overlap": 0.9}, "--overlap: expected 0 to 0.75, got 0.9"),
-        ({"overlap": float("nan")}, "--overlap: expected 0 to 0.75"),
-        ({"side": 0}, "--tile: expected pixels, got 0"),
+        ({"overlap": 0.9}, "`overlap`: expected 0 to 0.75, got 0.9"),
+        ({"overlap": float("nan")}, "`overlap`: expected 0 to 0.75"),
+        ({"side": 0}, "`side`: expected pixels, 1 or more, got 0"),
     ],
 )
 def test_wrong_settings(settings: dict[str, float], message: str) -> None:
@@ -153,5 +153,5 @@ def test_wrong_settings(settings: dict[str, float], message: str) -> None:
 def test_a_network_of_fixed_size_takes_tiles_of_that_size_alone() -> None:
     fixed = predictor(lambda batch: batch)
     fixed.engine.signature = Signature.of(3, size=(16, 16))
-    with pytest.raises(ConfigError, match=r"--tile 32: the network takes \(16, 16\) pixels"):
+    with pytest.raises(ConfigError, match=r"`side` 32: the network takes \(16, 16\) pixels"):
         next(segment(fixed, ArrayRaster(photograph(9, 9)), side=32))

@@ -25,8 +25,16 @@ from atrous import image
 from atrous.engines.base import Options
 from atrous.errors import ConfigError, EngineError, InputError
 from atrous.jobs.cluster import remote
-from atrous.jobs.cluster.node import MOST_TRIES, Job, Reply, Segmenter, Tries
-from atrous.jobs.folder import Result
+from atrous.jobs.cluster.node import MOST_TRIES, ClusterJob, Reply, Segmenter, Tries
+from atrous.jobs.output import (
+    MASKS,
+    OVERLAYS,
+    ImageResult,
+    Output,
+    join,
+    make_folder,
+    remove_unfinished,
+)
 from atrous.runtime.predictor import Predictor
 
 _LARGEST_BATCH = 32
@@ -39,17 +47,14 @@ _HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + _SETTINGS + bytes(5)
 def segment(
     predictor: Predictor,
     model: Path,
-    images: Sequence[remote.Image],
-    output: str,
+    images: Sequence[remote.RemoteImage],
+    output: Output,
     *,
     address: str = "local",
     workers: int = 0,
     options: Options | None = None,
-    overlays: bool = True,
-    opacity: float = 0.5,
-    force: bool = False,
     max_pixels: int = image.MAX_PIXELS,
-) -> Generator[Result]:
+) -> Generator[ImageResult]:
     """Segment images as `folder.segment` does, on many machines; results come as they are made.
 
     An image that fails becomes a result that says why. A worker that is lost is replaced, and what
@@ -60,12 +65,12 @@ def segment(
         predictor: the network as it was opened here, on any device; says what is the same for all.
         model: its file. Its content is sent to the workers.
         images: see `remote.find`; paths must name the same files on all machines.
-        output: a folder that all machines share, or a URL.
+        output: its place is a folder that all machines share, or a URL.
         address: of the cluster, as `ray.init` takes it: `local` starts one here, `auto` joins the
             one that runs here or that `RAY_ADDRESS` names.
         workers: actors, 0 for as many as there is room for.
         options: of the engine of a worker.
-        overlays: see `folder.segment`; likewise `opacity`, `force` and `max_pixels`.
+        max_pixels: refuse larger images before decoding them.
 
     Raises:
         ConfigError: Ray is not installed or not there, or no machine has room for a worker.
@@ -73,7 +78,7 @@ def segment(
         AtrousError: no worker can do the work.
     """
     options = options or Options(threads=1)
-    job = Job(
+    job = ClusterJob(
         model=None,
         identity=predictor.engine.identity,
         engine=engine_name(predictor, options),
@@ -82,14 +87,11 @@ def segment(
         labels=predictor.labels,
         output=output,
         token="",
-        overlays=overlays,
-        opacity=opacity,
-        force=force,
         max_pixels=max_pixels,
     )
-    with _shared(output) as (place, token), joined(address) as ray:
+    with _shared(str(output.place)) as (place, token), joined(address) as ray:
         files = ray.put(model_files(model))
-        job = replace(job, model=files, output=place, token=token)
+        job = replace(job, model=files, output=replace(output, place=place), token=token)
         left = dict(enumerate(images))
         # A batch that was given up is tried once more image by image: one of them is to blame.
         for alone in (False, True):
@@ -100,7 +102,7 @@ def segment(
                     yield _named(reply.result, left.pop(reply.index), output)
         for one in left.values():
             reason = f"{one.place}: {2 * MOST_TRIES} workers that took it were lost; out of memory?"
-            yield Result(one.place, "failed", error=reason)
+            yield ImageResult(one.place, "failed", error=reason)
 
 
 def engine_name(predictor: Predictor, options: Options) -> str:
@@ -127,7 +129,7 @@ def model_files(model: Path) -> dict[str, bytes]:
 
 
 def _replies(
-    ray: Any, job: Job, left: dict[int, remote.Image], workers: int, alone: bool
+    ray: Any, job: ClusterJob, left: dict[int, remote.RemoteImage], workers: int, alone: bool
 ) -> Iterator[Reply]:
     """Hand out what is left, batch by batch."""
     if not left:
@@ -135,8 +137,8 @@ def _replies(
     room = _room(ray, job.options)
     workers = min(workers or room, len(left))
     if not room:
-        what = "GPU" if job.options.device != "cpu" else f"{job.options.threads} CPUs (--threads)"
-        raise ConfigError(f"--cluster: no machine of the cluster has {what} for a worker")
+        what = "GPU" if job.options.device != "cpu" else f"{job.options.threads} CPUs (`threads`)"
+        raise ConfigError(f"`address`: no machine of the cluster has {what} for a worker")
     batch = 1 if alone else max(1, min(_LARGEST_BATCH, len(left) // (16 * workers)))
     places = [_absolute(one.place) for one in left.values()]
     rows = [
@@ -146,7 +148,7 @@ def _replies(
     here = ray.get_runtime_context().get_node_id()
     beside = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(here, soft=False)
     tries = ray.remote(num_cpus=0, scheduling_strategy=beside)(Tries).remote()
-    away = not alone and any(map(remote.is_url, [job.output, *places]))
+    away = not alone and any(map(remote.is_url, [str(job.output.place), *places]))
     replies = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // batch)).map_batches(
         Segmenter,
         batch_size=None,
@@ -179,13 +181,14 @@ def _room(ray: Any, options: Options) -> int:
     return total
 
 
-def _named(result: Result, one: remote.Image, output: str) -> Result:
+def _named(result: ImageResult, one: remote.RemoteImage, output: Output) -> ImageResult:
     """The result of a worker by the names that were given here."""
+    names = output.names(one.stem)
     return replace(
         result,
         source=one.place,
-        mask=result.mask and remote.join(output, f"masks/{one.stem}.png"),
-        overlay=result.overlay and remote.join(output, f"overlays/{one.stem}.jpg"),
+        mask=result.mask and join(output.place, names[MASKS]),
+        overlay=result.overlay and join(output.place, names[OVERLAYS]),
         error=result.error.replace(_absolute(one.place), one.place),
     )
 
@@ -207,19 +210,17 @@ def _shared(output: str) -> Iterator[tuple[str, str]]:
         yield output, ""
         return
     folder = folder.absolute()
+    make_folder(folder)
     token = folder / f".atrous-{uuid.uuid4().hex}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         token.touch()
     except OSError as error:
-        raise InputError(f"{output}: cannot be made a folder: {error.strerror}") from None
+        raise InputError(f"{output}: cannot be written into: {error.strerror}") from None
     try:
         yield str(folder), token.name
     finally:
         token.unlink(missing_ok=True)
-        for kind in ("masks", "overlays"):
-            for unfinished in (folder / kind).rglob(".*.part"):
-                unfinished.unlink(missing_ok=True)
+        remove_unfinished(folder)
 
 
 @contextmanager
@@ -237,7 +238,7 @@ def joined(address: str) -> Iterator[Any]:
         import ray.data
         import ray.util.scheduling_strategies
     except ImportError as error:
-        raise ConfigError(f"--cluster needs Ray ({error}): pip install 'atrous[cluster]'") from None
+        raise ConfigError(f"a cluster needs Ray ({error}): pip install 'atrous[cluster]'") from None
     # It prints on standard output when a node is lost; there is no public switch for that.
     ray._private.worker._worker_logs_enabled = False
     context = ray.data.DataContext.get_current()
@@ -258,13 +259,13 @@ def joined(address: str) -> Iterator[Any]:
             )
     except ConnectionError:
         raise ConfigError(
-            f"--cluster {address}: no Ray runs on this machine, and RAY_ADDRESS names none that "
+            f"`address` {address}: no Ray runs on this machine, and RAY_ADDRESS names none that "
             "answers; `ray start --head` starts one"
         ) from None
     except (RuntimeError, ValueError) as error:  # other versions of Ray or Python there
-        raise ConfigError(f"--cluster {address}: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"`address` {address}: {' '.join(str(error).split())}") from None
     except SystemExit:  # what Ray makes of a server that is no Ray, after minutes
-        raise ConfigError(f"--cluster {address}: no Ray of version {ray.__version__}") from None
+        raise ConfigError(f"`address` {address}: no Ray of version {ray.__version__}") from None
     try:
         yield ray
     finally:
@@ -294,18 +295,18 @@ def _knock(address: str) -> None:
         return
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit() or "/" in host:
-        raise ConfigError(f"--cluster: expected local, auto or HOST:PORT, got {address!r}")
+        raise ConfigError(f"`address`: expected local, auto or HOST:PORT, got {address!r}")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), _PATIENCE) as link:
             link.sendall(_HELLO)
             answer = link.recv(4)
     except OSError as error:
         raise ConfigError(
-            f"--cluster {address}: nobody answers there ({error}); `ray start --head` starts a "
+            f"`address` {address}: nobody answers there ({error}); `ray start --head` starts a "
             "cluster and prints its address"
         ) from None
     if answer[3:] != _SETTINGS and os.environ.get("RAY_USE_TLS") != "1":
         raise ConfigError(
-            f"--cluster {address}: who answers there is no Ray; expected the port that `ray start "
+            f"`address` {address}: who answers there is no Ray; expected the port that `ray start "
             "--head` printed, 6379 if it was told none"
         )

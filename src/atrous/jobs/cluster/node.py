@@ -19,6 +19,7 @@ from atrous.engines.base import Options
 from atrous.errors import AtrousError, ConfigError, EngineError
 from atrous.jobs import folder
 from atrous.jobs.cluster import remote
+from atrous.jobs.output import FAILURES, ImageResult, Output, join
 from atrous.jobs.sources import Source
 from atrous.labels import LabelSet
 from atrous.preprocess import Preprocess
@@ -31,7 +32,7 @@ _COPIES = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class ClusterJob:
     """What is the same for all images.
 
     Attributes:
@@ -41,9 +42,9 @@ class Job:
         options: of the engine.
         preprocess: of the images.
         labels: what the classes are called.
-        output: an absolute path or a URL.
+        output: its place is an absolute path or a URL.
         token: name of a file in `output`, empty if it is a URL: who sees it shares the folder.
-        overlays: see `folder.segment`, likewise `opacity`, `force` and `max_pixels`.
+        max_pixels: see `folder.segment`.
     """
 
     model: Any
@@ -52,11 +53,8 @@ class Job:
     options: Options
     preprocess: Preprocess
     labels: LabelSet
-    output: str
+    output: Output
     token: str
-    overlays: bool
-    opacity: float
-    force: bool
     max_pixels: int
 
 
@@ -71,7 +69,7 @@ class Reply:
     """
 
     index: int
-    result: folder.Result | None = None
+    result: ImageResult | None = None
     failure: AtrousError | None = None
 
 
@@ -103,7 +101,7 @@ class Segmenter:
 
     def __init__(
         self,
-        job: Job,
+        job: ClusterJob,
         begin: Callable[[int], int],
         get: Callable[[Any], Mapping[str, bytes]],
         claim: bool = True,
@@ -129,7 +127,7 @@ class Segmenter:
             a column of pickled `Reply`.
         """
         numbers = [int(number) for number in batch["index"]]
-        images = [*map(remote.Image, map(str, batch["place"]), map(str, batch["stem"]))]
+        images = [*map(remote.RemoteImage, map(str, batch["place"]), map(str, batch["stem"]))]
         replies = [Reply(-1, failure=self._failure)]
         if self._failure is None:
             if self._begin(numbers[0]) > MOST_TRIES:
@@ -141,7 +139,7 @@ class Segmenter:
                     replies = [Reply(-1, failure=error)]
         return {"reply": [pickle.dumps(reply) for reply in replies]}
 
-    def segment(self, images: Sequence[remote.Image]) -> list[folder.Result]:
+    def segment(self, images: Sequence[remote.RemoteImage]) -> list[ImageResult]:
         """Segment images, whose paths are absolute; results come in their order.
 
         What lies behind URLs is fetched before and put there after, so that `folder.segment` sees
@@ -159,9 +157,6 @@ class Segmenter:
                     self._predictor,
                     [source for source in found if isinstance(source, Source)],
                     desk.output,
-                    overlays=job.overlays,
-                    opacity=job.opacity,
-                    force=job.force,
                     max_pixels=job.max_pixels,
                     pipelined=job.options.device != "cpu",
                 )
@@ -170,10 +165,10 @@ class Segmenter:
             return [*copies.map(desk.put, images, results)]
 
     def _check_output(self) -> None:
-        path = Path(self._job.output, self._job.token)
-        if self._job.token and not path.is_file():
+        place = self._job.output.place
+        if self._job.token and not Path(place, self._job.token).is_file():
             raise ConfigError(
-                f"{self._job.output} is another folder here: expected one that all machines share, "
+                f"{place} is another folder here: expected one that all machines share, "
                 "or a URL such as s3://bucket/folder"
             )
 
@@ -182,15 +177,17 @@ class _Desk:
     """Where the files of one batch lie while it is worked on.
 
     Attributes:
-        output: folder that `folder.segment` writes into.
+        output: what `folder.segment` writes into.
     """
 
-    def __init__(self, job: Job, scratch: Path) -> None:
-        self._job, self._scratch = job, scratch
-        self._away = remote.is_url(job.output)
-        self.output = scratch / "out" if self._away else Path(job.output)
+    def __init__(self, job: ClusterJob, scratch: Path) -> None:
+        self._scratch = scratch
+        self._place = str(job.output.place)
+        self._away = remote.is_url(self._place)
+        here = scratch / "out" if self._away else Path(self._place)
+        self.output = replace(job.output, place=here)
 
-    def fetch(self, number: int, image: remote.Image) -> Source | folder.Result:
+    def fetch(self, number: int, image: remote.RemoteImage) -> Source | ImageResult:
         """Have the image here, and what was made of it before."""
         source = Source(Path(image.place), Path(image.stem))
         try:
@@ -198,36 +195,34 @@ class _Desk:
                 name = PurePosixPath(image.place.partition("::")[0])
                 source = replace(source, path=self._scratch / f"{number}{name.suffix}")
                 remote.fetch(image.place, source.path)
-            if self._away and not self._job.force:
+            if self._away and not self.output.force:
                 for url, file in self._results(image):
                     if remote.exists(url):
                         file.parent.mkdir(parents=True, exist_ok=True)
                         remote.fetch(url, file)
-        except (AtrousError, OSError) as error:
-            return folder.Result(image.place, "failed", error=str(error))
+        except FAILURES as error:
+            return ImageResult.failure(image.place, error)
         return source
 
-    def put(self, image: remote.Image, result: folder.Result) -> folder.Result:
-        """Take the results where they belong, the mask last: where it is, the rest is too."""
+    def put(self, image: remote.RemoteImage, result: ImageResult) -> ImageResult:
+        """Take the results where they belong, in the order in which they were written."""
         if result.status == "failed":
             error = result.error.replace(str(result.source), image.place)
             return replace(result, error=error)
         if result.status == "written" and self._away:
             try:
-                for url, file in reversed(self._results(image)):
+                for url, file in self._results(image):
                     remote.put(file, url)
             except AtrousError as error:
-                return folder.Result(image.place, "failed", error=str(error))
+                return ImageResult.failure(image.place, error)
         return result
 
-    def _results(self, image: remote.Image) -> list[tuple[str, Path]]:
-        names = [f"masks/{image.stem}.png"]
-        if self._job.overlays:
-            names.append(f"overlays/{image.stem}.jpg")
-        return [(remote.join(self._job.output, name), self.output / name) for name in names]
+    def _results(self, image: remote.RemoteImage) -> list[tuple[str, Path]]:
+        names = self.output.names(image.stem).values()
+        return [(join(self._place, name), Path(self.output.place, name)) for name in names]
 
 
-def _open(job: Job, files: Mapping[str, bytes]) -> Predictor:
+def _open(job: ClusterJob, files: Mapping[str, bytes]) -> Predictor:
     """Open the model; the engine has read its files when they are gone again."""
     with TemporaryDirectory(prefix="atrous-") as name:
         for file, content in files.items():

@@ -15,17 +15,18 @@ from typing import Any, TypeVar
 from atrous.errors import ConfigError, InputError
 from atrous.image import SUFFIXES
 from atrous.jobs import sources
+from atrous.jobs.output import FOLDERS, join, stems
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
+class RemoteImage:
     """An image and the name of what is made of it.
 
     Attributes:
         place: a path as it was given, or a URL.
-        stem: see `atrous.jobs.sources.Source`.
+        stem: see `atrous.jobs.output.stems`.
     """
 
     place: str
@@ -51,15 +52,7 @@ def local(place: str) -> Path | None:
     return Path(path) if isinstance(system, LocalFileSystem) else None
 
 
-def join(place: str, name: str) -> str:
-    """The place of what is called `name` below `place`."""
-    if not is_url(place):
-        return str(Path(place) / name)
-    head, chain, rest = place.partition("::")  # as zip://folder::s3://bucket/archive.zip
-    return f"{head.rstrip('/') if not head.endswith('://') else head}/{name}{chain}{rest}"
-
-
-def find(places: Sequence[str], output: str) -> list[Image]:
+def find(places: Sequence[str], output: str) -> list[RemoteImage]:
     """Find images as `atrous.jobs.sources.find` does, also behind URLs.
 
     Args:
@@ -70,7 +63,7 @@ def find(places: Sequence[str], output: str) -> list[Image]:
         ConfigError: a URL is none that fsspec knows, or needs a package.
         InputError: a place does not exist, holds no image, or cannot be read.
     """
-    made = (output, join(output, "masks"), join(output, "overlays"))
+    made = (output, *(join(output, name) for name in FOLDERS))
     paths = {path.resolve() for path in map(local, made) if path is not None}
     urls = [] if paths else [_url(place, _open(place)[1]) for place in made]
     found: dict[str, Path] = {}
@@ -82,8 +75,8 @@ def find(places: Sequence[str], output: str) -> list[Image]:
             matches = {str(key): name for key, name in sources.matches(path, paths).items()}
         for key, relative in matches.items():
             found.setdefault(key, relative)
-    stems = sources.stems(found, _whole)
-    return [Image(place, stem.as_posix()) for place, stem in stems.items()]
+    names = stems(found, _whole)
+    return [RemoteImage(place, stem.as_posix()) for place, stem in names.items()]
 
 
 def fetch(url: str, file: Path) -> None:

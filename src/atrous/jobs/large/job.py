@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from atrous import image
-from atrous.errors import AtrousError, InputError
-from atrous.jobs.folder import Result, stamp_of
 from atrous.jobs.large import raster, tiles
 from atrous.jobs.large.raster import FileRaster, shrunk
+from atrous.jobs.output import FAILURES, ImageResult, Output, Results
 from atrous.jobs.sources import Source
 from atrous.runtime.predictor import Predictor
 
@@ -25,15 +23,12 @@ TIFF = (".tif", ".tiff")
 def segment(
     predictor: Predictor,
     sources: Iterable[Source],
-    output: Path,
+    output: Output,
     *,
     side: int,
     overlap: float = tiles.OVERLAP,
-    overlays: bool = True,
-    opacity: float = 0.5,
-    force: bool = False,
     progress: Callable[[int, int], object] | None = None,
-) -> Generator[Result]:
+) -> Generator[ImageResult]:
     """Segment images one after the other, each tile by tile.
 
     A file that fails becomes a result that says why, and the others go on.
@@ -41,13 +36,10 @@ def segment(
     Args:
         predictor: the network.
         sources: see `atrous.jobs.sources.find`.
-        output: gets `masks/STEM.tif` for TIFF files that say where on Earth they lie, with their
-            tags, else `masks/STEM.png`; and `overlays/STEM.jpg`, at most 2048 pixels.
+        output: where the results go. Masks of TIFF files that say where on Earth they lie are TIFF
+            files with their tags.
         side: of a tile, pixels.
         overlap: share of a tile that it has in common with its neighbour.
-        overlays: whether to draw overlays.
-        opacity: of the overlays' paint, 0–1.
-        force: make results again that are there already.
         progress: called with the rows of an image that are done, and all of them.
 
     Raises:
@@ -56,66 +48,47 @@ def segment(
     """
     tiles.check(side, overlap)
     seeing = tiles.tiled(predictor, side)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{output}: cannot be made a folder: {error.strerror}") from None
-    job = _Job(seeing, output, side, overlap, opacity if overlays else None, force, progress)
+    job = _Job(seeing, Results(output, seeing, f"{overlap:g}"), side, overlap, progress)
     for source in sources:
         try:
             with FileRaster(source.path) as file:
                 yield job.do(source, file)
-        except AtrousError as error:
-            text = str(error)
-            named = text if str(source.path) in text else f"{source.path}: {text}"
-            yield Result(source.path, "failed", error=named)
-        except (OSError, MemoryError) as error:
-            reason = getattr(error, "strerror", None) or type(error).__name__
-            yield Result(source.path, "failed", error=f"{source.path}: {reason}")
+        except FAILURES as error:
+            yield ImageResult.failure(source.path, error)
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What is done to each image; without `opacity` no overlay."""
+    """What is done to each image."""
 
     predictor: Predictor
-    output: Path
+    results: Results
     side: int
     overlap: float
-    opacity: float | None
-    force: bool
     progress: Callable[[int, int], object] | None
 
-    def do(self, source: Source, file: FileRaster) -> Result:
-        overlay = None
-        if self.opacity is not None:
-            overlay = self.output / "overlays" / f"{source.stem}.jpg"
+    def do(self, source: Source, file: FileRaster) -> ImageResult:
         geographic = file.georeferenced and source.path.suffix.lower() in TIFF
-        mask = self.output / "masks" / f"{source.stem}{'.tif' if geographic else '.png'}"
-        stamp = f"{stamp_of(source.path, self.predictor)} {self.overlap:g}"
-        if not self.force and mask.exists() and (overlay is None or overlay.exists()):
-            same = raster.stamp_of(mask) == stamp
-            return Result(source.path, "kept" if same else "stale", mask, overlay)
+        target = self.results.target(source.path, source.stem, ".tif" if geographic else ".png")
+        if (standing := self.results.standing(target)) is not None:
+            return standing
         sums = _Sums(file.height, file.width)
-        labels = self.predictor.labels
-
-        def bands() -> Iterator[Pixels]:
-            found = tiles.segment(self.predictor, file, side=self.side, overlap=self.overlap)
-            with closing(found):
-                for band in found:
-                    sums.add(band)
-                    yield band
-                    if self.progress is not None:
-                        self.progress(sums.done, file.height)
-            # Before the mask is renamed: where it is, the rest is too.
-            if overlay is not None and self.opacity is not None:
+        with self.results.mask_file(target) as mask:
+            labels = self.predictor.labels
+            raster.write_mask(mask, self._bands(file, sums), file, labels, target.stamp, geographic)
+            if target.overlay is not None:
                 pixels = file.small(image.OVERLAY_SIDE)
-                small = sums.small
-                image.write_overlay(overlay, pixels, small, labels, self.opacity, sums.shares)
+                self.results.draw(target, pixels, sums.small, sums.shares)
+        return self.results.written(target, (file.width, file.height), sums.shares)
 
-        raster.write_mask(mask, bands(), file, labels, stamp)
-        size = (file.width, file.height)
-        return Result(source.path, "written", mask, overlay, size, sums.shares)
+    def _bands(self, file: FileRaster, sums: _Sums) -> Iterator[Pixels]:
+        found = tiles.segment(self.predictor, file, side=self.side, overlap=self.overlap)
+        with closing(found):
+            for band in found:
+                sums.add(band)
+                yield band
+                if self.progress is not None:
+                    self.progress(sums.done, file.height)
 
 
 class _Sums:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from atrous import image
 from atrous.errors import ConfigError, InputError
-from atrous.files import unfinished
 from atrous.labels import LabelSet
 
 try:
@@ -158,50 +157,55 @@ class FileRaster:
 
 
 def write_mask(
-    path: Path, bands: Iterable[Pixels], raster: FileRaster, labels: LabelSet, stamp: str = ""
+    path: Path,
+    bands: Iterable[Pixels],
+    raster: FileRaster,
+    labels: LabelSet,
+    stamp: str,
+    geographic: bool,
 ) -> None:
-    """Write class ids as they come, as a palette image, whole or not at all.
+    """Write class ids as they come, as a palette image.
 
     Args:
-        path: `.tif`, which keeps where on Earth the image lies and its tags; or `.png`.
+        path: the file to fill.
         bands: `(h, width)` uint8 class ids from top to bottom.
         raster: the image.
         labels: whose colours become the palette.
         stamp: kept in the file as the tag `atrous`.
+        geographic: write a TIFF that says where on Earth the image lies and keeps its tags, else a
+            PNG.
 
     Raises:
         InputError: the disk is full, or something else keeps it from being written.
     """
     palette = labels.palette()
     colours = {i: (*palette[3 * i : 3 * i + 3], 255) for i in range(256)}
-    geographic = path.suffix == ".tif"
-    with unfinished(path) as temporary:
-        rows = temporary if geographic else temporary.with_suffix(".rows")
-        try:
-            profile = {
-                "driver": "GTiff", "width": raster.width, "height": raster.height, "count": 1,
-                "dtype": "uint8", "photometric": "palette", "compress": "deflate",
-                "bigtiff": "if_safer",
-            }  # fmt: skip
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                place = raster.place() if geographic else {}
-                with rasterio.open(rows, "w", **profile, **place) as file:
-                    file.write_colormap(1, colours)
-                    kept = raster.tags() if geographic else {}
-                    file.update_tags(**kept, **({TEXT: stamp} if stamp else {}))
-                    top = 0
-                    for band in bands:
-                        file.write(band, 1, window=Window(0, top, band.shape[1], len(band)))
-                        top += len(band)
-                if not geographic:
-                    copy(rows, temporary, driver="PNG", ZLEVEL=3, WRITE_METADATA_AS_TEXT="YES")
-        except RasterioError as error:
-            raise InputError(f"{path}: cannot be written: {error.__cause__ or error}") from None
-        finally:
+    rows = path if geographic else path.with_suffix(".rows")
+    profile = {
+        "driver": "GTiff", "width": raster.width, "height": raster.height, "count": 1,
+        "dtype": "uint8", "photometric": "palette", "compress": "deflate",
+        "bigtiff": "if_safer",
+    }  # fmt: skip
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            place = raster.place() if geographic else {}
+            with rasterio.open(rows, "w", **profile, **place) as file:
+                file.write_colormap(1, colours)
+                file.update_tags(**(raster.tags() if geographic else {}), **{TEXT: stamp})
+                top = 0
+                for band in bands:
+                    file.write(band, 1, window=Window(0, top, band.shape[1], len(band)))
+                    top += len(band)
             if not geographic:
-                rows.unlink(missing_ok=True)
-            Path(f"{temporary}.aux.xml").unlink(missing_ok=True)
+                copy(rows, path, driver="PNG", ZLEVEL=3, WRITE_METADATA_AS_TEXT="YES")
+    except RasterioError as error:
+        reason = error.__cause__ or error
+        raise InputError(f"{raster.path}: its mask cannot be written: {reason}") from None
+    finally:
+        if not geographic:
+            rows.unlink(missing_ok=True)
+        Path(f"{path}.aux.xml").unlink(missing_ok=True)
 
 
 def stamp_of(path: Path) -> str:

@@ -131,9 +131,9 @@ class Tiling:
 def check(side: int, overlap: float) -> None:
     """Raise `ConfigError` if these are no tiles."""
     if not 0 <= overlap <= MOST_OVERLAP:
-        raise ConfigError(f"--overlap: expected 0 to {MOST_OVERLAP}, got {overlap:g}")
+        raise ConfigError(f"`overlap`: expected 0 to {MOST_OVERLAP}, got {overlap:g}")
     if side < 1:
-        raise ConfigError(f"--tile: expected pixels, got {side}")
+        raise ConfigError(f"`side`: expected pixels, 1 or more, got {side}")
 
 
 def tiled(predictor: Predictor, side: int) -> Predictor:
@@ -149,8 +149,8 @@ def tiled(predictor: Predictor, side: int) -> Predictor:
     signature = predictor.engine.signature
     if not signature.takes(side, side):
         raise ConfigError(
-            f"--tile {side}: the network takes {signature.size} pixels; take a square of that, or "
-            "export the network with --dynamic height,width"
+            f"`side` {side}: the network takes {signature.size} pixels; take a square of that, or "
+            "export the network with `dynamic` height,width"
         )
     geometry = {"size": (side, side), "fit": "pad", "resize": None, "origin": None}
     return predictor.seeing(predictor.preprocess.model_copy(update=geometry))

@@ -1,0 +1,169 @@
+"""What `predict` says of its results: as they come, and what they add up to."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from atrous.cli import terminal
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+    from rich.table import Table
+
+    from atrous.jobs.output import ImageResult, Output
+    from atrous.jobs.video.job import Summary
+    from atrous.labels import LabelSet
+
+_LISTED = 12
+_WORDS = {
+    "written": "written by {engine}",
+    "stale": "kept though made from another image or by another model",
+}
+
+
+class Report:
+    """Adds up what was found, in memory that does not grow with the number of images.
+
+    Args:
+        labels: names of the classes.
+        engine: name of what ran.
+        output: where the results went.
+        as_json: print one line of JSON per image, and nothing at the end.
+    """
+
+    def __init__(self, labels: LabelSet, engine: str, output: Output, as_json: bool) -> None:
+        self._labels, self._engine, self._output, self._as_json = labels, engine, output, as_json
+        self._counts = {"written": 0, "kept": 0, "stale": 0, "failed": 0}
+        self._images = [0] * 256
+        self._share = [0.0] * 256
+        self._first: list[ImageResult] = []
+        self._console = terminal.console()
+        self._progress = terminal.progress(self._console)
+        self._rows: TaskID | None = None
+
+    def follow(self, results: Generator[ImageResult], total: int) -> None:
+        """Show results as they come, then what they add up to.
+
+        Raises:
+            SystemExit: an image failed.
+        """
+        with self._progress, closing(results):
+            task = self._progress.add_task("segmenting", total=total)
+            for result in results:
+                self._progress.advance(task)
+                self._add(result)
+        if not self._as_json:
+            self._print()
+        if self._counts["failed"]:
+            sys.exit(1)
+
+    def rows(self, done: int, total: int) -> None:
+        """Show how far an image is that is read row by row."""
+        if self._rows is None:
+            self._rows = self._progress.add_task("rows", total=None)
+        self._progress.update(self._rows, completed=done, total=total)
+
+    def _add(self, result: ImageResult) -> None:
+        self._counts[result.status] += 1
+        for class_id, share in (result.shares or {}).items():
+            self._images[class_id] += 1
+            self._share[class_id] += share
+        if result.shares and len(self._first) <= _LISTED:
+            self._first.append(result)
+        if result.error:
+            terminal.failed(self._console, result.error)
+        if self._as_json:
+            print(json.dumps(_record(result, self._labels)), flush=True)
+
+    def _print(self) -> None:
+        from rich.console import Console
+
+        console, written = Console(markup=False), self._counts["written"]
+        if written:
+            console.print(self._by_image() if written <= _LISTED else self._by_class())
+        said = ", ".join(
+            f"{count} {_WORDS.get(status, status).format(engine=self._engine)}"
+            for status, count in self._counts.items()
+            if count
+        )
+        if self._counts["stale"] or self._counts["kept"]:
+            said += " (--force makes them again)"
+        if sum(self._counts.values()) > self._counts["failed"]:
+            said += f"; see {' and '.join(self._output.folders())}"
+        console.print(said, highlight=False, soft_wrap=True)
+
+    def _by_image(self) -> Table:
+        from rich.table import Table
+
+        from atrous.image import class_name
+
+        table = Table("image", "size", "class", "share of pixels", box=None)
+        for result in self._first:
+            assert result.size is not None
+            assert result.shares is not None
+            name, size = PurePath(result.source).name, "×".join(map(str, result.size))
+            for class_id, share in result.shares.items():
+                table.add_row(name, size, class_name(self._labels, class_id), f"{share:.1%}")
+                name = size = ""
+        return table
+
+    def _by_class(self) -> Table:
+        from rich.table import Table
+
+        from atrous.image import class_name
+
+        table = Table("class", "images", "share of pixels", box=None)
+        for class_id in sorted(range(256), key=lambda class_id: -self._share[class_id]):
+            if self._images[class_id]:
+                share = self._share[class_id] / self._counts["written"]
+                name = class_name(self._labels, class_id)
+                table.add_row(name, str(self._images[class_id]), f"{share:.1%}")
+        return table
+
+
+def follow_video(
+    segment: Callable[[Callable[[int, int | None], object]], Summary], as_json: bool
+) -> None:
+    """Show how far a video is, then what became of it.
+
+    Args:
+        segment: segments it; given a function that takes the frames done and all of them.
+        as_json: print a line of JSON.
+    """
+    with terminal.progress(terminal.console()) as progress:
+        task = progress.add_task("frames", total=None)
+        made = segment(lambda done, total: progress.update(task, completed=done, total=total))
+    if as_json:
+        print(json.dumps(asdict(made), default=str))
+        return
+    print(
+        f"{made.output}: {made.frames} frames of {made.size[0]}×{made.size[1]}, {made.segmented} "
+        f"through the network, {made.dropped} left out, {made.audio} audio tracks; {made.encoder}; "
+        f"{made.frames / made.seconds:.1f} frames/s"
+    )
+
+
+def _record(result: ImageResult, labels: LabelSet) -> dict[str, object]:
+    from atrous.image import class_name
+
+    return {
+        "source": str(result.source),
+        "status": result.status,
+        "mask": str(result.mask) if result.mask else None,
+        "overlay": str(result.overlay) if result.overlay else None,
+        "width": result.size[0] if result.size else None,
+        "height": result.size[1] if result.size else None,
+        "classes": [
+            {"id": class_id, "name": class_name(labels, class_id), "share": share}
+            for class_id, share in result.shares.items()
+        ]
+        if result.shares is not None
+        else None,
+        "error": result.error or None,
+    }
