@@ -24,7 +24,7 @@ LAYERS = [
     {"data", "runtime"},
     {"engines"},
     {"artifact", "models", "pages"},
-    {"cache", "image", "metrics", "preprocess", "upsample"},
+    {"agreement", "cache", "image", "metrics", "preprocess", "upsample"},
     {"zoo"},
     {"labels"},
     {"download", "files", "formatting", "geometry", "strict_yaml"},

@@ -9,13 +9,12 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from atrous import artifact, models, zoo
+from atrous.agreement import compare, pairs_of
 from atrous.artifact import Metadata
 from atrous.engines.torch import describe
 from atrous.errors import ArtifactError, ConfigError
-from atrous.exporters.compare import Comparison, compare
 from atrous.exporters.onnx import export_onnx
 from atrous.exporters.torchscript import export_torchscript
 from atrous.files import sha256
@@ -110,7 +109,7 @@ def test_free_axes(dynamic: tuple, version: int, small: Path, tmp_path: Path) ->
     [logits] = session.run(["output"], {"input": batch})
     with torch.inference_mode():
         expected = network(torch.from_numpy(batch)).numpy()
-    assert compare(expected, logits).relative < 1e-4
+    assert compare(pairs_of(expected, logits)).relative < 1e-4
 
 
 def test_half_stores_half_and_computes_in_float(small: Path, tmp_path: Path) -> None:
@@ -163,7 +162,7 @@ def test_a_wrong_export_is_not_written(
 
     metadata = metadata.model_copy(update={"precision": "fp16"})
     monkeypatch.setattr("atrous.exporters.onnx.store_half", wrong)
-    with pytest.raises(ArtifactError, match=r"the ONNX export disagrees with PyTorch: largest"):
+    with pytest.raises(ArtifactError, match="the ONNX export disagrees with the original"):
         export_onnx(network, tmp_path / "m.onnx", metadata=metadata, pixels=photograph())
     assert list(tmp_path.iterdir()) == []
 
@@ -184,30 +183,6 @@ def test_bad_options_are_named(
     network, metadata = loaded(small)
     with pytest.raises(ConfigError, match=message):
         export_onnx(network, tmp_path / "m.onnx", metadata=metadata, pixels=photograph(), **options)
-
-
-def logits(*values: float) -> NDArray[np.float32]:
-    return np.array(values, np.float32).reshape(1, 2, 1, -1)
-
-
-def test_compare_by_hand() -> None:
-    # Two classes, two pixels: class 1 wins the first, class 0 the second; then class 1 both.
-    found = compare(logits(0, 4, 1, 0), logits(0, 2, 1, 3))
-    assert (found.largest, found.span, found.agreement) == (3, 4, 0.5)
-    assert found.relative == 0.75
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_compare_refuses_what_is_no_number(value: float) -> None:
-    found = compare(logits(0, 1, 2, 3), logits(0, 1, 2, value))
-    with pytest.raises(ArtifactError, match="disagrees"):
-        found.check("it", 1e-4)
-
-
-def test_compare_of_constant_logits() -> None:
-    Comparison(largest=0.0, span=0.0, agreement=1.0).check("it", 1e-4)
-    with pytest.raises(ArtifactError, match="disagrees"):
-        Comparison(largest=0.1, span=0.0, agreement=1.0).check("it", 1e-4)
 
 
 def test_labels_of_a_checkpoint_are_said_aloud(

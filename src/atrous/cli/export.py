@@ -91,4 +91,4 @@ def export(
         f"{height}×{width}, output stride {network.output_stride}, {precision}, "
         f"{output.stat().st_size / 1e6:.1f} MB"
     )
-    print(difference)
+    print(f"compared with PyTorch: {difference}")

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 
 from atrous import artifact, engines
+from atrous.agreement import LEAST, TOLERANCE, Agreement, compare
 from atrous.artifact import Metadata
 from atrous.compiler import folder, frontend, rewrites, scores
 from atrous.compiler.config import Backend, CompileConfig
@@ -18,7 +19,7 @@ from atrous.compiler.int8 import budget, plan
 from atrous.compiler.progress import Progress, Tell, silent
 from atrous.compiler.report import page as report_page
 from atrous.compiler.report.int8 import Int8
-from atrous.compiler.report.report import Agreement, CompileReport, Rewrite
+from atrous.compiler.report.report import CompileReport, Rewrite
 from atrous.compiler.rewrites import Change, Rewritten
 from atrous.compiler.rewrites.base import Layout
 from atrous.compiler.scores import StageEvaluator
@@ -26,16 +27,12 @@ from atrous.engines import processor
 from atrous.engines.onnx_model import OnnxModel
 from atrous.engines.profile import profile_both
 from atrous.errors import ArtifactError, ConfigError, EngineError
-from atrous.exporters.compare import TOLERANCE
 from atrous.exporters.half import store_half
 from atrous.image import photograph
 from atrous.runtime.predictor import Predictor
 
 RUNS = 5
 """Timed runs of either model: for a reader of the report; `benchmarks/compile.py` compares."""
-
-AGREEMENT = 0.9
-"""Share of the pixels of a photograph on which int8 has to agree with the input model."""
 
 
 def build(
@@ -194,13 +191,13 @@ def _attempts(
 def _check(name: str, agreement: Agreement, precision: str) -> None:
     """Raise `ArtifactError` if a compiled model is not the network that was compiled."""
     if precision == "int8":
-        if not agreement.agreement >= AGREEMENT:
+        if not agreement.agreement >= LEAST:
             raise ArtifactError(
                 f"{name}: int8 agrees with the input model on {agreement.agreement:.1%} of the "
-                f"pixels, under {AGREEMENT:.0%}; nothing was written; calibrate on other images, "
+                f"pixels, under {LEAST:.0%}; nothing was written; calibrate on other images, "
                 "or set backend.quantize.max_drop and evaluate"
             )
-    elif not agreement.largest_difference <= TOLERANCE[precision] * agreement.logit_range:
+    elif not agreement.relative <= TOLERANCE[precision]:
         raise ArtifactError(
             f"{name}: the compiled model differs from the input model by "
             f"{agreement.largest_difference:.2g}, over {TOLERANCE[precision]:.0e} of the logits' "
@@ -212,17 +209,6 @@ def _check(name: str, agreement: Agreement, precision: str) -> None:
 def _compare(before: OnnxModel, after: OnnxModel, engine: str) -> Agreement:
     """Run both on a photograph and two turns of it."""
     photo = photograph()
-    same, differences, low, high = [], [], np.inf, -np.inf
+    views = [np.ascontiguousarray(one) for one in (photo, photo[:, ::-1], np.rot90(photo))]
     with Predictor.open(before, engine=engine) as old, Predictor.open(after, engine=engine) as new:
-        for image in (photo, photo[:, ::-1], np.rot90(photo)):
-            pixels = np.ascontiguousarray(image)
-            expected, actual = (one.at_input(one(pixels)) for one in (old, new))
-            same.append((expected.class_map() == actual.class_map()).mean())
-            differences.append(np.abs(expected.grid - actual.grid).max())
-            low, high = min(low, expected.grid.min()), max(high, expected.grid.max())
-    return Agreement(
-        images=len(same),
-        agreement=float(np.mean(same)),
-        largest_difference=float(np.max(differences)),
-        logit_range=float(high - low),
-    )
+        return compare((old.at_input(old(one)), new.at_input(new(one))) for one in views)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from atrous.agreement import LEAST
 from atrous.metrics import ConfusionMatrix
 
 ONE_CLASS = 0.98
@@ -15,9 +16,6 @@ FAR = 0.25
 
 On VOC, a model that says background everywhere is at 0.27: the share of all other classes.
 """
-
-AGREEMENT = 0.90
-"""Smallest share of pixels on which a model and its reference must agree."""
 
 
 def check_predictions(
@@ -70,10 +68,10 @@ def check_agreement(same: int, pixels: int, reference: str) -> list[str]:
         reference: name of the reference model.
     """
     share = same / pixels if pixels else 0.0
-    if share >= AGREEMENT:
+    if share >= LEAST:
         return []
     return [
-        f"agrees with {reference} on {share:.1%} of the pixels, expected at least {AGREEMENT:.0%}: "
+        f"agrees with {reference} on {share:.1%} of the pixels, expected at least {LEAST:.0%}: "
         "something was lost between the two"
     ]
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atrous import engines
+from atrous.agreement import same_pixels
 from atrous.data import Dataset, Sample
 from atrous.download import cache_dir
 from atrous.engines.base import Engine, Options
@@ -182,8 +183,7 @@ class Evaluator:
         look.class_map, look.finite = seen.class_map, seen.finite
         if self.reference is not None:
             other = self.protocol.predict(self.reference, look.image)
-            look.same = int((other.class_map == seen.class_map).sum())
-            look.compared = other.class_map.size
+            look.same, look.compared = same_pixels(other.class_map, seen.class_map)
         look.image = None
 
     def _count(self, look: _Look) -> None:

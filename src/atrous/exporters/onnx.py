@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 
 from atrous import artifact
+from atrous.agreement import TOLERANCE, Agreement, Answer, compare, pairs_of
 from atrous.artifact import Metadata
 from atrous.engines.session import open_session
 from atrous.errors import ArtifactError, ConfigError
-from atrous.exporters.compare import TOLERANCE, Comparison, compare, worst
 from atrous.exporters.half import store_half
 from atrous.models import DeepLab
 
@@ -39,7 +39,7 @@ def export_onnx(
     pixels: NDArray[np.uint8],
     dynamic: Sequence[FreeAxis] = (),
     opset: int = DEFAULT_OPSET,
-) -> Comparison:
+) -> Agreement:
     """Write a network as an artefact with input `input` and output `output`.
 
     Args:
@@ -52,7 +52,7 @@ def export_onnx(
         opset: version of the ONNX operators.
 
     Returns:
-        The largest difference to PyTorch over every shape tried: the fixed size, and where axes
+        How far it is from PyTorch over every shape tried: the fixed size, and where axes
         are free also a batch of two and another size.
 
     Raises:
@@ -139,7 +139,7 @@ def _check(
     metadata: Metadata,
     pixels: NDArray[np.uint8],
     dynamic: Sequence[FreeAxis],
-) -> Comparison:
+) -> Agreement:
     height, width = metadata.preprocess.size
     taller = height + 64 if "height" in dynamic else height
     wider = width + 32 if "width" in dynamic else width
@@ -147,12 +147,12 @@ def _check(
     if dynamic:
         sizes.append((2 if "batch" in dynamic else 1, taller, wider))
     session = open_session(model, "the ONNX export")
-    results = []
+    pairs: list[tuple[Answer, Answer]] = []
     for count, tall, wide in sizes:
         image = metadata.preprocess.with_size(tall, wide)(pixels)
         batch = np.stack([image, image[:, ::-1, ::-1]][:count])
         with torch.inference_mode():
             expected = network(torch.from_numpy(batch)).numpy()
         [actual] = session.run([OUTPUT], {INPUT: batch})
-        results.append(compare(expected, np.asarray(actual)))
-    return worst(results)
+        pairs += pairs_of(expected, np.asarray(actual))
+    return compare(pairs)

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from atrous import artifact
+from atrous.agreement import TOLERANCE, Agreement, compare, pairs_of
 from atrous.artifact import KEY
 from atrous.engines.session import run_once
 from atrous.errors import ArtifactError
-from atrous.exporters.compare import TOLERANCE, Comparison, compare
 from atrous.preprocess import Preprocess
 
 OPSET = 17
@@ -24,7 +24,7 @@ OPSET = 17
 
 def script_to_onnx(
     path: Path, batch: int, preprocess: Preprocess, pixels: NDArray[np.uint8]
-) -> tuple[onnx.ModelProto, str, Comparison]:
+) -> tuple[onnx.ModelProto, str, Agreement]:
     """Turn a TorchScript file into ONNX with input `input` and output `output`.
 
     The file is a program and is run, as far as TorchScript goes: no Python, but do not open those
@@ -82,7 +82,7 @@ def script_to_onnx(
         model = artifact.load(file)
     model.producer_name = "atrous"
     what = f"{path}: the ONNX export"
-    difference = compare(expected.numpy(), run_once(model, what, images.numpy()))
+    difference = compare(pairs_of(expected.numpy(), run_once(model, what, images.numpy())))
     difference.check(what, TOLERANCE["fp32"])
     text = extra[KEY]
     return model, text.decode() if isinstance(text, bytes) else text, difference

@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from atrous.agreement import TOLERANCE, Agreement, compare, pairs_of
 from atrous.artifact import KEY, Metadata
-from atrous.exporters.compare import TOLERANCE, Comparison, compare
 from atrous.files import write_whole
 from atrous.models import DeepLab
 
 
 def export_torchscript(
     network: DeepLab, path: Path, *, metadata: Metadata, pixels: NDArray[np.uint8]
-) -> Comparison:
+) -> Agreement:
     """Trace a network and write it as TorchScript, the metadata in its extra file `atrous`.
 
     Args:
@@ -39,7 +39,7 @@ def export_torchscript(
         torch.jit.save(traced, content, _extra_files=extra)
         content.seek(0)
         loaded = torch.jit.load(content)  # type: ignore[no-untyped-call]
-        difference = compare(network(batch).numpy(), loaded(batch).numpy())
+        difference = compare(pairs_of(network(batch).numpy(), loaded(batch).numpy()))
     difference.check(f"{path}: the TorchScript export", TOLERANCE["fp32"])
     write_whole(path, content.getvalue())
     return difference

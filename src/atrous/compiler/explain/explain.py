@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atrous import artifact, engines
+from atrous.agreement import LEAST, same_pixels
 from atrous.compiler.explain import layers as explain_layers
 from atrous.compiler.explain.explanation import Explanation, Figures, Seen, Side
 from atrous.compiler.explain.page import figures
@@ -26,9 +27,6 @@ MEASURED = 16
 
 PICTURES = 6
 """Images that are shown, those that differ most."""
-
-RELATED = 0.9
-"""Share of the pixels of the same class below which two files may hold two networks."""
 
 PHOTOGRAPH = artifact.DEFAULT.with_name("photograph.jpg")
 """What models are compared on without images."""
@@ -189,14 +187,13 @@ def _compared(name: str, old: Pixels, new: Pixels, predictor: Predictor) -> Seen
     labels = predictor.labels
     differ = old != new
     # What the preprocessing cropped away, neither model has seen.
-    seen = int(np.count_nonzero((old != labels.ignore_index) | (new != labels.ignore_index)))
-    other = int(np.count_nonzero(differ))
+    same, seen = same_pixels(old, new, labels.ignore_index)
     change = ""
-    if other:
+    if same < seen:
         pairs = np.bincount(256 * old[differ].astype(np.int64) + new[differ])
         was, became = divmod(int(pairs.argmax()), 256)
         change = f"{class_name(labels, was)} → {class_name(labels, became)}"
-    return Seen(image=name, agreement=1 - other / max(1, seen), change=change)
+    return Seen(image=name, agreement=same / seen if seen else 1.0, change=change)
 
 
 def _batch(predictor: Predictor, pixels: Pixels) -> NDArray[np.generic]:
@@ -219,7 +216,7 @@ def _side(path: Path, one: OnnxModel) -> Side:
 def _notes(old: OnnxModel, new: OnnxModel, agreement: float) -> tuple[str, ...]:
     hashes = [one.metadata.weights_sha256 if one.metadata else "" for one in (old, new)]
     # A checkpoint and its export are two files of one network: only who disagrees is suspect.
-    if all(hashes) and hashes[0] != hashes[1] and agreement < RELATED:
+    if all(hashes) and hashes[0] != hashes[1] and agreement < LEAST:
         return (
             f"made from two files, {hashes[0][:12]}… and {hashes[1][:12]}…: what differs may be "
             "the network, not its precision",

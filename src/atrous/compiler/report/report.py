@@ -9,13 +9,14 @@ from typing import Self
 
 from pydantic import Field, ValidationError
 
+from atrous.agreement import Agreement
 from atrous.compiler.report.int8 import Int8
 from atrous.compiler.rewrites import Change
 from atrous.compiler.sections import Section
 from atrous.engines.profile import Profile
 from atrous.errors import ConfigError
 from atrous.evaluation.result import Evaluation, check_comparable
-from atrous.formatting import as_change, as_ms, as_points, as_share, megabytes, shortened
+from atrous.formatting import as_change, as_ms, as_points, megabytes, shortened
 
 
 class Rewrite(Section):
@@ -65,30 +66,6 @@ class Rewrite(Section):
         if not self.places and not self.left:
             return ("its pattern is not in this network",)
         return self.places or ("not applied",)
-
-
-class Agreement(Section):
-    """How close the compiled model is to the input model.
-
-    Attributes:
-        images: on which both ran.
-        agreement: share of the pixels with the same class, 0–1.
-        largest_difference: largest absolute difference of a logit.
-        logit_range: largest minus smallest logit of the input model.
-    """
-
-    images: int
-    agreement: float
-    largest_difference: float
-    logit_range: float
-
-    def __str__(self) -> str:
-        """One line for people."""
-        return (
-            f"same class on {as_share(self.agreement)} of the pixels of {self.images} images, "
-            f"largest difference of a logit {self.largest_difference:.2g} "
-            f"in a range of {self.logit_range:.3g}"
-        )
 
 
 class ModelScores(Section):
