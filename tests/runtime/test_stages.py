@@ -151,7 +151,6 @@ def test_the_same_threads_with_other_steps() -> None:
     assert [list(stage.steps) for stage in other] == [["read"], ["infer"], ["write"]]
     assert other.network == work.network
     assert [stage.workers for stage in other] == [3, 1, 3]
-    assert work.to_predictions() == [work.prepare, work.network]
 
 
 @pytest.mark.parametrize(

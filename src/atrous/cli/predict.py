@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atrous.cli import options
+from atrous.cli import options, terminal
 from atrous.errors import ConfigError
+from atrous.jobs.video import SUFFIXES
 
 if TYPE_CHECKING:
     from atrous.jobs.output import Output
     from atrous.jobs.sources import Source
-
-_VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".ts", ".webm")
 
 
 def predict(
@@ -151,9 +151,9 @@ class _Asked:
 
         if "://" in self.place:
             raise ConfigError(f"{self.place} belongs to --cluster")
-        if any(map(_is_video, self.sources)):
+        if any("://" in name or _is_video(name) for name in self.sources):
             raise ConfigError(
-                f"a video makes a video: expected -o NAME.mp4 ({', '.join(_VIDEOS)}), got "
+                f"a video makes a video: expected -o NAME.mp4 ({', '.join(SUFFIXES)}), got "
                 f"{self.place}"
             )
         return find(self.sources, Path(self.place))
@@ -204,24 +204,29 @@ def _large(asked: _Asked) -> None:
 
 
 def _video(asked: _Asked) -> None:
-    from atrous.cli.results import follow_video
     from atrous.jobs.video.job import segment_video
 
     if len(asked.sources) != 1:
         raise ConfigError(f"{asked.place}: expected one video, got {' '.join(asked.sources)}")
-    with asked.network.open() as predictor:
-        follow_video(
-            lambda progress: segment_video(
-                predictor,
-                asked.sources[0],
-                Path(asked.place),
-                overlay=asked.overlays,
-                opacity=asked.opacity,
-                every=asked.every,
-                progress=progress,
-            ),
-            asked.as_json,
+    with asked.network.open() as predictor, terminal.progress(terminal.console()) as progress:
+        task = progress.add_task("frames", total=None)
+        made = segment_video(
+            predictor,
+            asked.sources[0],
+            Path(asked.place),
+            overlay=asked.overlays,
+            opacity=asked.opacity,
+            every=asked.every,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
+    if asked.as_json:
+        print(json.dumps(asdict(made), default=str))
+        return
+    print(
+        f"{made.output}: {made.frames} frames of {made.size[0]}×{made.size[1]}, {made.segmented} "
+        f"through the network, {made.dropped} left out, {made.audio} audio tracks; {made.encoder}; "
+        f"{made.frames / made.seconds:.1f} frames/s"
+    )
 
 
 def _cluster(asked: _Asked) -> None:
@@ -231,8 +236,8 @@ def _cluster(asked: _Asked) -> None:
     from atrous.jobs.cluster import remote
 
     network = asked.network
-    if _makes_video(asked.place):
-        raise ConfigError(f"--cluster segments images: expected a folder, got {asked.place}")
+    if _makes_video(asked.place) or any(map(_is_video, asked.sources)):
+        raise ConfigError("--cluster segments images: expected no video")
     images = remote.find(asked.sources, asked.place)
     model = find_model(network.model, network.device)
     # Of a cluster this machine need not have the device: here the model is only looked at.
@@ -287,9 +292,8 @@ def _refuse_others(context: typer.Context, job: _Job) -> None:
 
 
 def _makes_video(output: str) -> bool:
-    return output.lower().endswith(_VIDEOS) and not Path(output).is_dir()
+    return output.lower().endswith(SUFFIXES) and not Path(output).is_dir()
 
 
 def _is_video(source: str) -> bool:
-    name = source.lower()
-    return name.endswith(_VIDEOS) or name.startswith("camera:") or "://" in name
+    return source.lower().endswith(SUFFIXES) or source.lower().startswith("camera:")

@@ -1,12 +1,11 @@
-"""What `predict` says of its results: as they come, and what they add up to."""
+"""What `predict` says of images: as they are done, and what they add up to."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from atrous.jobs.output import ImageResult, Output
-    from atrous.jobs.video.job import Summary
     from atrous.labels import LabelSet
 
 _LISTED = 12
@@ -125,28 +123,6 @@ class Report:
                 name = class_name(self._labels, class_id)
                 table.add_row(name, str(self._images[class_id]), f"{share:.1%}")
         return table
-
-
-def follow_video(
-    segment: Callable[[Callable[[int, int | None], object]], Summary], as_json: bool
-) -> None:
-    """Show how far a video is, then what became of it.
-
-    Args:
-        segment: segments it; given a function that takes the frames done and all of them.
-        as_json: print a line of JSON.
-    """
-    with terminal.progress(terminal.console()) as progress:
-        task = progress.add_task("frames", total=None)
-        made = segment(lambda done, total: progress.update(task, completed=done, total=total))
-    if as_json:
-        print(json.dumps(asdict(made), default=str))
-        return
-    print(
-        f"{made.output}: {made.frames} frames of {made.size[0]}×{made.size[1]}, {made.segmented} "
-        f"through the network, {made.dropped} left out, {made.audio} audio tracks; {made.encoder}; "
-        f"{made.frames / made.seconds:.1f} frames/s"
-    )
 
 
 def _record(result: ImageResult, labels: LabelSet) -> dict[str, object]:

@@ -158,8 +158,8 @@ class Results:
         shares = image.class_shares(class_map)
         self.draw(target, pixels, class_map, shares)
         image.write_mask(target.mask, class_map, self._predictor.labels, target.stamp)
-        height, width = class_map.shape
-        return self.written(target, (width, height), shares)
+        size = (class_map.shape[1], class_map.shape[0])
+        return ImageResult(target.source, "written", target.mask, target.overlay, size, shares)
 
     def draw(
         self, target: Target, pixels: Pixels, class_map: Pixels, shares: dict[int, float]
@@ -172,14 +172,6 @@ class Results:
     def mask_file(self, target: Target) -> AbstractContextManager[Path]:
         """A name to write the mask under; it gets its own at the end of the block."""
         return unfinished(target.mask)
-
-    def written(
-        self, target: Target, size: tuple[int, int], shares: dict[int, float]
-    ) -> ImageResult:
-        """What to say once the mask has its name."""
-        return ImageResult(
-            target.source, "written", target.mask, target.overlay, size=size, shares=shares
-        )
 
     def _stamp(self, path: Path) -> str:
         """What a mask depends on: the image's content, the model, preprocessing and setting."""

@@ -135,10 +135,6 @@ class Stages:
     def __iter__(self) -> Iterator[Stage[Frame]]:
         return iter((self.prepare, self.network, self.finish))
 
-    def to_predictions(self) -> list[Stage[Frame]]:
-        """Those up to the network: frames come out with their `prediction`."""
-        return [self.prepare, self.network]
-
     def in_one(self) -> list[Stage[Frame]]:
         """All steps in one stage: each call of the network has one thread, which does the rest too.
 

@@ -79,7 +79,8 @@ class _Job:
             if target.overlay is not None:
                 pixels = file.small(image.OVERLAY_SIDE)
                 self.results.draw(target, pixels, sums.small, sums.shares)
-        return self.results.written(target, (file.width, file.height), sums.shares)
+        size = (file.width, file.height)
+        return ImageResult(source.path, "written", target.mask, target.overlay, size, sums.shares)
 
     def _bands(self, file: FileRaster, sums: _Sums) -> Iterator[Pixels]:
         found = tiles.segment(self.predictor, file, side=self.side, overlap=self.overlap)

@@ -185,8 +185,8 @@ def segment(
     check(side, overlap)
     sees = tiled(predictor, side)
     down, across = Tiling(raster.height, side, overlap), Tiling(raster.width, side, overlap)
-    work = stages(Steps(sees), batch=batch).to_predictions()
-    with Pipeline(work, timeout=timeout) as pipeline:
+    work = stages(Steps(sees), batch=batch)
+    with Pipeline((work.prepare, work.network), timeout=timeout) as pipeline:
         tiles = pipeline.map(_frames(raster, down, across))
         seen: dict[int, list[Prediction]] = {}
         for band in down.segments():

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atrous.errors import ConfigError, InputError
+from atrous.jobs.video import SUFFIXES
 from atrous.runtime.stages import helper_threads
 
 try:
@@ -28,9 +29,6 @@ except ImportError as missing:
     raise ConfigError(
         f"video needs PyAV, which cannot be loaded ({missing}); pip install 'atrous[video]'"
     ) from None
-
-SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".ts", ".webm"})
-"""What a video can be written as: containers whose frames may be any time apart."""
 
 NETWORK = ("rtsp://", "rtsps://", "rtmp://", "rtp://", "srt://", "tcp://", "udp://")
 _TIMEOUT = 10.0  # seconds that a source on the network may stay silent
