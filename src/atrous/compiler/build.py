@@ -19,8 +19,8 @@ from atrous.compiler.int8 import budget, plan
 from atrous.compiler.progress import Progress, Tell, silent
 from atrous.compiler.report import page as report_page
 from atrous.compiler.report.int8 import Int8
-from atrous.compiler.report.report import CompileReport, Rewrite
-from atrous.compiler.rewrites import Change, Rewritten
+from atrous.compiler.report.report import CompileReport
+from atrous.compiler.rewrites import Rewrite, Rewritten
 from atrous.compiler.rewrites.base import Layout
 from atrous.compiler.scores import StageEvaluator
 from atrous.engines import processor
@@ -83,9 +83,9 @@ def build(
             input_dtype="uint8" if config.backend.uint8_input else "float32",
             engine=engine,
             engine_version=engines.version(engine),
-            rewrites=tuple(Rewrite.of(change) for change in compiled.changes),
-            gmacs_before=compiled.changes[0].macs_before / 1e9,
-            gmacs_after=compiled.changes[-1].macs_after / 1e9,
+            rewrites=tuple(compiled.changes),
+            gmacs_before=compiled.changes[0].gmacs_before,
+            gmacs_after=compiled.changes[-1].gmacs_after,
             bytes_before=len(artifact.serialised(source.model, source.metadata)),
             bytes_after=file.stat().st_size,
             agreement=agreement,
@@ -122,7 +122,7 @@ class _Compiled:
 
     model: onnx.ModelProto
     metadata: Metadata
-    changes: Sequence[Change]
+    changes: Sequence[Rewrite]
     int8: Int8 | None = None
 
 

@@ -11,61 +11,12 @@ from pydantic import Field, ValidationError
 
 from atrous.agreement import Agreement
 from atrous.compiler.report.int8 import Int8
-from atrous.compiler.rewrites import Change
+from atrous.compiler.rewrites import Rewrite
 from atrous.compiler.sections import Section
 from atrous.engines.profile import Profile
 from atrous.errors import ConfigError
 from atrous.evaluation.result import Evaluation, check_comparable
 from atrous.formatting import as_change, as_ms, as_points, megabytes, shortened
-
-
-class Rewrite(Section):
-    """What one rewrite did.
-
-    Attributes:
-        name: of the rewrite.
-        summary: what it does, one sentence.
-        places: where it applied, empty if nowhere.
-        left: what it left alone, and why.
-        skipped: whether it was switched off.
-        gmacs_before: multiply-accumulates of one run before it, 10⁹.
-        gmacs_after: the same after it.
-    """
-
-    name: str
-    summary: str
-    places: tuple[str, ...] = ()
-    left: tuple[str, ...] = ()
-    skipped: bool = False
-    gmacs_before: float
-    gmacs_after: float
-
-    @classmethod
-    def of(cls, change: Change) -> Self:
-        """From what `rewrites.apply` returns."""
-        return cls(
-            name=change.name,
-            summary=change.summary,
-            places=change.outcome.places,
-            left=change.outcome.left,
-            skipped=change.skipped,
-            gmacs_before=change.macs_before / 1e9,
-            gmacs_after=change.macs_after / 1e9,
-        )
-
-    @property
-    def saved(self) -> float:
-        """10⁹ multiply-accumulates less."""
-        return self.gmacs_before - self.gmacs_after
-
-    @property
-    def where(self) -> tuple[str, ...]:
-        """One phrase for each place, or the one reason why there is none."""
-        if self.skipped:
-            return ("switched off",)
-        if not self.places and not self.left:
-            return ("its pattern is not in this network",)
-        return self.places or ("not applied",)
 
 
 class ModelScores(Section):
@@ -254,7 +205,7 @@ class CompileReport(Section):
     def lines(self) -> list[str]:
         """What the terminal shows."""
         lines = [f"{self.name}: {self.precision}, input {self.input_text}, from {self.source}"]
-        lines += [_rewrite_line(rewrite) for rewrite in self.rewrites]
+        lines += map(str, self.rewrites)
         lines.append(
             f"work: {self.gmacs_before:.2f} → {self.gmacs_after:.2f} GMAC "
             f"({as_change(self.gmacs_before, self.gmacs_after)})"
@@ -284,9 +235,3 @@ class CompileReport(Section):
         if self.without_effect:
             lines.append(f"no effect here: {shortened(self.without_effect, 4, ', ')}")
         return lines
-
-
-def _rewrite_line(rewrite: Rewrite) -> str:
-    gain = f", {rewrite.saved:.3f} GMAC saved" if rewrite.saved else ""
-    left = f"; left alone: {shortened(rewrite.left, 2)}" if rewrite.left else ""
-    return f"{rewrite.name}: {shortened(rewrite.where, 3)}{gain}{left}"

@@ -15,41 +15,52 @@ from atrous.compiler.graph import macs
 from atrous.compiler.graph.graph import Graph
 from atrous.compiler.rewrites import batch_norm, decoder, fold, normalise, pooled
 from atrous.compiler.rewrites.base import Layout, Outcome
+from atrous.compiler.sections import Section
 from atrous.errors import ConfigError
+from atrous.formatting import shortened
 from atrous.preprocess import Preprocess
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Rewrite(Section):
     """What one rewrite did to a model.
 
     Attributes:
         name: of the rewrite.
         summary: what it does, one sentence.
-        outcome: where it applied and where not.
-        macs_before: multiply-accumulates of one run before it.
-        macs_after: the same after it.
+        places: where it applied, empty if nowhere.
+        left: what it left alone, and why.
         skipped: whether it was switched off.
+        gmacs_before: multiply-accumulates of one run before it, 10⁹.
+        gmacs_after: the same after it.
     """
 
     name: str
     summary: str
-    outcome: Outcome
-    macs_before: int
-    macs_after: int
+    places: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
     skipped: bool = False
+    gmacs_before: float
+    gmacs_after: float
+
+    @property
+    def saved(self) -> float:
+        """10⁹ multiply-accumulates less."""
+        return self.gmacs_before - self.gmacs_after
+
+    @property
+    def where(self) -> tuple[str, ...]:
+        """One phrase for each place, or the one reason why there is none."""
+        if self.skipped:
+            return ("switched off",)
+        if not self.places and not self.left:
+            return ("its pattern is not in this network",)
+        return self.places or ("not applied",)
 
     def __str__(self) -> str:
         """One line for people."""
-        if self.skipped:
-            return f"{self.name}: switched off"
-        if not self.outcome.places:
-            why = "; ".join(self.outcome.left) or "its pattern is not in this network"
-            return f"{self.name}: not applied: {why}"
-        saved = self.macs_before - self.macs_after
-        gain = f", {saved / 1e9:.3f} GMAC saved" if saved else ""
-        left = f"; left alone: {'; '.join(self.outcome.left)}" if self.outcome.left else ""
-        return f"{self.name}: {'; '.join(self.outcome.places)}{gain}{left}"
+        gain = f", {self.saved:.3f} GMAC saved" if self.saved else ""
+        left = f"; left alone: {shortened(self.left, 2)}" if self.left else ""
+        return f"{self.name}: {shortened(self.where, 3)}{gain}{left}"
 
 
 REWRITES: dict[str, tuple[Callable[[Graph, Layout], Outcome], str]] = {
@@ -63,7 +74,7 @@ REWRITES: dict[str, tuple[Callable[[Graph, Layout], Outcome], str]] = {
 
 def apply(
     model: onnx.ModelProto, *, skip: Collection[str] = (), layout: Layout = "planar"
-) -> tuple[onnx.ModelProto, list[Change]]:
+) -> tuple[onnx.ModelProto, list[Rewrite]]:
     """Rewrite a model.
 
     Args:
@@ -84,16 +95,27 @@ def apply(
     graph = Graph(model)
     changes = []
     for name, (rewrite, summary) in REWRITES.items():
-        before = macs.count(graph)
-        if name in skip:
-            changes.append(Change(name, summary, Outcome(), before, before, skipped=True))
-            continue
-        outcome = rewrite(graph, layout)
+        before, skipped = macs.count(graph), name in skip
+        outcome = Outcome() if skipped else rewrite(graph, layout)
         graph.refresh()
-        after = macs.count(graph)
-        # No rewrite adds arithmetic: where there is more, sizes have become known.
-        changes.append(Change(name, summary, outcome, max(before, after), after))
+        changes.append(_described(name, summary, outcome, graph, before, skipped))
     return graph.to_model(), changes
+
+
+def _described(
+    name: str, summary: str, outcome: Outcome, graph: Graph, before: int, skipped: bool = False
+) -> Rewrite:
+    after = macs.count(graph)
+    return Rewrite(
+        name=name,
+        summary=summary,
+        places=outcome.places,
+        left=outcome.left,
+        skipped=skipped,
+        # No rewrite adds arithmetic: where there is more, sizes have become known.
+        gmacs_before=max(before, after) / 1e9,
+        gmacs_after=after / 1e9,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,16 +132,16 @@ class Rewritten:
     original: onnx.ModelProto
     model: onnx.ModelProto
     preprocess: Preprocess
-    changes: Sequence[Change] = ()
+    changes: Sequence[Rewrite] = ()
 
 
 def take_uint8(
     model: onnx.ModelProto, preprocess: Preprocess
-) -> tuple[onnx.ModelProto, Preprocess, Change]:
+) -> tuple[onnx.ModelProto, Preprocess, Rewrite]:
     """Let a model take uint8 pixels; see `normalise.take_uint8`."""
     graph = Graph(model)
     before = macs.count(graph)
     preprocess, outcome = normalise.take_uint8(graph, preprocess)
     summary = "Take uint8 pixels and normalise them in the graph."
-    change = Change("uint8-input", summary, outcome, before, macs.count(graph))
+    change = _described("uint8-input", summary, outcome, graph, before)
     return graph.to_model(), preprocess, change
