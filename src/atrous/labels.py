@@ -121,6 +121,12 @@ def _palette(colours: tuple[Colour, ...], ignore_index: int) -> bytes:
     return bytes(value for colour in every for value in colour)
 
 
+def of_number(num_classes: int) -> LabelSet:
+    """The known set of that many classes, or `generic` names."""
+    sizes = {known.num_classes: known for known in LABEL_SETS.values()}
+    return sizes.get(num_classes) or generic(num_classes)
+
+
 def generic(num_classes: int) -> LabelSet:
     """Return names `class 0`, `class 1`, … and distinct colours for a model of unknown labels.
 

@@ -11,6 +11,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import onnx
 from onnx import TensorProto
@@ -23,7 +24,7 @@ from atrous.compiler.graph.graph import free_inputs
 from atrous.errors import ArtifactError, ConfigError, EngineError
 from atrous.files import sha256
 from atrous.image import photograph
-from atrous.labels import LABEL_SETS, LabelSet, generic
+from atrous.labels import LABEL_SETS, LabelSet, of_number
 from atrous.preprocess import Preprocess
 
 _TORCH = (".pth", ".pt", ".ckpt", ".safetensors")
@@ -123,7 +124,8 @@ def _from_onnx(config: CompileConfig, path: Path) -> InputModel:
         notes.append(f"frontend.shape: the input is called {named}, not {next(iter(given))}")
     shape = _agreed_shape(_shape(config), model, path)
     model, upgraded = opset.upgraded(model, path, shape)
-    return _source(config, path, opset.fixed(model, path, shape), carried, notes + upgraded)
+    meaning = _Meaning(config, path, carried, notes + upgraded)
+    return meaning.of(opset.fixed(model, path, shape))
 
 
 def _from_checkpoint(config: CompileConfig, path: Path) -> InputModel:
@@ -143,7 +145,8 @@ def _from_checkpoint(config: CompileConfig, path: Path) -> InputModel:
         )
     named = models.recorded_metadata(path).get("labels") or cache.row_of(path)
     carried = describe(network, path) if named else None
-    metadata = _metadata(config, path, carried, shape, network.num_classes, notes).model_copy(
+    meaning = _Meaning(config, path, carried, notes)
+    metadata = meaning.metadata(shape[2:], network.num_classes).model_copy(
         update={"variant": network.variant.name, "output_stride": network.output_stride}
     )
     with TemporaryDirectory(prefix="atrous-") as folder:
@@ -172,7 +175,7 @@ def _from_torchscript(config: CompileConfig, path: Path) -> InputModel:
         entry = onnx.StringStringEntryProto(key=artifact.KEY, value=text)
         carried = artifact.metadata_of(onnx.ModelProto(metadata_props=[entry]), path)
     notes = [*config.notes, f"{path}: exported to ONNX: {difference}"]
-    return _source(config, path, opset.fixed(model, path, shape), carried, notes)
+    return _Meaning(config, path, carried, notes).of(opset.fixed(model, path, shape))
 
 
 def _only_image_input(model: onnx.ModelProto, path: Path) -> None:
@@ -228,50 +231,85 @@ def _times(shape: Shape | list[int]) -> str:
     return "×".join(str(size) if size > 0 else "?" for size in shape)
 
 
-def _source(
-    config: CompileConfig,
-    path: Path,
-    model: onnx.ModelProto,
-    carried: Metadata | None,
-    notes: list[str],
-) -> InputModel:
-    sizes = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim]
-    shape: Shape = (sizes[0], sizes[1], sizes[2], sizes[3])
-    output = model.graph.output[0]
-    kind = output.type.tensor_type
-    if kind.elem_type != TensorProto.FLOAT or len(kind.shape.dim) != 4:
-        raise ArtifactError(
-            f"{path}: expected float32 logits (N, classes, h, w) as output, found "
-            f"{_described(output)}; export the model without its argmax"
-        )
-    classes = kind.shape.dim[1].dim_value
-    metadata = _metadata(config, path, carried, shape, classes, notes)
-    return InputModel(model, metadata, tuple(notes))
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    """What a compile file and a network say of each other.
 
+    Attributes:
+        config: the compile file.
+        path: of the network, named in errors and notes.
+        carried: what the network says of itself, `None` for somebody else's.
+        notes: what was assumed, changed or decided; grows.
+    """
 
-def _metadata(
-    config: CompileConfig,
-    path: Path,
-    carried: Metadata | None,
-    shape: Shape,
-    classes: int,
-    notes: list[str],
-) -> Metadata:
-    """What the network means; adds to `notes` what is assumed."""
-    labels = _labels(config, path, carried, classes, notes)
-    preprocess = _preprocess(config, path, carried, (shape[2], shape[3]), notes)
-    if carried is None:
-        return Metadata(
-            name=config.name, labels=labels, preprocess=preprocess, weights_sha256=_hash(path)
-        )
-    return carried.model_copy(
-        update={
-            "name": config.name,
-            "labels": labels,
-            "preprocess": preprocess,
-            "weights_sha256": carried.weights_sha256 or _hash(path),
+    config: CompileConfig
+    path: Path
+    carried: Metadata | None
+    notes: list[str]
+
+    def of(self, model: onnx.ModelProto) -> InputModel:
+        """The network with what it means, once its shapes are fixed."""
+        sizes = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim]
+        output = model.graph.output[0]
+        kind = output.type.tensor_type
+        if kind.elem_type != TensorProto.FLOAT or len(kind.shape.dim) != 4:
+            raise ArtifactError(
+                f"{self.path}: expected float32 logits (N, classes, h, w) as output, found "
+                f"{_described(output)}; export the model without its argmax"
+            )
+        metadata = self.metadata((sizes[2], sizes[3]), kind.shape.dim[1].dim_value)
+        return InputModel(model, metadata, tuple(self.notes))
+
+    def metadata(self, size: tuple[int, int], classes: int) -> Metadata:
+        """What the network means at this size; adds to the notes what is assumed."""
+        carried = self.carried
+        known: dict[str, Any] = {
+            "name": self.config.name,
+            "labels": self._labels(classes),
+            "preprocess": self._preprocess(size),
+            "weights_sha256": (carried and carried.weights_sha256) or _hash(self.path),
         }
-    )
+        return carried.model_copy(update=known) if carried else Metadata(**known)
+
+    def _labels(self, classes: int) -> LabelSet:
+        if self.config.frontend.labels is not None:
+            labels, origin = LABEL_SETS[self.config.frontend.labels], "frontend.labels"
+        elif self.carried is not None:
+            labels, origin = self.carried.labels, "its metadata"
+        else:
+            if not 1 <= classes <= 256:
+                raise ArtifactError(f"{self.path}: expected 1 to 256 classes, found {classes}")
+            labels, origin = of_number(classes), "their number"
+            self.notes.append(
+                f"{self.path} does not name its {classes} classes: taken as label set "
+                f"{labels.name}; frontend.labels names them"
+            )
+        if labels.num_classes != classes:
+            raise ConfigError(
+                f"{self.path}: {classes} classes, but {labels.num_classes} in the label set "
+                f"{labels.name} of {origin}; make them agree"
+            )
+        return labels
+
+    def _preprocess(self, size: tuple[int, int]) -> Preprocess:
+        stated = self.config.preprocess()
+        if self.carried is None:
+            if stated is None:
+                self.notes.append(
+                    f"{self.path} does not say how its images were prepared: assumed is RGB "
+                    f"squashed to {size[0]}×{size[1]}, normalised by ImageNet's statistics; "
+                    "dataset.process_ops says otherwise"
+                )
+            return stated or Preprocess(size=size)
+        own = Preprocess.from_dict(self.carried.preprocess.with_size(*size).to_dict())
+        if stated is None or stated == own:
+            return own
+        fields = [key for key, value in own.to_dict().items() if stated.to_dict()[key] != value]
+        self.notes.append(
+            f"dataset.process_ops differs from what {self.path} carries in {', '.join(fields)}; "
+            "dataset.process_ops holds"
+        )
+        return stated
 
 
 def _hash(path: Path) -> str:
@@ -290,54 +328,3 @@ def _hash(path: Path) -> str:
         return sha256(path)
     hashes = [sha256(file) for file in (path, *(path.parent / name for name in sorted(beside)))]
     return hashlib.sha256("".join(hashes).encode()).hexdigest()
-
-
-def _labels(
-    config: CompileConfig, path: Path, carried: Metadata | None, classes: int, notes: list[str]
-) -> LabelSet:
-    if config.frontend.labels is not None:
-        labels, origin = LABEL_SETS[config.frontend.labels], "frontend.labels"
-    elif carried is not None:
-        labels, origin = carried.labels, "its metadata"
-    else:
-        if not 1 <= classes <= 256:
-            raise ArtifactError(f"{path}: expected 1 to 256 classes, found {classes}")
-        sizes = {known.num_classes: known for known in LABEL_SETS.values()}
-        labels, origin = sizes.get(classes) or generic(classes), "their number"
-        notes.append(
-            f"{path} does not name its {classes} classes: taken as label set {labels.name}; "
-            "frontend.labels names them"
-        )
-    if labels.num_classes != classes:
-        raise ConfigError(
-            f"{path}: {classes} classes, but {labels.num_classes} in the label set {labels.name} "
-            f"of {origin}; make them agree"
-        )
-    return labels
-
-
-def _preprocess(
-    config: CompileConfig,
-    path: Path,
-    carried: Metadata | None,
-    size: tuple[int, int],
-    notes: list[str],
-) -> Preprocess:
-    stated = config.preprocess()
-    if carried is None:
-        if stated is None:
-            notes.append(
-                f"{path} does not say how its images were prepared: assumed is RGB squashed to "
-                f"{size[0]}×{size[1]}, normalised by ImageNet's statistics; dataset.process_ops "
-                "says otherwise"
-            )
-        return stated or Preprocess(size=size)
-    own = Preprocess.from_dict(carried.preprocess.with_size(*size).to_dict())
-    if stated is None or stated == own:
-        return own
-    fields = [key for key, value in own.to_dict().items() if stated.to_dict()[key] != value]
-    notes.append(
-        f"dataset.process_ops differs from what {path} carries in {', '.join(fields)}; "
-        "dataset.process_ops holds"
-    )
-    return stated

@@ -20,7 +20,7 @@ from atrous.engines.base import Engine, Options
 from atrous.engines.signature import Signature
 from atrous.errors import ArtifactError, ConfigError, EngineError
 from atrous.files import sha256
-from atrous.labels import LABEL_SETS, LabelSet, generic
+from atrous.labels import LABEL_SETS, LabelSet, of_number
 from atrous.preprocess import Preprocess, Tensor
 
 _log = logging.getLogger("atrous")
@@ -147,11 +147,9 @@ def describe(network: models.DeepLab, path: Path, labels: LabelSet | None = None
     if labels is None and row and row.labels and row.num_classes == network.num_classes:
         labels = LABEL_SETS[row.labels]
     if labels is None:
-        sizes = {known.num_classes: known for known in LABEL_SETS.values()}
-        labels = sizes.get(network.num_classes) or generic(network.num_classes)
+        labels = of_number(network.num_classes)
         _log.warning(
-            "%s does not name its %d classes: taking them as label set %r; --labels NAME names "
-            "them",
+            "%s does not name its %d classes: taking them as label set %r; `labels` names them",
             path,
             network.num_classes,
             labels.name,

@@ -24,9 +24,6 @@ from atrous.compiler.sections import Quantize
 from atrous.errors import ConfigError
 from atrous.preprocess import Preprocess
 
-IMAGES = 50
-"""Images that calibrate where the compile file names no number."""
-
 MEASURED = 4
 """Images on which the noise of each layer is measured."""
 
@@ -134,7 +131,7 @@ def prepare(
             "the network has none; compile to fp16"
         )
     skipped = named_layers(network.original, layers, settings)
-    count = dataset.sampler.get_data_num or IMAGES
+    count = dataset.sampler.get_data_num or samples.COUNT
     images = samples.choose(
         dataset.path, dataset.sampler.suffix, count, exclude=evaluated, tell=tell
     )
