@@ -195,3 +195,41 @@ def test_the_protocol_must_fit_the_model(atrous: Run, voc: str, model: Path) -> 
     done = atrous("eval", "-m", model, "--data", voc, "--protocol", "squash-64")
     assert done.code == 1
     assert "makes inputs of (64, 64), the model takes (32, 32)" in done.err
+
+
+@pytest.mark.parametrize(
+    ("size", "protocol"),
+    [(32, "native"), (32, "squash-32"), ("side", "squash-48"), ("side", "tile-24-0.25")],
+)
+def test_a_vdsp_file_that_names_no_size(
+    atrous: Run,
+    voc: str,
+    size: int | str,
+    protocol: str,
+    tmp_path: Path,
+    small_model: Callable[..., onnx.ModelProto],
+) -> None:
+    """The size is the network's own; where that is free, the protocol's."""
+    path, file = tmp_path / "free.onnx", tmp_path / "vdsp.json"
+    onnx.save(small_model(size=size, classes=21), path)
+    operation = "FUSION_OP_RGB_RESIZE_CVTCOLOR_NORM_TENSOR"
+    file.write_text(json.dumps({"OpType": operation, "OpConfig": {"NormaType": "DIV255"}}))
+    given = ("-m", path, "--vdsp-params", file, "--data", voc, "--protocol", protocol)
+    done = atrous("eval", *given, "--json", tmp_path / "r.json")
+    assert done.code == 0, done.err
+    assert json.loads((tmp_path / "r.json").read_text())["mean_iou"] > 80
+
+
+def test_a_size_that_nobody_names(
+    atrous: Run, voc: str, tmp_path: Path, small_model: Callable[..., onnx.ModelProto]
+) -> None:
+    path, file = tmp_path / "free.onnx", tmp_path / "vdsp.json"
+    onnx.save(small_model(size="side", classes=21), path)
+    operation = "FUSION_OP_RGB_RESIZE_CVTCOLOR_NORM_TENSOR"
+    file.write_text(json.dumps({"OpType": operation, "OpConfig": {"NormaType": "DIV255"}}))
+    given = ("-m", path, "--vdsp-params", file, "--data", voc, "--protocol", "native")
+    done = atrous("eval", *given)
+    assert (done.code, "OimageWidth and OimageHeight are missing; add them" in done.err) == (
+        2,
+        True,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,7 +13,9 @@ from atrous.cli import options, terminal
 from atrous.errors import ConfigError
 
 if TYPE_CHECKING:
+    from atrous.evaluation.protocols import Protocol
     from atrous.evaluation.result import Evaluation
+    from atrous.evaluation.run import Evaluator
 
 
 def evaluate(
@@ -88,50 +91,72 @@ def evaluate(
     from atrous.data import open_dataset
     from atrous.engines import find_model
     from atrous.evaluation import result as results
-    from atrous.evaluation.protocols import Protocol
+    from atrous.evaluation.report import write_report
     from atrous.evaluation.run import Evaluator
-    from atrous.jobs.large.tiles import OVERLAP
     from atrous.runtime.predictor import Predictor
-    from atrous.vastai import vdsp
 
-    if tile is not None:
-        if protocol is not None:
-            raise ConfigError(f"--tile is a protocol of its own, and {protocol} another")
-        protocol = f"tile-{tile}-{OVERLAP if overlap is None else overlap:g}"
-    elif overlap is not None:
-        raise ConfigError("--overlap belongs to --tile")
-    chosen = Protocol.parse(protocol or "squash-513", _numbers(scales), flip)
+    chosen = _protocol(protocol, (tile, overlap), scales, flip)
     dataset = open_dataset(data)
-    wanted = options.engine_options(model, device, threads, instances, cache)
-    own = vdsp.read(vdsp_params, (513, 513)) if vdsp_params else None
-    with Predictor.open(
-        model, engine=engine, options=wanted, preprocess=own, labels=dataset.labels
-    ) as predictor:
+    network = options.ModelOptions(
+        model, engine, device, threads, instances, cache, None, vdsp_params, None
+    )
+    with ExitStack() as stack:
+        predictor = stack.enter_context(network.open(dataset.labels, chosen.side))
         other = Predictor.open(reference, labels=dataset.labels) if reference else None
         evaluator = Evaluator(
             predictor,
             dataset,
             chosen,
             name=str(model),
-            options=wanted,
+            options=network.engine_options,
             absent=absent,
-            reference=other,
+            reference=stack.enter_context(other) if other else None,
         )
-        with terminal.progress(terminal.console()) as progress:
-            task = progress.add_task("mIoU", total=len(dataset.samples))
-            found = evaluator.run(
-                lambda done, miou: progress.update(
-                    task, completed=done, description=f"mIoU {miou:7.2%}"
-                ),
-                restart=restart,
-            )
+        found = _run(evaluator, restart)
         _print(found)
         if json_file:
             results.save(found, json_file)
         if report:
-            from atrous.evaluation.report import write_report
-
             print(f"report: {write_report(evaluator, found, report)}")
+    problems = _problems(found, strict)
+    for problem in problems:
+        print(f"health: {problem}", file=sys.stderr)
+    if problems:
+        sys.exit(1)
+    if record:
+        _record(find_model(model), found)
+
+
+def _protocol(
+    name: str | None, tiles: tuple[int | None, float | None], scales: str, flip: bool
+) -> Protocol:
+    from atrous.evaluation.protocols import Protocol
+    from atrous.jobs.large.tiles import OVERLAP
+
+    tile, overlap = tiles
+    if tile is None and overlap is not None:
+        raise ConfigError("--overlap belongs to --tile")
+    if tile is not None:
+        if name is not None:
+            raise ConfigError(f"--tile is a protocol of its own, and {name} another")
+        name = f"tile-{tile}-{OVERLAP if overlap is None else overlap:g}"
+    return Protocol.parse(name or "squash-513", _numbers(scales), flip)
+
+
+def _run(evaluator: Evaluator, restart: bool) -> Evaluation:
+    """Evaluate, and show how far it is."""
+    with terminal.progress(terminal.console()) as progress:
+        task = progress.add_task("mIoU", total=len(evaluator.dataset.samples))
+        return evaluator.run(
+            lambda done, miou: progress.update(
+                task, completed=done, description=f"mIoU {miou:7.2%}"
+            ),
+            restart=restart,
+        )
+
+
+def _problems(found: Evaluation, strict: bool) -> list[str]:
+    """What lets an evaluation fail."""
     problems = [*found.health, *found.failed]
     if found.stamp.calibrated_on:
         message = (
@@ -139,15 +164,9 @@ def evaluate(
             "this accuracy flatters the model"
         )
         if strict:
-            problems.append(message)
-        else:
-            terminal.note(message)
-    for problem in problems:
-        print(f"health: {problem}", file=sys.stderr)
-    if problems:
-        sys.exit(1)
-    if record:
-        _record(find_model(model), found)
+            return [*problems, message]
+        terminal.note(message)
+    return problems
 
 
 def _print(found: Evaluation) -> None:

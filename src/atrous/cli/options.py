@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from atrous.engines.base import Options
     from atrous.labels import LabelSet
+    from atrous.preprocess import Preprocess
     from atrous.runtime.predictor import Predictor
 
 _MOST_INSTANCES = 4
@@ -236,8 +237,17 @@ class ModelOptions:
     vdsp_params: Path | None
     size: str | None
 
-    def open(self) -> Predictor:
+    @property
+    def engine_options(self) -> Options:
+        """What its engine is opened with; see `engine_options`."""
+        return engine_options(self.model, self.device, self.threads, self.instances, self.cache)
+
+    def open(self, labels: LabelSet | None = None, side: int | None = None) -> Predictor:
         """Open the network.
+
+        Args:
+            labels: what its classes are called, where no option says it.
+            side: of the network input, where neither the network nor an option says it.
 
         Raises:
             AtrousError: it cannot be opened, or does not fit the options.
@@ -245,14 +255,15 @@ class ModelOptions:
         from atrous.runtime.predictor import Predictor
         from atrous.vastai import vdsp
 
-        size = parse_size(self.size)
+        def read(size: tuple[int, int] | None) -> Preprocess:
+            assert self.vdsp_params is not None
+            return vdsp.read(self.vdsp_params, size or ((side, side) if side else None))
+
         return Predictor.open(
             self.model,
             engine=self.engine,
-            options=engine_options(
-                self.model, self.device, self.threads, self.instances, self.cache
-            ),
-            preprocess=vdsp.read(self.vdsp_params, size) if self.vdsp_params else None,
-            labels=parse_labels(self.labels),
-            size=size,
+            options=self.engine_options,
+            preprocess=read if self.vdsp_params else None,
+            labels=parse_labels(self.labels) or labels,
+            size=parse_size(self.size),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -20,6 +20,9 @@ from atrous.labels import LabelSet, generic
 from atrous.preprocess import Placement, Preprocess, Tensor
 
 _log = logging.getLogger("atrous")
+
+PreprocessOf = Callable[[tuple[int, int] | None], Preprocess]
+"""Makes preprocessing for a height and width of the network input, `None` where they are free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,7 @@ class Predictor:
         *,
         engine: str = "auto",
         options: Options | None = None,
-        preprocess: Preprocess | None = None,
+        preprocess: Preprocess | PreprocessOf | None = None,
         labels: LabelSet | None = None,
         size: tuple[int, int] | None = None,
     ) -> Self:
@@ -121,7 +124,7 @@ class Predictor:
             model: see `atrous.engines.open_engine`.
             engine: `auto`, or the name of an engine.
             options: device, threads, streams and cache.
-            preprocess: instead of the model's own.
+            preprocess: instead of the model's own, or what makes it once the size is known.
             labels: instead of the model's own.
             size: height and width of the network input, for models of free size.
 
@@ -245,13 +248,15 @@ class Predictor:
 def _settings(
     engine: Engine,
     model: str | Path | OnnxModel | None,
-    preprocess: Preprocess | None,
+    preprocess: Preprocess | PreprocessOf | None,
     labels: LabelSet | None,
     size: tuple[int, int] | None,
 ) -> tuple[Preprocess, LabelSet]:
     """Preprocessing and labels from the arguments, the model, or a default said aloud."""
     height, width = engine.signature.size
     known = engine.metadata
+    if preprocess is not None and not isinstance(preprocess, Preprocess):
+        preprocess = preprocess(size or ((height, width) if height and width else None))
     if preprocess is None and known is not None:
         preprocess = known.preprocess
     if preprocess is None:
