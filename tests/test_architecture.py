@@ -114,6 +114,18 @@ def test_tests_share_builders_and_nothing_else() -> None:
         assert not [name for name in found if not name.startswith("tests.builders")], path
 
 
+def test_no_two_public_classes_share_a_name() -> None:
+    """Parts of networks apart, which are called as in their papers and stay in their modules."""
+    found = [
+        node.name
+        for path in MODULES
+        if part_of(path) != "models"
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    ]
+    assert {name for name in found if found.count(name) > 1} == set()
+
+
 def test_every_other_module_imports_without_torch() -> None:
     names = [
         ".".join(("atrous", *path.relative_to(SRC).with_suffix("").parts)).removesuffix(".__init__")
