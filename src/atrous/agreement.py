@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from atrous.errors import ArtifactError
 from atrous.formatting import as_share
+from atrous.record import Record
 
 TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2}
 """Largest difference allowed per precision of one network, as a share of the logits' range."""
@@ -21,7 +21,7 @@ LEAST = 0.90
 """Smallest share of the pixels on which two forms of one network must agree."""
 
 
-class Agreement(BaseModel):
+class Agreement(Record):
     """How close one network is to another that it was made from.
 
     Attributes:
@@ -30,8 +30,6 @@ class Agreement(BaseModel):
         largest_difference: largest absolute difference of a logit.
         logit_range: largest minus smallest logit of the first.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     images: int
     agreement: float

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Literal
 
 import onnx
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from atrous.cache import PACKAGE
 from atrous.errors import ArtifactError
 from atrous.files import write_whole
 from atrous.labels import LabelSet
 from atrous.preprocess import Preprocess
+from atrous.record import Record
 
 KEY = "atrous"
 
@@ -30,7 +31,7 @@ DEFAULT_INT8 = DEFAULT.with_name("default-int8.onnx")
 Precision = Literal["fp32", "fp16", "int8"]
 
 
-class Accuracy(BaseModel):
+class Accuracy(Record):
     """One measured accuracy with everything needed to repeat or to distrust it.
 
     Attributes:
@@ -42,8 +43,6 @@ class Accuracy(BaseModel):
         note: who measured it, on what.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     metric: str
     value: float
     protocol: str
@@ -52,7 +51,7 @@ class Accuracy(BaseModel):
     note: str = ""
 
 
-class Calibration(BaseModel):
+class Calibration(Record):
     """How the value ranges of a quantised model were found.
 
     Attributes:
@@ -60,13 +59,11 @@ class Calibration(BaseModel):
         images: ids of the images, so that an evaluation can tell whether it saw them.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     method: str
     images: tuple[str, ...]
 
 
-class Metadata(BaseModel):
+class Metadata(Record):
     """What an artefact knows of itself.
 
     Attributes:
@@ -82,8 +79,6 @@ class Metadata(BaseModel):
         calibration: how it was quantised, if it was.
         licence: of the weights.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
     name: str

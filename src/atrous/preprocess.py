@@ -15,10 +15,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from atrous.errors import ConfigError, InputError
 from atrous.geometry import Axis
+from atrous.record import Record
 from atrous.zoo import IMAGENET_MEAN, IMAGENET_STD
 
 Fit = Literal["squash", "crop", "letterbox", "pad"]
@@ -57,7 +58,7 @@ class Placement:
     seen: tuple[int, int, int, int]
 
 
-class Preprocess(BaseModel):
+class Preprocess(Record):
     """How an image becomes the network input.
 
     Attributes:
@@ -79,8 +80,6 @@ class Preprocess(BaseModel):
         origin: `(top, left)` of the crop in the resized image, or of the letterboxed image in the
             padded one; `None` centres.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     size: tuple[Pixels, Pixels] = (513, 513)
     fit: Fit = "squash"

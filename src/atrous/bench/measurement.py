@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from atrous.bench.load import Facts
 from atrous.bench.machine import Machine
@@ -15,9 +15,10 @@ from atrous.bench.statistics import Latency, StepTime, Throughput
 from atrous.bench.warmup import WarmUp
 from atrous.errors import ConfigError
 from atrous.files import write_whole
+from atrous.record import Record
 
 
-class ServerFigures(BaseModel):
+class ServerFigures(Record):
     """What is known of scenario `server` only.
 
     Attributes:
@@ -27,15 +28,13 @@ class ServerFigures(BaseModel):
         unserved: queries that had found no room at the end.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     rate: float
     searched: bool = False
     holds: bool | None = None
     unserved: int = 0
 
 
-class Measurement(BaseModel):
+class Measurement(Record):
     """One measurement.
 
     Attributes:
@@ -58,8 +57,6 @@ class Measurement(BaseModel):
         advice: what would help, settings of the plan in backquotes.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     kind: Literal["atrous bench"] = "atrous bench"
     plan: Plan
     facts: Facts
@@ -80,10 +77,8 @@ class Measurement(BaseModel):
     advice: tuple[str, ...] = ()
 
 
-class Sweep(BaseModel):
+class Sweep(Record):
     """Measurements that differ in instances, processes and batch alone."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["atrous bench --sweep"] = "atrous bench --sweep"
     results: tuple[Measurement, ...]

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from atrous.bench.load_generator import Recording, Times
+from atrous.record import Record
 
 SLICES = 10
 """Time slices whose throughputs are the batch means."""
@@ -19,10 +19,8 @@ FEWEST = 20
 _T = 2.262  # 97.5 % quantile of Student's t with SLICES - 1 degrees of freedom
 
 
-class Latency(BaseModel):
+class Latency(Record):
     """Milliseconds from a query's arrival to its answer."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     mean: float
     min: float
@@ -42,7 +40,7 @@ class Latency(BaseModel):
         return cls(**{name: round(float(value), 4) for name, value in figures.items()})
 
 
-class Throughput(BaseModel):
+class Throughput(Record):
     """Images per second.
 
     Attributes:
@@ -52,8 +50,6 @@ class Throughput(BaseModel):
             does the rest. `None` where queries were too few.
         spread: standard deviation of the slices over their mean, `None` likewise.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     mean: float
     half: float | None = None
@@ -93,7 +89,7 @@ class Throughput(BaseModel):
         return ratio, ratio * math.hypot(self.half / self.mean, other.half / other.mean)
 
 
-class StepTime(BaseModel):
+class StepTime(Record):
     """A step of the work.
 
     Attributes:
@@ -103,8 +99,6 @@ class StepTime(BaseModel):
         busy: share of the time of these threads that went into it, 0–1.
         crew: threads of one number do several steps, one after the other; -1 for `queue`.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     milliseconds: float

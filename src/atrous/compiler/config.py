@@ -36,10 +36,11 @@ from pydantic import (
 )
 
 from atrous import strict_yaml, zoo
-from atrous.compiler.sections import ProtocolName, Quantize, Section
+from atrous.compiler.sections import ProtocolName, Quantize
 from atrous.errors import ConfigError
 from atrous.labels import LABEL_SETS
 from atrous.preprocess import Preprocess
+from atrous.record import Record
 from atrous.strict_yaml import nearest, short
 from atrous.vastai import process_ops
 from atrous.vastai.process_ops import STEPS, ProcessOp
@@ -62,7 +63,7 @@ NO_EFFECT: dict[str, tuple[str, ...]] = {
     "dataset": ("type", "name", "nsamples", "seqlen"),
     "workspace": ("work_dir", "enable_ir", "save_log", "workers", "env_recheck", "pyenv"),
 }  # fmt: skip
-"""Section → keys that are accepted with any value and do nothing here."""
+"""Record → keys that are accepted with any value and do nothing here."""
 
 OTHER_FRONTENDS = ("keras", "tensorflow", "darknet", "huggingface", "tvm")
 SHAPE = "{input: [1, 3, height, width]}"
@@ -96,11 +97,11 @@ def _nested(value: object) -> bool:
     return isinstance(value, list | dict)
 
 
-class Closed(Section):
+class Closed(Record):
     """A section with no key that means something here."""
 
 
-class Frontend(Section):
+class Frontend(Record):
     """What is compiled.
 
     Attributes:
@@ -154,7 +155,7 @@ class Frontend(Section):
         return self
 
 
-class GraphSection(Section):
+class GraphSection(Record):
     """What vamc adds to the graph: nothing, here."""
 
     extra_ops: Any = None
@@ -173,7 +174,7 @@ class GraphSection(Section):
         return value
 
 
-class Backend(Section):
+class Backend(Record):
     """What is made of it.
 
     Attributes:
@@ -203,14 +204,14 @@ class Backend(Section):
         return self.engine if self.engine == "tensorrt" else runner
 
 
-class Sampler(Section):
+class Sampler(Record):
     """Which images are taken: ending, `None` for any, and how many."""
 
     suffix: str | None = None
     get_data_num: Annotated[int, Field(strict=True, ge=1)] | None = None
 
 
-class DatasetSection(Section):
+class DatasetSection(Record):
     """Images for calibration, and the steps that prepare images."""
 
     path: str | None = None
@@ -218,7 +219,7 @@ class DatasetSection(Section):
     process_ops: tuple[ProcessOp, ...] = ()
 
 
-class Evaluate(Section):
+class Evaluate(Record):
     """Where accuracy is measured before and after: as the options of `atrous eval`.
 
     Attributes:
@@ -232,13 +233,13 @@ class Evaluate(Section):
     ids: str | None = None
 
 
-class Workspace(Section):
+class Workspace(Record):
     """Where the result goes: into `path/name`."""
 
     path: str = "./deploy_weights"
 
 
-class CompileConfig(Section):
+class CompileConfig(Record):
     """A compile file, checked. Made by `load`."""
 
     name: str

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt
+from pydantic import AfterValidator, Field, StrictBool, StrictInt
 
 from atrous.errors import ConfigError
 from atrous.evaluation.protocols import Protocol
+from atrous.record import Record
 
 
 def _protocol(name: str) -> str:
@@ -23,13 +24,7 @@ ProtocolName = Annotated[str, AfterValidator(_protocol)]
 """A name that `atrous.evaluation.protocols` knows."""
 
 
-class Section(BaseModel):
-    """A mapping in which every key is known."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Quantize(Section):
+class Quantize(Record):
     """How int8 is made; layers are numbered as nodes of their kind in the input ONNX.
 
     Attributes:

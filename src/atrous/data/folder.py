@@ -23,7 +23,7 @@ import logging
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from atrous import image, strict_yaml
 from atrous.data.dataset import Dataset, Decode, Sample
@@ -32,6 +32,7 @@ from atrous.data.splits import check_split, check_unique, read_lines
 from atrous.errors import ConfigError, InputError
 from atrous.image import SUFFIXES
 from atrous.labels import Colour, LabelSet, interleaved_colour
+from atrous.record import Record
 
 _log = logging.getLogger("atrous")
 
@@ -43,18 +44,16 @@ ONLY = "all"
 """The split of a data set that has none."""
 
 
-class Description(BaseModel):
+class Description(Record):
     """The content of the YAML file; see the module."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     images: str | dict[str, str]
     masks: str | dict[str, str]
     classes: list[str] | dict[str, Rgb]
     mask_type: MaskType | None = None
     ignore_index: Channel = 255
-    ignore_colours: list[Rgb] = []
-    splits: dict[str, str] = {}
+    ignore_colours: list[Rgb] = Field(default_factory=list)
+    splits: dict[str, str] = Field(default_factory=dict)
 
 
 def open_folder(path: Path, split: str, spec: str) -> Dataset:

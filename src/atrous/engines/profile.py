@@ -12,7 +12,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from atrous import engines
 from atrous.engines.base import Options
@@ -21,6 +20,7 @@ from atrous.engines.onnx_model import OnnxModel
 from atrous.engines.signature import Runnable, TensorSpec, runnable
 from atrous.errors import ConfigError, EngineError, InputError
 from atrous.preprocess import Tensor
+from atrous.record import Record
 
 WARMUP = 2
 """Runs before the ones that count."""
@@ -32,7 +32,7 @@ FREE = (1, 3, 513, 513)
 """Sizes of the input where the model leaves them free."""
 
 
-class Layer(BaseModel):
+class Layer(Record):
     """A layer as the engine runs it, with what it fused into it.
 
     Attributes:
@@ -44,8 +44,6 @@ class Layer(BaseModel):
         share: of the sum over all layers, 0–1.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     name: str
     operator: str
     kernel: str = ""
@@ -53,7 +51,7 @@ class Layer(BaseModel):
     share: float
 
 
-class Profile(BaseModel):
+class Profile(Record):
     """How long a model takes, and where.
 
     Attributes:
@@ -67,8 +65,6 @@ class Profile(BaseModel):
         layers: slowest first, from other runs; empty on devices other than the CPU, where engines
             time the launch of a layer and not its work.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     engine: str
     version: str

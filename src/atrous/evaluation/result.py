@@ -7,14 +7,15 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field, ValidationError
 
 from atrous import artifact
 from atrous.errors import ConfigError
 from atrous.files import write_whole
+from atrous.record import Record
 
 
-class Stamp(BaseModel):
+class Stamp(Record):
     """What two results must share to be compared, and what may differ between them.
 
     Attributes:
@@ -32,8 +33,6 @@ class Stamp(BaseModel):
         engine: what ran it, with its version and device.
         calibrated_on: how many of the images it was calibrated on.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     protocol: str
     resize: str
@@ -54,7 +53,7 @@ class Stamp(BaseModel):
 SHARED = ("protocol", "resize", "data", "images", "ids", "labels", "ignore_index", "absent")
 
 
-class Evaluation(BaseModel):
+class Evaluation(Record):
     """What an evaluation found.
 
     Attributes:
@@ -69,8 +68,6 @@ class Evaluation(BaseModel):
         failed: files that could not be read and were not scored.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     stamp: Stamp
     pixel_accuracy: float
     mean_accuracy: float
@@ -78,8 +75,8 @@ class Evaluation(BaseModel):
     mean_iou: float
     iou: dict[str, float | None]
     confusion: list[list[int]]
-    health: list[str] = []
-    failed: list[str] = []
+    health: list[str] = Field(default_factory=list)
+    failed: list[str] = Field(default_factory=list)
 
 
 def accuracy(result: Evaluation) -> artifact.Accuracy:

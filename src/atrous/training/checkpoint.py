@@ -29,6 +29,7 @@ from atrous.files import write_whole
 from atrous.labels import LabelSet
 from atrous.models import DeepLab, save_safetensors
 from atrous.preprocess import Preprocess
+from atrous.record import Record
 from atrous.training.config import Recipe
 from atrous.training.learner import Learner
 
@@ -41,7 +42,7 @@ _FREE = ("output", "save_every", "log_every", "data.workers")
 _NETWORK, _AVERAGE, _OPTIMIZER = "network/", "average/", "optimizer/"
 
 
-class SplitRecord(BaseModel):
+class SplitRecord(Record):
     """What a split was when the run began.
 
     Attributes:
@@ -49,8 +50,6 @@ class SplitRecord(BaseModel):
         images: how many.
         ids: hash of the list of their ids.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     images: int

@@ -24,8 +24,9 @@ import yaml
 from pydantic import BaseModel, Field, StrictBool, ValidationError, field_validator, model_validator
 
 from atrous import strict_yaml, zoo
-from atrous.compiler.sections import ProtocolName, Section
+from atrous.compiler.sections import ProtocolName
 from atrous.errors import ConfigError
+from atrous.record import Record
 from atrous.strict_yaml import nearest
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -37,7 +38,7 @@ Whole = Annotated[int, Field(strict=True, ge=0)]
 SCRATCH, IMAGENET = "scratch", "imagenet"
 
 
-class DataSettings(Section):
+class DataSettings(Record):
     """What is learnt from and what is scored on.
 
     Attributes:
@@ -54,7 +55,7 @@ class DataSettings(Section):
     workers: Whole | None = None
 
 
-class AugmentSettings(Section):
+class AugmentSettings(Record):
     """How an image is changed before it is learnt from.
 
     Attributes:
@@ -84,7 +85,7 @@ class AugmentSettings(Section):
         return value
 
 
-class LossSettings(Section):
+class LossSettings(Record):
     """What is minimised.
 
     Attributes:
@@ -116,7 +117,7 @@ class LossSettings(Section):
         return self
 
 
-class TeacherSettings(Section):
+class TeacherSettings(Record):
     """A finished network that is imitated beside the labels (arXiv:1503.02531).
 
     Attributes:
@@ -131,7 +132,7 @@ class TeacherSettings(Section):
     temperature: Positive = 1.0
 
 
-class OptimizerSettings(Section):
+class OptimizerSettings(Record):
     """How the weights follow the gradient.
 
     Attributes:
@@ -161,7 +162,7 @@ class OptimizerSettings(Section):
         return self
 
 
-class ScheduleSettings(Section):
+class ScheduleSettings(Record):
     """How the learning rates fall.
 
     Attributes:
@@ -185,7 +186,7 @@ class ScheduleSettings(Section):
         return self
 
 
-class TrainSettings(Section):
+class TrainSettings(Record):
     """The loop.
 
     Attributes:
@@ -218,7 +219,7 @@ class TrainSettings(Section):
     seed: Whole = 0
 
 
-class ValidationSettings(Section):
+class ValidationSettings(Record):
     """How the network is scored on the way; the end is always scored on all images.
 
     Attributes:
@@ -232,7 +233,7 @@ class ValidationSettings(Section):
     images: Count | None = None
 
 
-class Recipe(Section):
+class Recipe(Record):
     """A training run, checked. Made by `load`.
 
     Attributes:

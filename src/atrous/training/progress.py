@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
 from atrous.evaluation.result import Evaluation
 from atrous.files import write_whole
+from atrous.record import Record
 
 LOG = "log.jsonl"
 
 
-class Entry(BaseModel):
+class Entry(Record):
     """One line of the log.
 
     Attributes:
@@ -30,8 +30,6 @@ class Entry(BaseModel):
         images_per_second: since the run was started or resumed.
         score: mIoU in percent, `None` where none was measured.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     iteration: int
     loss: float | None = None

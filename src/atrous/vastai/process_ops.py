@@ -11,9 +11,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     StrictBool,
     StrictInt,
@@ -22,6 +20,7 @@ from pydantic import (
 
 from atrous.errors import ConfigError
 from atrous.preprocess import Interpolation, Preprocess
+from atrous.record import Record
 
 WHERE = "dataset.process_ops"
 
@@ -44,10 +43,8 @@ _PairOfInts = Annotated[tuple[StrictInt, StrictInt], BeforeValidator(_pair)]
 _ThreeFloats = Annotated[tuple[float, float, float], BeforeValidator(_triple)]
 
 
-class _Op(BaseModel):
+class _Op(Record):
     """One step; `unused` names the parameters that do nothing here."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     unused: ClassVar[tuple[str, ...]] = ()
 

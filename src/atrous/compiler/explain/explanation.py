@@ -7,14 +7,14 @@ from importlib.metadata import version
 from pydantic import Field
 
 from atrous.compiler.explain.layers import CLEAN, LayerNoise
-from atrous.compiler.sections import Section
 from atrous.formatting import as_share, shortened
+from atrous.record import Record
 
 Figures = dict[str, str]
 """Caption → picture as a data URI."""
 
 
-class Side(Section):
+class Side(Record):
     """One of the two models.
 
     Attributes:
@@ -32,7 +32,7 @@ class Side(Section):
     bytes: int
 
 
-class Seen(Section):
+class Seen(Record):
     """An image that both models segmented.
 
     Attributes:
@@ -46,7 +46,7 @@ class Seen(Section):
     change: str
 
 
-class Explanation(Section):
+class Explanation(Record):
     """How two models of one network differ.
 
     Attributes:

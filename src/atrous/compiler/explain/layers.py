@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from atrous.compiler.graph.graph import Graph, showing
 from atrous.compiler.int8.noise import decibels
 from atrous.compiler.progress import Progress, Tell
-from atrous.compiler.sections import Section
 from atrous.engines.layer_names import WEIGHTED, LayerNames
 from atrous.engines.session import open_session
 from atrous.errors import InputError
+from atrous.record import Record
 
 CLEAN = 40.0
 """Signal-to-noise ratio in dB above which nothing counts as lost."""
@@ -36,7 +36,7 @@ Inputs = Callable[[int], tuple[NDArray[np.generic], NDArray[np.generic]]]
 """Number of an image → what either model takes."""
 
 
-class LayerNoise(Section):
+class LayerNoise(Record):
     """A tensor that both models make.
 
     Attributes:

@@ -11,8 +11,8 @@ from atrous.compiler.int8 import noise
 from atrous.compiler.int8.plan import Prepared
 from atrous.compiler.int8.qdq import ConvLayer
 from atrous.compiler.progress import Progress, Tell
-from atrous.compiler.sections import Section
 from atrous.errors import ConfigError
+from atrous.record import Record
 
 RANKED = 24
 """Layers, the noisiest in themselves, whose effect on the logits is measured."""
@@ -21,7 +21,7 @@ Score = Callable[[onnx.ModelProto], float]
 """Measures a model: mIoU in percent."""
 
 
-class Attempt(Section):
+class Attempt(Record):
     """One attempt to hold the budget.
 
     Attributes:

@@ -8,11 +8,11 @@ from typing import Self
 
 from atrous.compiler.int8.budget import Attempt
 from atrous.compiler.int8.plan import Prepared
-from atrous.compiler.sections import Section
 from atrous.formatting import shortened
+from atrous.record import Record
 
 
-class Int8(Section):
+class Int8(Record):
     """How a model was quantised.
 
     Attributes:

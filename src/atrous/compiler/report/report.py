@@ -12,14 +12,14 @@ from pydantic import Field, ValidationError
 from atrous.agreement import Agreement
 from atrous.compiler.report.int8 import Int8
 from atrous.compiler.rewrites import Rewrite
-from atrous.compiler.sections import Section
 from atrous.engines.profile import Profile
 from atrous.errors import ConfigError
 from atrous.evaluation.result import Evaluation, check_comparable
 from atrous.formatting import as_change, as_ms, as_points, megabytes, shortened
+from atrous.record import Record
 
 
-class ModelScores(Section):
+class ModelScores(Record):
     """Accuracy of one model.
 
     Attributes:
@@ -31,7 +31,7 @@ class ModelScores(Section):
     pixel_accuracy: float
 
 
-class StageScores(Section):
+class StageScores(Record):
     """Accuracy at one stage of a compile.
 
     Attributes:
@@ -50,7 +50,7 @@ class StageScores(Section):
         return cls(name=name, mean_iou=result.mean_iou, pixel_accuracy=result.pixel_accuracy)
 
 
-class AccuracyChange(Section):
+class AccuracyChange(Record):
     """Accuracy before and after, measured the same way.
 
     Attributes:
@@ -107,7 +107,7 @@ class AccuracyChange(Section):
         )
 
 
-class CompileReport(Section):
+class CompileReport(Record):
     """What a compile did. What was not measured is absent, in the file and on the page.
 
     Attributes:

@@ -15,13 +15,13 @@ from atrous.compiler.graph import macs
 from atrous.compiler.graph.graph import Graph
 from atrous.compiler.rewrites import batch_norm, decoder, fold, normalise, pooled
 from atrous.compiler.rewrites.base import Layout, Outcome
-from atrous.compiler.sections import Section
 from atrous.errors import ConfigError
 from atrous.formatting import shortened
 from atrous.preprocess import Preprocess
+from atrous.record import Record
 
 
-class Rewrite(Section):
+class Rewrite(Record):
     """What one rewrite did to a model.
 
     Attributes:
