@@ -46,13 +46,15 @@ class Nodes:
 
     def __init__(self, folder: Path) -> None:
         (folder / "sitecustomize.py").write_text(DEADLY)
+        # Workers import what the tests do, wherever that is.
+        path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
         self.process = subprocess.Popen(
             [sys.executable, MANAGER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(folder)},
+            env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": path},
         )
         self.address = self.read()
 
