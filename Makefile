@@ -4,12 +4,21 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+# One process for each core. Tests that share something expensive are sent to the same one.
+PYTEST := $(BIN)/pytest -n logical --dist loadgroup
+ELSEWHERE := not gpu and not network
 
-.PHONY: help demo test check lowest newest format docs bench clean
+# The tests start Python a hundred times, which is not to compile everything each time.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help demo quick test slow coverage lint check lowest newest format docs bench clean
 help:
 	@echo "make demo           segment photographs, look at demo/out"
-	@echo "make test           ruff, mypy and the tests: what CI runs"
-	@echo "make check          ruff and mypy alone"
+	@echo "make quick          ruff, mypy and the quick tests: while you write"
+	@echo "make test           the checkers and the tests: what CI runs"
+	@echo "make slow           the tests that take minutes, and gigabytes"
+	@echo "make coverage       make test, and how much of each folder it went through"
+	@echo "make check          the checkers alone: ruff, mypy, and pylint for what is said twice"
 	@echo "make lowest         the quick tests with the lowest versions that pyproject.toml allows"
 	@echo "make newest         the same with the newest versions"
 	@echo "make format         let ruff format the code"
@@ -37,13 +46,26 @@ demo: $(VENV)/demo
 	@$(BIN)/atrous predict demo/photographs -o demo/out --force
 	@echo "Look at the pictures in $(CURDIR)/demo/out/overlays"
 
-check: $(VENV)/dev
+lint: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+check: lint
+	$(BIN)/pylint src/atrous
+
+quick: lint
+	$(PYTEST) -m 'not heavy and not slow and $(ELSEWHERE)'
+
 test: check
-	$(BIN)/pytest
+	$(PYTEST) --durations=20
+
+slow: $(VENV)/dev
+	$(BIN)/pytest --durations=20 -m 'slow and $(ELSEWHERE)'
+
+coverage: $(VENV)/dev
+	$(PYTEST) --cov --cov-report=
+	$(BIN)/python .ci/coverage_of_folders.py
 
 lowest newest:
 	.ci/versions $@

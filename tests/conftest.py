@@ -1,6 +1,7 @@
 """What several tests need: photographs-like images, a small model, the shared data."""
 
 import logging
+import os
 import signal
 import sys
 import time
@@ -17,12 +18,34 @@ from atrous.cli import main
 from tests.builders.command import Done, Run
 from tests.builders.networks import make_small_model
 from tests.builders.threads import threads
+from tests.builders.tiers import Tiers
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # There is one for each core, so each and what it starts computes on one.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SHARED = Path(__file__).parents[2] / "shared"
 
 # A job that a script puts into the background ignores Ctrl-C, and what it starts inherits that: the
 # tests which interrupt a command would wait for its end.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+TIERS = Tiers()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    TIERS.begin(item)
+    try:
+        return (yield)
+    finally:
+        TIERS.end()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long comes first, so that no process of xdist ends long after the other."""
+    items.sort(key=lambda item: not any(item.iter_markers("heavy")))
 
 
 @pytest.fixture(scope="session")

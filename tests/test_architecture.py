@@ -126,6 +126,7 @@ def test_no_two_public_classes_share_a_name() -> None:
     assert {name for name in found if found.count(name) > 1} == set()
 
 
+@pytest.mark.heavy
 def test_every_other_module_imports_without_torch() -> None:
     names = [
         ".".join(("atrous", *path.relative_to(SRC).with_suffix("").parts)).removesuffix(".__init__")
@@ -144,6 +145,7 @@ def test_only_templates_write_html(path: Path) -> None:
     assert not TAG.findall(path.read_text())
 
 
+@pytest.mark.heavy
 def test_help_needs_no_heavy_import() -> None:
     heavy = {
         "torch",

@@ -152,6 +152,7 @@ def test_int8_in_the_package_is_calibrated_on_training_images(name: str) -> None
     assert path.stat().st_size < 9e6
 
 
+@pytest.mark.heavy
 def test_the_card_is_written_from_the_results() -> None:
     command = [sys.executable, "recipes/release.py", "--card", "-"]
     made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+pytestmark = [pytest.mark.heavy, pytest.mark.xdist_group("wheel")]
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "atrous"
 DATA = [

@@ -87,6 +87,7 @@ def test_unknown_names_show_the_nearest(look_up: object, name: str, message: str
         look_up(name)
 
 
+@pytest.mark.heavy
 def test_imports_without_torch_or_numpy() -> None:
     block = "import sys; sys.modules.update(torch=None, numpy=None)"
     code = f"{block}; import atrous.zoo, atrous.labels, atrous.download"

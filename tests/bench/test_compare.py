@@ -169,6 +169,7 @@ def test_layers_that_grew() -> None:
     assert "none" in shown
 
 
+@pytest.mark.heavy
 def test_layers_of_real_files(tmp_path: Path, small_model: Callable[..., onnx.ModelProto]) -> None:
     """The second network has a layer more; as files they need not be int8."""
     before, after = tmp_path / "before.onnx", tmp_path / "after.onnx"

@@ -63,6 +63,7 @@ def fails(pipe: Connection, plan: Plan, number: int) -> None:
     time.sleep(60)
 
 
+@pytest.mark.heavy
 def test_they_start_together() -> None:
     several = SeveralProcesses(Plan(processes=2), starts_late)
     try:
@@ -75,6 +76,7 @@ def test_they_start_together() -> None:
         several.close()
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("work", "message"),
     [
@@ -87,6 +89,7 @@ def test_one_that_cannot_begin(work: Callable[..., None], message: str) -> None:
         SeveralProcesses(Plan(processes=2), work)
 
 
+@pytest.mark.heavy
 def test_one_that_is_killed() -> None:
     several = SeveralProcesses(Plan(processes=2), is_killed)
     with pytest.raises(EngineError, match="process 2 of 2 was killed by SIGKILL before it was do"):
@@ -95,6 +98,7 @@ def test_one_that_is_killed() -> None:
     assert not any(process.is_alive() for process in several._processes)
 
 
+@pytest.mark.heavy
 def test_one_that_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "STUCK", 2.0)
     several = SeveralProcesses(Plan(processes=2), is_stuck)
@@ -110,6 +114,7 @@ def model(tmp_path: Path, small_model: Callable[..., onnx.ModelProto]) -> str:
     return str(tmp_path / "m.onnx")
 
 
+@pytest.mark.heavy
 def test_two_real_ones(model: str) -> None:
     plan = Plan(model=model, engine="onnxruntime", processes=2, threads=1)
     with open_processes(plan) as opened:
@@ -122,6 +127,7 @@ def test_two_real_ones(model: str) -> None:
     assert max(one.began for one in found) < min(one.ended for one in found)
 
 
+@pytest.mark.heavy
 def test_what_does_not_fit_is_said_once(model: str) -> None:
     plan = Plan(model=model, engine="onnxruntime", processes=2, batch=4)
     with (

@@ -91,6 +91,7 @@ def test_a_result(tmp_path: Path, small_model: Callable[..., onnx.ModelProto]) -
     assert 0 < step.busy <= 1
 
 
+@pytest.mark.heavy
 def test_a_process_of_its_own(tmp_path: Path, small_model: Callable[..., onnx.ModelProto]) -> None:
     ballast = np.ones(100 * 2**20, np.uint8)  # of this process: must not count
     onnx.save(small_model(), tmp_path / "m.onnx")

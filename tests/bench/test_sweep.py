@@ -93,6 +93,7 @@ def test_the_best_are_marked() -> None:
     assert "best throughput, best latency" in row
 
 
+@pytest.mark.heavy
 def test_the_picture(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     pictures = []

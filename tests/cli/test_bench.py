@@ -56,6 +56,7 @@ def kept(path: str = "a.json") -> Any:
 MODEL = ("-m", "deploy_weights/NAME/mod")
 
 
+@pytest.mark.heavy
 def test_the_documents_command_for_performance(atrous: Run) -> None:
     done = atrous(
         "bench", *MODEL, "--vdsp_params", "vdsp.json",
@@ -73,6 +74,7 @@ def test_the_documents_command_for_performance(atrous: Run) -> None:
     assert found["seconds"] >= 0.1
 
 
+@pytest.mark.heavy
 def test_the_documents_command_for_accuracy(atrous: Run) -> None:
     command = (
         "bench", *MODEL, "--vdsp_params", "vdsp.json", "-i", 1, "p", 1, "-b", 1, "-s", "[3,32,32]",
@@ -119,6 +121,7 @@ def test_shapes(size: str, atrous: Run) -> None:
     assert "-s [3,32,32]" in done.out, done.err
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("scenario", "names"),
     [
@@ -157,6 +160,7 @@ def test_a_number_for_a_device(atrous: Run) -> None:
     )
 
 
+@pytest.mark.heavy
 def test_processes(atrous: Run) -> None:
     done = atrous("bench", *MODEL, "-i", 1, "p", 2, *QUICK, "--json", "a.json")
     assert done.code == 0, done.err
@@ -198,6 +202,7 @@ def test_one_clear_message(wrong: tuple[Any, ...], code: int, message: str, atro
     assert not Path("out").exists()
 
 
+@pytest.mark.heavy
 def test_compare(atrous: Run) -> None:
     for name, more in (("a", ()), ("b", ("-i", 2)), ("c", ("--from", "pixels"))):
         done = atrous("bench", *MODEL, *QUICK, "--iterations", 40, *more, "--json", f"{name}.json")
@@ -211,6 +216,7 @@ def test_compare(atrous: Run) -> None:
     assert "what is fed is tensors in the one and pixels" in done.err
 
 
+@pytest.mark.heavy
 def test_compare_says_which_layers_make_int8_slower(atrous: Run) -> None:
     """A result is turned into that of a fast float model, so that ours is the slower int8."""
     atrous("bench", *MODEL, *QUICK, "--iterations", 40, "--json", "int8.json")
@@ -230,6 +236,7 @@ def test_compare_says_which_layers_make_int8_slower(atrous: Run) -> None:
     assert "layers are not timed: deploy_weights/NAME/mod.onnx: gone" in done.err
 
 
+@pytest.mark.heavy
 def test_sweep(atrous: Run) -> None:
     pytest.importorskip("matplotlib")
     more = ("--sweep", "-i", "1,2", "-p", "1", "--json", "s.json", "--plot", "s.png")
@@ -241,6 +248,7 @@ def test_sweep(atrous: Run) -> None:
         assert picture.size[0] > 1000
 
 
+@pytest.mark.heavy
 def test_a_sweep_without_matplotlib(atrous: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     done = atrous("bench", *MODEL, *QUICK, "--sweep", "-i", "1", "-p", "1", "--plot", "t.png")
@@ -249,12 +257,14 @@ def test_a_sweep_without_matplotlib(atrous: Run, monkeypatch: pytest.MonkeyPatch
     assert "pip install 'atrous[report]'" in done.err
 
 
+@pytest.mark.heavy
 def test_a_sweep_that_does_not_fit(atrous: Run) -> None:
     done = atrous("bench", *MODEL, *QUICK, "--sweep", "-i", "1", "-p", "1", "-b", "1,2")
     assert done.code == 2
     assert "-i 1 -p 1 -b 2: -b 2: the network takes 1 image at a time" in done.err
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("more", [(), ("-p", "2"), ("--from", "pixels")])
 def test_ctrl_c(more: tuple[str, ...], folder: Path) -> None:
     """Of a measurement of an hour, which is interrupted as soon as it measures."""

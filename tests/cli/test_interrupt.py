@@ -15,6 +15,8 @@ from PIL import Image
 from tests.builders.command import Done, Run
 from tests.builders.voc import IDS
 
+pytestmark = pytest.mark.heavy
+
 COUNT = 200
 
 # A network so slow that the signal comes in the middle; it says when it has begun.

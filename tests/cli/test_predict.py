@@ -60,6 +60,7 @@ def test_a_picture_of_too_many_pixels(atrous: Run, tmp_path: Path) -> None:
     assert "is 135300 pixels, the limit is 1000; make it smaller, or raise --max-pixels" in done.err
 
 
+@pytest.mark.heavy
 def test_existing_results_are_kept(atrous: Run, tmp_path: Path) -> None:
     atrous("predict", PHOTOGRAPH, "-o", tmp_path)
     done = atrous("predict", PHOTOGRAPH, "-o", tmp_path)
@@ -123,6 +124,7 @@ def test_errors_are_one_line_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.heavy
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_a_folder_of_odd_files(tmp_path: Path) -> None:
     """Ten good images, odd ones that can be read, broken ones that cannot, one that is huge."""
@@ -189,6 +191,7 @@ def test_how_many_instances(
     assert engine_options(*arguments, None).streams == streams
 
 
+@pytest.mark.heavy
 def test_instances_change_no_mask(atrous: Run, tmp_path: Path) -> None:
     for number in ("1", "2"):
         done = atrous("predict", PHOTOGRAPH, "-o", tmp_path / number, "-i", number)

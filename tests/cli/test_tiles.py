@@ -40,6 +40,7 @@ def quick(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("height", [600, pytest.param(20_000, marks=pytest.mark.slow)])
 def test_20000_columns_within_2_gib(quick: Path, tmp_path: Path, height: int) -> None:
     """Memory grows with the width alone, so the quick test is as wide as the slow one."""

@@ -61,6 +61,7 @@ def test_models_say_what_was_measured_on_the_files_of_the_package(atrous: Run) -
     assert rows["resnet50_imagenet"]["accuracy"][0]["value"] == 76.13
 
 
+@pytest.mark.heavy
 def test_doctor(atrous: Run) -> None:
     done = atrous("doctor", "--json")
     assert done.code == 0
@@ -85,6 +86,7 @@ def test_export_of_what_cannot_be_exported(atrous: Run, tmp_path: Path) -> None:
     assert not output.exists()
 
 
+@pytest.mark.heavy
 def test_export_then_predict(atrous: Run, tmp_path: Path) -> None:
     from atrous import models
 
@@ -107,6 +109,7 @@ def test_export_then_predict(atrous: Run, tmp_path: Path) -> None:
     np.testing.assert_array_equal(*masks)
 
 
+@pytest.mark.heavy
 def test_checkpoints_without_torch_say_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "net.pth").touch()
     block = "import sys; sys.modules['torch'] = None\n"
@@ -127,6 +130,7 @@ def test_checkpoints_without_torch_say_what_to_install(tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.heavy
 def test_the_reference_is_the_help(tmp_path: Path) -> None:
     written = tmp_path / "cli.md"
     subprocess.run(
@@ -141,6 +145,7 @@ def test_the_reference_is_the_help(tmp_path: Path) -> None:
     assert written.read_text() == committed.read_text(), "run `make docs`"
 
 
+@pytest.mark.heavy
 def test_nothing_is_reported_to_anybody(tmp_path: Path) -> None:
     """ONNX Runtime keeps a queue of usage events in the home directory unless it is told not to."""
     photograph = Path(__file__).parents[2] / "src" / "atrous" / "assets" / "photograph.jpg"

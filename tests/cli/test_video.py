@@ -29,6 +29,7 @@ def clip(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.heavy
 def test_a_clip_gives_a_clip(atrous: Run, clip: Path, tmp_path: Path) -> None:
     output = tmp_path / "masked.mp4"
     done = atrous("predict", str(clip), "-o", str(output), "--every", "3", "--json")

@@ -88,7 +88,7 @@ def test_compiles_to_a_folder_addressed_by_its_prefix(
     assert files(folder.parent) == [
         f"net/{name}" for name in ("mod.onnx", "report.html", "report.json", "resolved.yaml")
     ]
-    assert CompileReport.model_validate_json((folder / "report.json").read_text()) == report
+    assert CompileReport.load(folder) == report
     assert cache.given(folder / "mod") == folder / "mod.onnx"
     known = artifact.metadata_of(artifact.load(folder / "mod.onnx"), folder)
     assert known is not None
@@ -132,7 +132,7 @@ def test_int8(
     report = build(done, profiled=False, tell=said)
     folder = tmp_path / "out" / "net"
     assert configs.load(folder / "resolved.yaml") == done
-    assert CompileReport.model_validate_json((folder / "report.json").read_text()) == report
+    assert CompileReport.load(folder) == report
     known = artifact.metadata_of(artifact.load(folder / "mod.onnx"), folder)
     assert known is not None
     assert known.precision == report.precision == "int8"

@@ -126,6 +126,7 @@ def check(source: InputModel, shape: tuple[int, int, int, int], classes: int) ->
 # ONNX
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("free", [False, True])
 @pytest.mark.parametrize("version", [11, 12, 13, 17])
 def test_old_operator_sets_compute_the_same(version: int, free: bool, tmp_path: Path) -> None:
@@ -139,6 +140,7 @@ def test_old_operator_sets_compute_the_same(version: int, free: bool, tmp_path: 
     assert all(f"from operator set {version} to 13" in note for note in said)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("shape", [(1, 3, 32, 160), (2, 3, *SIZE)])
 def test_free_shapes_are_fixed(shape: tuple[int, int, int, int], tmp_path: Path) -> None:
     path = exported(tmp_path, 11, free=True)
@@ -193,6 +195,7 @@ def test_an_upgrade_that_changes_the_numbers_is_refused(
         read(configured(path))
 
 
+@pytest.mark.heavy
 def test_weights_listed_as_inputs(tmp_path: Path) -> None:
     path = exported(tmp_path, 11, keep_initializers_as_inputs=True)
     model = onnx.load(path)
@@ -223,6 +226,7 @@ def test_what_a_foreign_file_leaves_open_is_assumed_and_said(
         assert said in joined
 
 
+@pytest.mark.heavy
 def test_weights_beside_the_file_count_for_its_hash(tmp_path: Path) -> None:
     hashes = []
     for bias in (0, 1):
@@ -445,6 +449,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("kind", "stride", "batch"),
     [
@@ -499,6 +504,7 @@ def scripted(module: nn.Module, folder: Path) -> Path:
     return path
 
 
+@pytest.mark.heavy
 def test_torchscript(tmp_path: Path) -> None:
     path = scripted(net(), tmp_path)
     source = read(configured(path, frontend={"type": "pytorch", **shaped(*SIZE)}))
@@ -511,6 +517,7 @@ def test_torchscript(tmp_path: Path) -> None:
     np.testing.assert_allclose(run(source.model, x), expected, atol=1e-5)
 
 
+@pytest.mark.heavy
 def test_torchscript_of_ours_knows_itself(checkpoint: Path, tmp_path: Path) -> None:
     path = tmp_path / "ours.pt"
     metadata = OWN.model_copy(update={"labels": generic(4)})
@@ -529,6 +536,7 @@ class Reshaped(nn.Module):
         return x.reshape(1, 3, *SIZE) + 1
 
 
+@pytest.mark.heavy
 def test_torchscript_that_does_not_fit(tmp_path: Path) -> None:
     path = scripted(Listed(), tmp_path)
     frontend = {"type": "pytorch", **shaped(*SIZE)}

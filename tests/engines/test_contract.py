@@ -279,6 +279,7 @@ def test_threads_in_streams_get_what_one_after_the_other_gets(
     assert len(np.unique(expected, axis=0)) == 30
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("engine_name", ONNX_ENGINES)
 def test_streams_of_a_whole_network(engine_name: str) -> None:
     need(engine_name)
@@ -382,6 +383,7 @@ def test_a_network_that_is_no_segmentation(
         engines.open_engine(tmp_path / "m.onnx", engine=engine_name)
 
 
+@pytest.mark.heavy
 def test_every_engine_is_checked_by_the_doctor() -> None:
     from atrous.engines.check import check_engines
 

@@ -51,6 +51,7 @@ def batch(seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(1, 3, 32, 32)).astype(np.float32)
 
 
+@pytest.mark.heavy
 def test_the_model_of_the_package_says_what_onnx_runtime_says() -> None:
     image = np.random.default_rng(0).normal(size=(1, 3, 513, 513)).astype(np.float32)
     with (
@@ -129,6 +130,7 @@ def test_auto_with_a_broken_installation(
     assert "engine openvino is installed but does not load" in caplog.text
 
 
+@pytest.mark.heavy
 def test_nothing_is_reported_or_left_behind(tmp_path: Path) -> None:
     """Neither runtime sends usage or writes into the home folder, and no import warns."""
     kept = {name: value for name, value in os.environ.items() if name not in ("CI", "TF_BUILD")}

@@ -100,6 +100,7 @@ def test_nothing_is_left_behind(
     assert sorted(tmp_path.iterdir()) == there
 
 
+@pytest.mark.heavy
 def test_layers_bear_the_names_of_modules(engine: str) -> None:
     found = profile(artifact.DEFAULT, engine=engine, runs=1)
     convolutions = [layer for layer in found.layers if "Conv" in layer.operator]

@@ -124,6 +124,7 @@ def test_a_disk_without_space_for_one_image(
     assert len(files(folder.parent / "out")) == 2
 
 
+@pytest.mark.heavy
 def test_a_disk_that_fills(predictor: Predictor, folder: Path) -> None:
     disk = folder.parent / "out"
     disk.mkdir()

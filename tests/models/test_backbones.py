@@ -62,6 +62,7 @@ def in_torchvisions_names(model: models.DeepLab) -> State:
     return state
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("backbone", "classifier"),
     [
@@ -85,6 +86,7 @@ def test_imagenet_backbones(
     assert seen[-1][0] == seen[-1][1]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("backbone", "classifier"),
     [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +28,15 @@ LOGITS = np.load(GOLDEN / "golden_logits.npz")
 STATE_KEYS: dict[str, dict[str, list[int]]] = json.loads((GOLDEN / "state_keys.json").read_text())
 
 
-def on_meta(variant: str, output_stride: int = 16, *, separable: bool = False) -> models.DeepLab:
+def made_on_meta(variant: str, output_stride: int, *, separable: bool = False) -> models.DeepLab:
     with torch.device("meta"):
         return models.build(variant, output_stride=output_stride, separable=separable)
+
+
+@cache
+def on_meta(variant: str, output_stride: int = 16, *, separable: bool = False) -> models.DeepLab:
+    """Made once and left as it is."""
+    return made_on_meta(variant, output_stride, separable=separable)
 
 
 @lru_cache(maxsize=1)
@@ -48,11 +54,12 @@ STRIDES = [
 ]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("variant", "output_stride"), STRIDES)
 def test_golden(variant: str, output_stride: int) -> None:
     # The reference's HRNet takes multiples of 32 alone.
     size = 256 if "hrnet" in variant else 257
-    model = on_meta(variant, output_stride).eval()
+    model = made_on_meta(variant, output_stride).eval()
     models.fill(model, golden_state(variant))
     with torch.inference_mode():
         x = torch.from_numpy(REFERENCE["golden_input"](size))
@@ -91,6 +98,7 @@ def test_state_dict_is_the_references(variant: str, separable: bool) -> None:
     assert [(name, list(tensor.shape)) for name, tensor in state.items()] == expected
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("row", zoo.VARIANTS.values(), ids=lambda row: row.name)
 def test_the_table_holds_true_costs(row: zoo.Variant) -> None:
     model = on_meta(row.name)
@@ -98,6 +106,7 @@ def test_the_table_holds_true_costs(row: zoo.Variant) -> None:
     assert costs(model) == pytest.approx(row.gmacs, abs=5e-3)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("variant", zoo.VARIANTS)
 @pytest.mark.parametrize(("height", "width", "classes"), [(65, 97, 2), (33, 32, 150), (512, 7, 1)])
 def test_any_size_and_number_of_classes(
@@ -159,6 +168,7 @@ def costs(model: models.DeepLab) -> float:
     return float(counter.get_flop_counts()["Global"][torch.ops.aten.convolution] / 2e9)
 
 
+@pytest.mark.heavy
 def test_xception65_costs_what_its_authors_say() -> None:
     # Their model zoo: 54.17 for xception65_coco_voc_trainaug, whose decoder has one separable
     # convolution more than the reference's: 256 channels on 129 by 129 pixels.
@@ -200,6 +210,7 @@ def test_cascade_doubles_the_rate_of_each_block(
         models.build(variant, separable=True)
 
 
+@pytest.mark.heavy
 def test_hrnet_has_one_stride_whatever_is_asked() -> None:
     for asked in (4, 16):
         model = on_meta("deeplabv3plus_hrnetv2_32", asked).eval()

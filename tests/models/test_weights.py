@@ -303,6 +303,7 @@ def test_output_stride_must_be_known(tmp_path: Path, state: State) -> None:
         models.load(tmp_path / "x.safetensors")
 
 
+@pytest.mark.heavy
 def test_hrnet_keeps_its_stride(tmp_path: Path) -> None:
     # The reference names every file by the stride that was asked for.
     path = tmp_path / "best_deeplabv3plus_hrnetv2_32_voc_os16.pth"

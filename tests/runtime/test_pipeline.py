@@ -650,6 +650,7 @@ def test_waiting_is_not_being_stuck() -> None:
     assert seen == [None] * 4
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("begun", "patience", "expected"),
     [("time.sleep(0.5)", 30, "begun ended "), ("threading.Event().wait()", 0.2, "begun ")],

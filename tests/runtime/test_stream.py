@@ -191,6 +191,7 @@ def test_run_raises_what_went_wrong() -> None:
         assert stream.run(grey(7)).index == 1
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("batch", [1, 8])
 def test_ten_thousand_images_with_one_in_a_hundred_broken(batch: int) -> None:
     def read(number: int) -> Pixels:
@@ -398,6 +399,7 @@ def test_an_engine_closed_while_it_works(engine: str, model: Path, image: Pixels
             np.testing.assert_array_equal(result.class_map, expected)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
 def test_a_program_may_end_while_an_engine_runs(engine: str) -> None:
     """An engine that comes back to a thread which Python has ended aborts the process."""

@@ -22,6 +22,8 @@ from schemathesis.specs.openapi.checks import (
 
 from tests.builders.server import Live, serving
 
+pytestmark = pytest.mark.heavy
+
 CHECKS = [
     not_a_server_error,
     status_code_conformance,

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from tests.builders.server import Live
@@ -12,6 +13,7 @@ from tests.builders.server import Live
 CLIENT = Path(__file__).parents[2] / "examples" / "serve_client.py"
 
 
+@pytest.mark.heavy
 def test_the_example_prints_shares_and_writes_a_mask(live: Live, tmp_path: Path) -> None:
     picture = tmp_path / "half.png"
     pixels = np.zeros((8, 8, 3), np.uint8)

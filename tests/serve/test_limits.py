@@ -192,7 +192,7 @@ def test_who_goes_away_frees_the_place() -> None:
         connections = [raw(live, head) for _ in range(3)]
         for connection in connections:
             connection.sendall(PICTURE)
-        until(lambda: model.under_way == 3)
+        until(lambda: model.under_way == 3 and len(engine.calls) == 1)
         for connection in connections:
             connection.close()
         until(lambda: model.under_way == 0)
@@ -314,6 +314,7 @@ def test_the_end_finishes_what_is_under_way() -> None:
         until(lambda: live.server.should_exit)
 
 
+@pytest.mark.heavy
 def test_a_thousand_requests_one_in_ten_malformed() -> None:
     """Whatever comes, the next is answered, and nothing is left over."""
     good = json.dumps(

@@ -20,6 +20,8 @@ from atrous.labels import generic
 from atrous.preprocess import Preprocess
 from tests.builders.server import halves, png
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture
 def model(tmp_path: Path, small_model: Callable[..., onnx.ModelProto]) -> Path:

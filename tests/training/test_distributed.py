@@ -15,6 +15,8 @@ from atrous.training.config import Recipe
 from atrous.training.loop import Run
 from atrous.training.progress import read_log
 
+pytestmark = pytest.mark.heavy
+
 Go = Callable[..., Run]
 Make = Callable[..., Recipe]
 

@@ -22,6 +22,8 @@ from atrous.training.progress import read_log
 from atrous.training.report import PAGE
 from tests.builders.html import Page
 
+pytestmark = pytest.mark.heavy
+
 Go = Callable[..., Run]
 Make = Callable[..., Recipe]
 Spoil = Callable[[int], bool]

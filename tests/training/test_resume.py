@@ -20,6 +20,8 @@ from atrous.training.learner import Learner, Piece, StepResult
 from atrous.training.loop import Interrupted, Run
 from atrous.training.progress import read_log
 
+pytestmark = pytest.mark.heavy
+
 Go = Callable[..., Run]
 Make = Callable[..., Recipe]
 

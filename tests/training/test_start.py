@@ -10,6 +10,8 @@ from atrous.errors import ArtifactError
 from atrous.models import DeepLab, build, save_safetensors
 from atrous.training.start import fill
 
+pytestmark = pytest.mark.heavy
+
 V3, V3PLUS = "deeplabv3_mobilenet", "deeplabv3plus_mobilenet"
 
 

@@ -110,6 +110,7 @@ def test_what_it_says_of_itself_has_to_fit(
         opened(str(path), generic(3))
 
 
+@pytest.mark.heavy
 def test_a_run_with_a_teacher(
     recipe: Make, run: Callable[..., Run], model: Callable[..., str]
 ) -> None:
@@ -128,6 +129,7 @@ def test_a_run_with_a_teacher(
     assert losses["teacher"] != pytest.approx(losses["labels"])
 
 
+@pytest.mark.heavy
 def test_pieces_change_nothing(
     recipe: Make, run: Callable[..., Run], model: Callable[..., str]
 ) -> None:

@@ -12,6 +12,8 @@ from atrous.training.folded import Folded
 from atrous.training.schedule import make_optimizer
 from atrous.training.trainee import Average, Trainee, norms, prepare
 
+pytestmark = pytest.mark.heavy
+
 CPU = torch.device("cpu")
 
 

@@ -340,6 +340,7 @@ list(run(predictor, npz.read_list(Path(sys.argv[1])), Path(sys.argv[2]), kind="c
 """
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("where", ["network", "write"])
 def test_killed_and_resumed(where: str, inputs: list[Path], tmp_path: Path) -> None:
     list(run(brightest(), inputs, tmp_path / "whole", kind="classmap"))

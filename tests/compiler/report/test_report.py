@@ -159,9 +159,21 @@ def read_page(saved: CompileReport, folder: Path) -> Page:
 )
 def test_round_trip(one: CompileReport, tmp_path: Path) -> None:
     report_page.save(one, tmp_path / "new")
-    text = (tmp_path / "new/report.json").read_text()
-    assert CompileReport.model_validate_json(text) == one
+    assert (
+        CompileReport.load(tmp_path / "new")
+        == CompileReport.load(tmp_path / "new/report.json")
+        == one
+    )
     assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["report.html", "report.json"]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"name": "x"}'])
+def test_other_files_are_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text(content)
+    with pytest.raises(ConfigError, match=r"report\.json: not a report of atrous compile"):
+        CompileReport.load(tmp_path)
+    with pytest.raises(ConfigError, match="not a report of atrous compile"):
+        CompileReport.load(tmp_path / "absent")
 
 
 def test_what_was_not_measured_is_absent(tmp_path: Path) -> None:

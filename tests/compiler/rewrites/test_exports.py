@@ -27,6 +27,9 @@ from atrous.compiler.rewrites import REWRITES
 from atrous.compiler.rewrites.base import Layout
 from tests.builders.sketch import CLOSE, assert_same, feeds, kinds, run
 
+# One process has all of them, because what is exported is kept.
+pytestmark = [pytest.mark.heavy, pytest.mark.xdist_group("rewrites")]
+
 SHAPE = (1, 3, 64, 80)
 CLASSES = 5
 GRIDS = "4×5"

@@ -21,10 +21,14 @@ from PIL import Image
 from atrous.image import photograph
 from tests.builders.command import Run
 
-pytestmark = pytest.mark.skipif(
-    not all(map(find_spec, ("ray", "fsspec", "pyarrow"))),
-    reason="needs pip install 'atrous[cluster]'",
-)
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.xdist_group("cluster"),
+    pytest.mark.skipif(
+        not all(map(find_spec, ("ray", "fsspec", "pyarrow"))),
+        reason="needs pip install 'atrous[cluster]'",
+    ),
+]
 COUNT = 64
 BATCH = COUNT // 32
 MANAGER = Path(__file__).with_name("cluster_of_two.py")
@@ -46,8 +50,7 @@ class Nodes:
 
     def __init__(self, folder: Path) -> None:
         (folder / "sitecustomize.py").write_text(DEADLY)
-        # Workers import what the tests do, wherever that is.
-        path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+        path = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
         self.process = subprocess.Popen(
             [sys.executable, MANAGER],
             stdin=subprocess.PIPE,
@@ -128,7 +131,7 @@ def command(*arguments: object) -> list[str]:
 
 
 def predict(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=90)
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=240)
 
 
 def files(folder: Path) -> list[str]:
@@ -150,7 +153,7 @@ def made(output: Path) -> dict[Path, tuple[int, int]]:
 
 
 def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + 40
+    end = time.monotonic() + 120
     while not condition():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end
@@ -185,7 +188,7 @@ def test_a_worker_that_is_killed(
     victim.kill()
     victim.wait()
     before = made(tmp_path / "out")
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=240)
     found = statuses(out)
     assert (process.returncode, found["failed"]) == (1, ["broken.jpg"])
     assert f"failed: {pictures / 'broken.jpg'}: not an image" in err
@@ -206,7 +209,7 @@ def test_a_job_that_is_stopped_and_given_again(
     first = begin(*arguments)
     until(lambda: len(made(tmp_path / "out")) > COUNT // 4, first)
     os.killpg(first.pid, signal.SIGINT)
-    _, err = first.communicate(timeout=30)
+    _, err = first.communicate(timeout=120)
     assert (first.returncode, "Traceback" in err) == (130, False)
     assert err.splitlines()[-1] == "interrupted; what was finished is kept"
     before = made(tmp_path / "out")
@@ -228,7 +231,7 @@ def test_a_node_that_is_lost(nodes: Nodes, pictures: Path, expected: Path, tmp_p
     until(lambda: len(made(tmp_path / "out")) > COUNT // 4, process)
     nodes.tell("remove")
     try:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=240)
     finally:
         nodes.tell("add")
     found = statuses(out)

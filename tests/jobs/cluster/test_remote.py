@@ -86,7 +86,7 @@ def job(predictor: Predictor) -> node.ClusterJob:
 def work(job: node.ClusterJob, model: Path, places: list[str], begun: int = 1) -> list[node.Reply]:
     """What a worker answers to one batch."""
     images = remote.find(places, str(job.output.place))
-    segmenter = node.Segmenter(job, lambda _: begun, lambda _: cluster.sent(model), False)
+    segmenter = node.Segmenter(job, lambda _: begun, lambda _: cluster.model_files(model), False)
     replies = segmenter(
         {
             "index": list(range(len(images))),
@@ -209,7 +209,7 @@ def test_an_image_that_is_gone(memory: Any, png: bytes, job: node.ClusterJob, mo
     memory.pipe_file("/in/a.png", png)
     images = remote.find(["memory://in"], str(job.output.place))
     memory.rm("/in/a.png")
-    segmenter = node.Segmenter(job, lambda _: 1, lambda _: cluster.sent(model), False)
+    segmenter = node.Segmenter(job, lambda _: 1, lambda _: cluster.model_files(model), False)
     [result] = segmenter.segment(images)
     assert (result.status, result.error) == ("failed", "memory:///in/a.png: no such file")
 
@@ -263,13 +263,14 @@ def test_weights_beside_the_model_go_with_it(
     onnx.save(
         small_model(), path, save_as_external_data=True, location="weights.bin", size_threshold=0
     )
+    assert list(cluster.model_files(path)) == ["mod.onnx", "weights.bin"]
     (tmp_path / "a.png").write_bytes(png)
     with Predictor.open(path, engine="onnxruntime") as predictor:
         identity = predictor.engine.identity
     job = replace(job, output=Output(str(tmp_path / "out")), identity=identity)
     assert states(work(job, path, [str(tmp_path / "a.png")])) == ["written"]
     with pytest.raises(InputError, match=r"none.pth: cannot be read: No such file"):
-        cluster.sent(tmp_path / "none.pth")
+        cluster.model_files(tmp_path / "none.pth")
 
 
 def _claim(count: int, pipe: Any) -> None:
@@ -278,6 +279,7 @@ def _claim(count: int, pipe: Any) -> None:
     pipe.recv()
 
 
+@pytest.mark.heavy
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity here")
 def test_every_worker_has_cores_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from importlib.metadata import version
+from pathlib import Path
 from typing import Self
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from atrous.agreement import Agreement
 from atrous.compiler.report.int8 import Int8
 from atrous.compiler.rewrites import Rewrite
 from atrous.engines.profile import Profile
+from atrous.errors import ConfigError
 from atrous.evaluation.result import Evaluation, check_comparable
 from atrous.formatting import as_change, as_ms, as_points, megabytes, shortened
 from atrous.record import Record
@@ -178,9 +181,26 @@ class CompileReport(Record):
         return f"{f'{self.engine} {self.engine_version}'.strip()}, {count}"
 
     def to_json(self) -> str:
-        """All of it, without what was not measured."""
+        """All of it, as `load` reads it."""
         absent = {name for name in ("accuracies", "stages") if not getattr(self, name)}
         return self.model_dump_json(indent=2, exclude_none=True, exclude=absent)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `report_page.save` wrote.
+
+        Args:
+            path: `report.json`, or the folder that holds it.
+
+        Raises:
+            ConfigError: the file is missing, or holds something else.
+        """
+        path = path / "report.json" if path.is_dir() else path
+        try:
+            return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+            raise ConfigError(f"{path}: not a report of atrous compile: {reason}") from None
 
     def lines(self) -> list[str]:
         """What the terminal shows."""

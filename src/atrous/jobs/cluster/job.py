@@ -18,12 +18,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import onnx
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
 from atrous import image
 from atrous.engines.base import Options
-from atrous.engines.onnx_model import OnnxModel
 from atrous.errors import ConfigError, EngineError, InputError
 from atrous.jobs.cluster import remote
-from atrous.jobs.cluster.node import MOST_TRIES, Checkpoint, ClusterJob, Reply, Segmenter, Tries
+from atrous.jobs.cluster.node import MOST_TRIES, ClusterJob, Reply, Segmenter, Tries
 from atrous.jobs.output import (
     MASKS,
     OVERLAYS,
@@ -88,7 +90,7 @@ def segment(
         max_pixels=max_pixels,
     )
     with _shared(str(output.place)) as (place, token), joined(address) as ray:
-        files = ray.put(sent(model))
+        files = ray.put(model_files(model))
         job = replace(job, model=files, output=replace(output, place=place), token=token)
         left = dict(enumerate(images))
         # A batch that was given up is tried once more image by image: one of them is to blame.
@@ -109,17 +111,19 @@ def engine_name(predictor: Predictor, options: Options) -> str:
     return name if options.device == "cpu" or name == "torch" else "onnxruntime"
 
 
-def sent(model: Path) -> OnnxModel | Checkpoint:
-    """What workers are sent of a model: an ONNX network with its weights, or a checkpoint's file.
+def model_files(model: Path) -> dict[str, bytes]:
+    """Name → content of a model's file and of those beside it that hold its weights.
 
     Raises:
-        ArtifactError: the network is missing or damaged.
-        InputError: the checkpoint cannot be read.
+        InputError: one cannot be read.
     """
-    if model.suffix.lower() == ".onnx":
-        return OnnxModel.read(model)
+    names = [model.name]
     try:
-        return Checkpoint(model.name, model.read_bytes())
+        if model.suffix == ".onnx":
+            graph = onnx.load(model, load_external_data=False).graph
+            away = filter(uses_external_data, graph.initializer)
+            names += sorted({ExternalDataInfo(tensor).location for tensor in away})
+        return {name: (model.parent / name).read_bytes() for name in names}
     except OSError as error:
         raise InputError(f"{model}: cannot be read: {error.strerror}") from None
 

@@ -16,7 +16,6 @@ from tempfile import TemporaryDirectory, gettempdir
 from typing import IO, Any
 
 from atrous.engines.base import Options
-from atrous.engines.onnx_model import OnnxModel
 from atrous.errors import AtrousError, ConfigError, EngineError
 from atrous.jobs import folder
 from atrous.jobs.cluster import remote
@@ -37,7 +36,7 @@ class ClusterJob:
     """What is the same for all images.
 
     Attributes:
-        model: a reference to what `job.sent` made of the model.
+        model: a reference to name → content of the model's files; the first is the one to open.
         identity: of the model.
         engine: name of the engine.
         options: of the engine.
@@ -57,19 +56,6 @@ class ClusterJob:
     output: Output
     token: str
     max_pixels: int
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """The file of a checkpoint, to be written where it is read.
-
-    Attributes:
-        name: of the file.
-        content: its bytes.
-    """
-
-    name: str
-    content: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +95,7 @@ class Segmenter:
     Args:
         job: what to do.
         begin: tells how often a batch was begun, see `Tries`.
-        get: fetches the model.
+        get: fetches the model's files.
         claim: keep this process to cores of its own.
     """
 
@@ -117,7 +103,7 @@ class Segmenter:
         self,
         job: ClusterJob,
         begin: Callable[[int], int],
-        get: Callable[[Any], OnnxModel | Checkpoint],
+        get: Callable[[Any], Mapping[str, bytes]],
         claim: bool = True,
     ) -> None:
         self._job, self._begin = job, begin
@@ -236,17 +222,15 @@ class _Desk:
         return [(join(self._place, name), Path(self.output.place, name)) for name in names]
 
 
-def _open(job: ClusterJob, model: OnnxModel | Checkpoint) -> Predictor:
-    """Open the model; the engine has read a checkpoint when its file is gone again."""
-    with TemporaryDirectory(prefix="atrous-") as folder:
-        source: OnnxModel | Path
-        if isinstance(model, Checkpoint):
-            source = Path(folder, model.name)
-            source.write_bytes(model.content)
-        else:
-            source = model
+def _open(job: ClusterJob, files: Mapping[str, bytes]) -> Predictor:
+    """Open the model; the engine has read its files when they are gone again."""
+    with TemporaryDirectory(prefix="atrous-") as name:
+        for file, content in files.items():
+            Path(name, file).parent.mkdir(parents=True, exist_ok=True)
+            Path(name, file).write_bytes(content)
+        path = Path(name, next(iter(files)))
         predictor = Predictor.open(
-            source,
+            path,
             engine=job.engine,
             options=job.options,
             preprocess=job.preprocess,
@@ -255,8 +239,8 @@ def _open(job: ClusterJob, model: OnnxModel | Checkpoint) -> Predictor:
     if predictor.engine.identity != job.identity:
         predictor.close()
         raise EngineError(
-            f"{model.name}: read as another model ({predictor.engine.identity[:12]}) than where "
-            f"the command was given ({job.identity[:12]}); install the same versions everywhere"
+            f"{path.name}: read as another model ({predictor.engine.identity[:12]}) than where the "
+            f"command was given ({job.identity[:12]}); install the same versions everywhere"
         )
     return predictor
 
