@@ -15,6 +15,7 @@ from atrous.data.synthetic import draw
 from atrous.evaluation import result as results
 from atrous.training import config
 from tests.builders.command import Run
+from tests.builders.shallow import make_shallow
 
 CLASSES = ["ground", "road"]
 SIZE = (48, 64)
@@ -56,8 +57,12 @@ def blocks(heading: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
 
 
-def test_the_readme_goes_from_masks_to_predictions(atrous: Run, own: None) -> None:
-    """Every command as it stands there, but with images of 65 pixels, and learning is short."""
+@pytest.mark.heavy
+def test_the_readme_goes_from_masks_to_predictions(
+    atrous: Run, own: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every command as it stands there, but on little: pixels, layers, steps."""
+    make_shallow(monkeypatch)
     described, compiled = (text.replace("513", "65") for text in blocks(SECTION, "yaml"))
     assert yaml.safe_load(described) == yaml.safe_load(Path("own.yaml").read_text())
     Path("compile.yaml").write_text(compiled)
@@ -91,6 +96,7 @@ def test_the_readme_goes_from_masks_to_predictions(atrous: Run, own: None) -> No
         assert (seen == truth).mean() > 0.8
 
 
+@pytest.mark.slow
 def test_the_synthetic_recipe_learns() -> None:
     """In under two minutes on two cores."""
     recipe = Path(__file__).parents[2] / "recipes" / "synthetic.yaml"
@@ -98,17 +104,32 @@ def test_the_synthetic_recipe_learns() -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     scored = results.load(Path("runs/synthetic/last.json"))
-    assert (scored.stamp.data, scored.stamp.images) == ("synthetic:1:40", 40)
     assert scored.mean_iou > 90
+
+
+def test_the_synthetic_pictures_to_score_on_are_others() -> None:
+    learnt = {draw(0, number)[0].tobytes() for number in range(800)}
+    assert not learnt & {draw(1, number)[0].tobytes() for number in range(40)}
+
+
+@pytest.mark.heavy
+def test_the_first_steps_of_the_synthetic_recipe(
+    atrous: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_shallow(monkeypatch)
+    recipe = Path(__file__).parents[2] / "recipes" / "synthetic.yaml"
+    little = ("train.iterations=2", "train.batch=2", "validation.protocol=center-crop-65")
+    done = atrous("train", recipe, "data.workers=0", *little)
+    assert "trained: runs/synthetic/last.safetensors" in done.out, done.err
+    scored = results.load(Path("runs/synthetic/last.json"))
+    assert (scored.stamp.data, scored.stamp.images) == ("synthetic:1:40", 40)
     board = EventAccumulator("runs/synthetic/tensorboard")
     board.Reload()
     for name in (f"validation/{number:05d}" for number in (0, 13, 26, 39)):
-        assert [(image.step, image.width) for image in board.Images(name)] == [(110, 3 * 161)]
+        assert [(image.step, image.width) for image in board.Images(name)] == [(2, 3 * 65)]
     assert [event.value for event in board.Scalars("train/score")] == [
         pytest.approx(scored.mean_iou)
     ]
-    learnt = {draw(0, number)[0].tobytes() for number in range(800)}
-    assert not learnt & {draw(1, number)[0].tobytes() for number in range(40)}
 
 
 def test_init_refuses_data_with_errors(atrous: Run, own: None) -> None:

@@ -1,0 +1,31 @@
+"""Networks with every kind of block, and each but once or twice: what export and training cost
+grows with the number of layers, and a fifth block like the fourth has nothing new to show.
+"""
+
+from functools import partial
+
+import pytest
+
+from atrous.models import aligned_xception, deeplab, hrnet, mobilenet, xception
+from atrous.models.resnet import ResNet
+
+# Two blocks where the first dilates unlike the others, three where each has a rate of its own.
+RESNET = (1, 1, 2, 3)
+MOBILENET = {16: 1, 24: 2, 32: 1, 64: 1, 320: 2}
+
+
+def make_shallow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on, `models.build` makes shallow networks, of the variant that is asked for."""
+    for name in ("resnet50", "resnet101"):
+        monkeypatch.setitem(deeplab._BACKBONES, name, partial(ResNet, RESNET))
+    monkeypatch.setattr(xception, "BLOCKS", tuple(dict.fromkeys(xception.BLOCKS)))
+    monkeypatch.setattr(aligned_xception, "MIDDLE", 1)
+    monkeypatch.setattr(hrnet, "BLOCKS_PER_BRANCH", 1)
+    stage = hrnet._stage
+    monkeypatch.setattr(hrnet, "_stage", lambda widths, count: stage(widths, 1))
+    stages = [
+        (expansion, channels, MOBILENET[channels], 2 if channels == 320 else stride)
+        for expansion, channels, _, stride in mobilenet.STAGES
+        if channels in MOBILENET
+    ]
+    monkeypatch.setattr(mobilenet, "STAGES", tuple(stages))
