@@ -54,6 +54,16 @@ def test_a_device_behind_a_link_is_written_into_and_stays(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no such links here")
+def test_a_link_of_the_system_is_written_through(tmp_path: Path) -> None:
+    """As /dev/stdout is, where the output of a command goes into a file."""
+    path = tmp_path / "redirected.txt"
+    with path.open("w") as file:
+        before = path.stat().st_ino
+        write_atomic(Path(f"/proc/self/fd/{file.fileno()}"), lambda out: out.write(b"one"))
+    assert (path.read_bytes(), path.stat().st_ino) == (b"one", before)
+
+
 def test_sha256(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"abc")

@@ -70,11 +70,16 @@ def sha256(path: Path) -> str:
 
 
 def _is_special(path: Path) -> bool:
-    """Whether something is there, or behind a link there, that is neither file nor folder."""
+    """Whether something is there, or behind a link there, that is neither file nor folder.
+
+    Links of the system count too, such as /dev/stdout, whatever they lead to now.
+    """
     try:
         mode = path.stat().st_mode
     except OSError:
         return False
+    if path.is_symlink() and path.absolute().parts[1:2] in (("dev",), ("proc",)):
+        return True
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
