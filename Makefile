@@ -4,8 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
-# One process for each core. Tests that share something expensive are sent to the same one.
-PYTEST := $(BIN)/pytest -n logical --dist loadgroup
+PYTEST := $(BIN)/pytest -n logical
 ELSEWHERE := not gpu and not network
 
 # The tests start Python a hundred times, which is not to compile everything each time.
@@ -34,11 +33,13 @@ $(VENV)/demo: pyproject.toml constraints.txt src/atrous/_upsample.c | $(BIN)/pyt
 	$(PIP) -e '.[demo]'
 	@touch $@
 
-# torch first and by version: a bare `torch` may pull gigabytes of CUDA.
+# torch first and by version: a bare `torch` may pull gigabytes of CUDA. pip compiles on one core,
+# which is half of the time, and the packages' own tests too; a few files compile on no Python.
 $(VENV)/dev: pyproject.toml constraints.txt src/atrous/_upsample.c | $(BIN)/python
 	@echo "installing atrous, PyTorch and the checkers into $(VENV) ..."
-	$(PIP) "$$(grep '^torch==' constraints.txt)"
-	$(PIP) -e '.[demo,dev,train,openvino,report,serve,large,video,cluster]'
+	$(PIP) --no-compile "$$(grep '^torch==' constraints.txt)"
+	$(PIP) --no-compile -e '.[demo,dev,train,openvino,report,serve,large,video,cluster]'
+	$(BIN)/python -m compileall -qq -j 0 -x /tests/ $(VENV)/lib || true
 	@touch $@
 
 demo: $(VENV)/demo

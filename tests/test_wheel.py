@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-pytestmark = [pytest.mark.heavy, pytest.mark.xdist_group("wheel")]
+pytestmark = pytest.mark.heavy
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "atrous"

@@ -23,7 +23,7 @@ from atrous.labels import VOC, generic
 from atrous.preprocess import Preprocess
 from tests.builders.shallow import make_shallow
 
-pytestmark = [pytest.mark.heavy, pytest.mark.xdist_group("exports")]
+pytestmark = pytest.mark.heavy
 
 SIZE = (97, 129)
 

@@ -17,7 +17,7 @@ from atrous.serve.app import PAGE
 from tests.builders.browser import LABELS, Pair, Watched, chromium, serving_pair
 from tests.builders.server import Pixels, halves, png, until
 
-pytestmark = [pytest.mark.heavy, pytest.mark.xdist_group("page")]
+pytestmark = pytest.mark.heavy
 
 PHOTOGRAPH = image.photograph()
 CAT = png(PHOTOGRAPH)

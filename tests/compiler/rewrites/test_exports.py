@@ -27,8 +27,7 @@ from atrous.compiler.rewrites import REWRITES
 from atrous.compiler.rewrites.base import Layout
 from tests.builders.sketch import CLOSE, assert_same, feeds, kinds, run
 
-# One process has all of them, because what is exported is kept.
-pytestmark = [pytest.mark.heavy, pytest.mark.xdist_group("rewrites")]
+pytestmark = pytest.mark.heavy
 
 SHAPE = (1, 3, 64, 80)
 CLASSES = 5

@@ -23,7 +23,6 @@ from tests.builders.command import Run
 
 pytestmark = [
     pytest.mark.heavy,
-    pytest.mark.xdist_group("cluster"),
     pytest.mark.skipif(
         not all(map(find_spec, ("ray", "fsspec", "pyarrow"))),
         reason="needs pip install 'atrous[cluster]'",
