@@ -136,7 +136,7 @@ def test_a_folder_of_odd_files(tmp_path: Path) -> None:
     with Image.open(PHOTOGRAPH) as photograph:
         photograph.convert("CMYK").save(source / "odd-cmyk.jpg")
         photograph.convert("L").save(source / "odd-grey.png")
-        photograph.resize((12000, 9000)).save(source / "odd-huge.jpg", quality=70)
+        photograph.resize((10_000, 9_000)).save(source / "odd-huge.jpg", quality=70)
     Image.new("RGB", (1, 1), "red").save(source / "odd-pixel.png")
     (source / "bad-truncated.jpg").write_bytes(good[: len(good) // 2])
     (source / "bad-empty.jpg").touch()
@@ -153,7 +153,7 @@ def test_a_folder_of_odd_files(tmp_path: Path) -> None:
     assert re.search("14 written by (openvino|onnxruntime), 3 failed", done.stdout)
     failures = [line for line in done.stderr.splitlines() if line.startswith("failed: ")]
     assert len(failures) == 3
-    assert ids(output / "masks" / "odd-huge.png").shape == (9000, 12000)
+    assert ids(output / "masks" / "odd-huge.png").shape == (9000, 10_000)
     assert ids(output / "masks" / "odd-pixel.png").shape == (1, 1)
     agreement = [
         (ids(output / "masks" / f"{name}.png") == ids(output / "masks" / "good0.png")).mean()

@@ -26,6 +26,7 @@ from atrous.files import sha256
 from atrous.image import photograph
 from atrous.labels import CITYSCAPES, VOC, generic
 from atrous.preprocess import Preprocess
+from tests.builders.shallow import make_shallow
 
 SIZE = (64, 96)
 
@@ -437,14 +438,15 @@ def test_an_operator_set_that_cannot_be_upgraded(tmp_path: Path) -> None:
 # Checkpoints
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    make_shallow(monkeypatch)
     torch.manual_seed(0)
     network = models.build("deeplabv3plus_mobilenet", 4)
     network.train()
     with torch.no_grad():
         network(torch.randn(2, 3, 65, 65))
-    path = tmp_path_factory.mktemp("checkpoint") / "net_os16.pth"
+    path = tmp_path / "net_os16.pth"
     torch.save({"model_state": network.state_dict(), "best_score": np.float64(1)}, path)
     return path
 
