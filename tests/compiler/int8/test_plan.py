@@ -165,7 +165,8 @@ PARTS = {
         ({"ops_usingfp": ("MatMul",)}, {"product"}),
         ({"ops_usingfp": ("Conv",)}, "convolutions"),
     ],
-    ids=str,
+    # A set has another order in every process, and pytest-xdist compares names.
+    ids=lambda value: str(sorted(value) if isinstance(value, set) else value),
 )
 def test_layers_are_counted_in_the_file_as_it_was(
     layout: str,
