@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 
+from atrous.cli import main
 from atrous.models import aligned_xception, deeplab, hrnet, mobilenet, xception
 from atrous.models.resnet import ResNet
 
@@ -29,3 +30,8 @@ def make_shallow(monkeypatch: pytest.MonkeyPatch) -> None:
         if channels in MOBILENET
     ]
     monkeypatch.setattr(mobilenet, "STAGES", tuple(stages))
+
+
+if __name__ == "__main__":  # python -m tests.builders.shallow train …: in a process of its own
+    make_shallow(pytest.MonkeyPatch())
+    main()

@@ -13,6 +13,7 @@ from rich.console import Console
 from atrous.training.config import Recipe, load
 from atrous.training.loop import Run
 from atrous.training.progress import RunMonitor
+from tests.builders.shallow import make_shallow
 
 Make = Callable[..., Recipe]
 
@@ -28,8 +29,9 @@ SMALL: dict[str, Any] = {
 
 
 @pytest.fixture(autouse=True)
-def _quiet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("ATROUS_CACHE", str(tmp_path / "cache"))
+    make_shallow(monkeypatch)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # small networks, and a machine that others use too
     AcceleratorState._reset_state(reset_partial_state=True)

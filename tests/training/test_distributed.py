@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.heavy
 Go = Callable[..., Run]
 Make = Callable[..., Recipe]
 
+ROOT = Path(__file__).parents[2]
 SAME = (
     "train.iterations=4",
     "train.batch=4",
@@ -35,9 +37,13 @@ def test_two_processes_equal_one(recipe: Make, run: Go) -> None:
     file = two.folder.with_suffix(".yaml")
     file.write_text(two.to_yaml())
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += ["--standalone", "-m", "atrous", "train", str(file)]
+    command += ["--standalone", "-m", "tests.builders.shallow", "train", str(file)]
     done = subprocess.run(
-        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+        command,
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("trained:") == 1

@@ -25,6 +25,7 @@ pytestmark = pytest.mark.heavy
 Go = Callable[..., Run]
 Make = Callable[..., Recipe]
 
+ROOT = Path(__file__).parents[2]
 ALL_OF_IT = (
     "train.iterations=6",
     "train.ema=0.9",
@@ -55,8 +56,8 @@ def start(recipe: Recipe) -> "subprocess.Popen[bytes]":
     file = recipe.folder.with_suffix(".yaml")
     file.write_text(recipe.to_yaml())
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "atrous", "train", str(file)]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+    command = [sys.executable, "-m", "tests.builders.shallow", "train", str(file)]
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE)
 
 
 def wait_for(path: Path, process: "subprocess.Popen[bytes]") -> None:
