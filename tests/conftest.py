@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from atrous.cli import main
+from tests.builders.cases import Cases
 from tests.builders.command import Done, Run
 from tests.builders.networks import make_small_model
 from tests.builders.threads import threads
@@ -75,6 +76,12 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"needs {SHARED}, which is not part of the repository")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> Cases:
+    """Builds groups of the cases from the field."""
+    return Cases(SHARED / "cases", tmp_path_factory.mktemp("cases"))
 
 
 @pytest.fixture
