@@ -19,13 +19,14 @@ def unfinished(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`, renamed at the end, or removed if that is not reached.
 
     For libraries that want a name and not an open file; missing folders are made. A device, a pipe
-    or a socket is never replaced: its own name is given, to be written into.
+    or a socket is never replaced: its own name is given, to be written into. The temporary name is
+    short, whatever `path` is called: names have an end.
     """
-    if _is_special(path):
+    if is_special(path):
         yield path
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=".atrous-", suffix=".part", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     _unfinished.add(temporary)
@@ -52,8 +53,11 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
-    """Write a file as `write_atomic` does; text is encoded as UTF-8."""
-    data = content.encode() if isinstance(content, str) else content
+    """Write a file as `write_atomic` does; text is encoded as UTF-8.
+
+    What no UTF-8 holds, such as a file name of another encoding in a report, becomes `\\udcff`.
+    """
+    data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     write_atomic(path, lambda file: file.write(data))
 
 
@@ -69,7 +73,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _is_special(path: Path) -> bool:
+def is_special(path: Path) -> bool:
     """Whether something is there, or behind a link there, that is neither file nor folder.
 
     Links of the system count too, such as /dev/stdout, whatever they lead to now.

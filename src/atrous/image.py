@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from io import BytesIO
 from pathlib import Path
 
 import cv2
@@ -11,14 +12,22 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
+from atrous import stamp
 from atrous.errors import InputError
-from atrous.files import write_atomic
+from atrous.files import write_atomic, write_whole
 from atrous.labels import LabelSet
+from atrous.stamp import FileStamp
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"}
 )
 """File name endings, in lower case, that count as images when a folder is searched."""
+
+READING = "2"
+"""Another one wherever `read` gives other pixels than it did: masks made before are made again."""
+
+PAINT = "2"
+"""Another one wherever `overlay` paints in another way."""
 
 MAX_PIXELS = 2**28
 """Larger images are refused before they are decoded, unless told otherwise (268 megapixels)."""
@@ -127,32 +136,37 @@ def as_rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
-def write_mask(path: Path, class_map: NDArray[np.uint8], labels: LabelSet, stamp: str = "") -> None:
+def write_mask(
+    path: Path, class_map: NDArray[np.uint8], labels: LabelSet, made_from: str = ""
+) -> None:
     """Write a class map as a palette PNG: the pixel values are the class ids.
 
     Args:
         path: the file to make, whole or not at all.
         class_map: `(H, W)` uint8, class ids.
         labels: whose colours become the palette.
-        stamp: kept in the file as the text `atrous`, to tell later what it was made from.
+        made_from: for the stamp in the file, see `atrous.stamp`; without it there is none.
     """
     picture = Image.fromarray(class_map, mode="P")
     picture.putpalette(labels.palette())
     info = PngInfo()
-    if stamp:
-        info.add_text("atrous", stamp)
+    if made_from:
+        info.add_text(stamp.KEY, str(FileStamp(made_from, stamp.of_pixels(class_map))))
     write_atomic(
         path, lambda file: picture.save(file, format="PNG", compress_level=3, pnginfo=info)
     )
 
 
-def mask_stamp(path: Path) -> str:
-    """The stamp that `write_mask` put into a file, empty if there is none or it is damaged."""
+def mask_stamp(path: Path) -> FileStamp | None:
+    """The stamp of a mask that `write_mask` wrote and nobody has changed since, else `None`."""
     try:
         with opened(path, None) as mask:
-            return str(mask.info.get("atrous", ""))
-    except (OSError, SyntaxError, ValueError):
-        return ""
+            found = FileStamp.parse(str(mask.info.get(stamp.KEY, "")))
+            if found is None or mask.mode != "P":
+                return None
+            return found.of(stamp.of_pixels(np.asarray(mask)))
+    except UNREADABLE:
+        return None
 
 
 def write_overlay(
@@ -162,10 +176,14 @@ def write_overlay(
     labels: LabelSet,
     opacity: float = 0.5,
     shares: dict[int, float] | None = None,
+    made_from: str = "",
 ) -> None:
-    """Write `overlay` as a JPEG, whole or not at all."""
+    """Write `overlay` as a JPEG, whole or not at all, with a stamp as `write_mask` does."""
     picture = Image.fromarray(overlay(image, class_map, labels, opacity, shares))
-    write_atomic(path, lambda file: picture.save(file, format="JPEG", quality=90))
+    content = BytesIO()
+    picture.save(content, format="JPEG", quality=90)
+    data = content.getvalue()
+    write_whole(path, stamp.stamp_jpeg(data, made_from) if made_from else data)
 
 
 def overlay(

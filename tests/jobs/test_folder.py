@@ -66,8 +66,9 @@ def test_existing_results_are_kept(predictor: Predictor, folder: Path) -> None:
     run(predictor, folder, overlays=False)
     mask = folder.parent / "out" / "masks" / "a.png"
     mask.write_bytes(b"mine")
-    statuses = [result.status for result in run(predictor, folder, overlays=False)]
-    assert statuses == ["stale", "kept", "kept"]
+    results = run(predictor, folder, overlays=False)
+    assert [result.status for result in results] == ["failed", "kept", "kept"]
+    assert results[0].error.startswith(f"{folder / 'a.png'}: {mask}: is in the way and kept")
     assert mask.read_bytes() == b"mine"
     assert [r.status for r in run(predictor, folder, overlays=False, force=True)] == ["written"] * 3
     assert mask.read_bytes() != b"mine"
@@ -185,11 +186,15 @@ def test_an_output_that_is_a_file(predictor: Predictor, folder: Path) -> None:
         run(predictor, folder)
 
 
-def test_results_of_another_image_or_model_are_kept_and_said(
+def test_results_of_another_image_or_model_are_made_again_and_said(
     predictor: Predictor, folder: Path
 ) -> None:
-    run(predictor, folder)
+    assert not any(result.stale for result in run(predictor, folder))
     Image.new("RGB", (60, 40), "blue").save(folder / "b.png")
-    assert [result.status for result in run(predictor, folder)] == ["kept", "stale", "kept"]
+    results = run(predictor, folder)
+    assert [result.status for result in results] == ["kept", "written", "kept"]
+    assert [result.stale for result in results] == [False, True, False]
     other = Predictor(FakeEngine(lambda x: x, 3), Preprocess(size=(32, 32)), generic(3))
-    assert {result.status for result in run(other, folder)} == {"stale"}
+    assert [(result.status, result.stale) for result in run(other, folder)] == [
+        ("written", True)
+    ] * 3

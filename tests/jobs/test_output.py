@@ -1,14 +1,26 @@
 """Where results lie, what made them, and whether they stand."""
 
-import hashlib
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
+from atrous import image
 from atrous.errors import EngineError, InputError
-from atrous.jobs.output import ImageResult, Output, Results, join, remove_unfinished, stems
+from atrous.jobs.output import (
+    ImageResult,
+    Output,
+    Results,
+    Target,
+    join,
+    remove_unfinished,
+    stems,
+)
+from atrous.runtime.predictor import Predictor
 from tests.builders.predictors import brightest
 
 PIXELS = np.zeros((4, 6, 3), np.uint8)
@@ -57,40 +69,135 @@ def test_stems() -> None:
     }
 
 
-def test_a_stamp_is_of_image_model_preprocessing_and_setting(source: Path, tmp_path: Path) -> None:
-    predictor = brightest()
-    settings = predictor.preprocess.model_dump_json()
-    content = hashlib.sha256(source.read_bytes()).hexdigest()
-    what = f"{content} {predictor.engine.identity} {settings}"
-    expected = hashlib.sha256(what.encode()).hexdigest()
+def test_a_mask_depends_on_image_model_preprocessing_labels_and_setting(
+    source: Path, tmp_path: Path
+) -> None:
     output = Output(tmp_path / "out")
-    assert Results(output, predictor).target(source, Path("a")).stamp == expected
-    assert Results(output, predictor, "0.25").target(source, Path("a")).stamp == f"{expected} 0.25"
-    missing = Results(output, predictor).target(tmp_path / "none.png", Path("none"))
-    assert missing.stamp == "unreadable"
+
+    def made_from(predictor: Predictor, setting: str = "") -> str:
+        return Results(output, predictor, setting).target(source, Path("a")).made_from
+
+    first = brightest()
+    others = [brightest(), brightest(), brightest()]
+    others[0].engine.identity = "another"
+    others[1].preprocess = first.preprocess.model_copy(update={"fit": "letterbox"})
+    others[2].labels = replace(first.labels, names=("x", "y", "z"))
+    found = [made_from(first), made_from(first, "0.25"), *map(made_from, others)]
+    Image.fromarray(PIXELS + 1).save(source)
+    found.append(made_from(first))
+    assert len(set(found)) == len(found)
+    assert made_from(first) == found[-1]
+    missing = Results(output, first).target(tmp_path / "none.png", Path("none"))
+    assert missing.made_from == "unreadable"
 
 
-def test_results_stand_until_something_is_missing(source: Path, tmp_path: Path) -> None:
-    output = Output(tmp_path / "out")
-    results = Results(output, brightest())
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    return Results(Output(tmp_path / "out"), brightest())
+
+
+@pytest.fixture
+def done(results: Results, source: Path) -> Target:
     target = results.target(source, Path("sub/a"))
-    assert results.standing(target) is None
+    assert results.claim(target) == target
     written = results.write(target, PIXELS, CLASSES)
     assert (written.status, written.size, written.shares) == ("written", (6, 4), {1: 1.0})
-    standing = results.standing(target)
-    assert standing == ImageResult(source, "kept", target.mask, target.overlay)
+    return target
 
-    Image.fromarray(PIXELS + 1).save(source)
-    changed = results.standing(results.target(source, Path("sub/a")))
-    assert changed is not None
-    assert changed.status == "stale"
 
-    assert Results(Output(output.place, force=True), brightest()).standing(target) is None
-    assert target.overlay is not None
-    target.overlay.unlink()
-    assert results.standing(target) is None
-    bare = Results(Output(output.place, overlays=False), brightest())
-    assert bare.standing(bare.target(source, Path("sub/a"))) is not None
+def test_results_stand_until_something_is_missing(results: Results, done: Target) -> None:
+    kept = ImageResult(done.source, "kept", done.mask, done.overlay)
+    assert results.claim(done) == kept
+    place = done.mask.parents[2]
+    for output in (Output(place, force=True), Output(place, again=True)):
+        again = Results(output, brightest())
+        assert again.claim(again.target(done.source, Path("sub/a"))) == done
+    assert done.overlay is not None
+    done.overlay.unlink()
+    assert results.claim(done) == done
+    bare = Results(Output(place, overlays=False), brightest())
+    found = bare.claim(bare.target(done.source, Path("sub/a")))
+    assert isinstance(found, ImageResult)
+    assert found.status == "kept"
+
+
+def test_what_was_made_from_something_else_is_made_again(results: Results, done: Target) -> None:
+    Image.fromarray(PIXELS + 1).save(done.source)
+    found = results.claim(results.target(done.source, Path("sub/a")))
+    assert isinstance(found, Target)
+    assert found.stale
+    assert results.write(found, PIXELS, CLASSES).stale
+    paler = Results(Output(done.mask.parents[2], opacity=0.2), brightest())
+    found = paler.claim(paler.target(done.source, Path("sub/a")))
+    assert isinstance(found, Target)
+    assert found.stale
+
+
+def test_a_mask_of_an_earlier_version_is_made_again(results: Results, done: Target) -> None:
+    for stamp in ("a" * 64, f"{'b' * 64} 0.25", "unreadable"):
+        info = PngInfo()
+        info.add_text("atrous", stamp)
+        Image.fromarray(CLASSES, "P").save(done.mask, pnginfo=info)
+        found = results.claim(done)
+        assert isinstance(found, Target)
+        assert found.stale
+
+
+def repainted(path: Path) -> None:
+    """Change one pixel and keep all that the file says of itself."""
+    with Image.open(path) as picture:
+        picture.load()
+        info = PngInfo()
+        info.add_text("atrous", str(picture.info["atrous"]))
+        picture.putpixel((0, 0), 2)
+        picture.save(path, pnginfo=info)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        repainted,
+        lambda path: Image.new("P", (6, 4)).save(path),
+        lambda path: path.write_text("a note"),
+        lambda path: path.write_bytes(b""),
+        lambda path: (path.unlink(), path.mkdir()),
+        lambda path: (path.unlink(), path.symlink_to("nowhere")),
+    ],
+    ids=["changed", "other", "text", "empty", "folder", "link"],
+)
+@pytest.mark.parametrize("again", [False, True])
+def test_what_atrous_did_not_make_is_kept_and_said(
+    done: Target, change: Callable[[Path], object], again: bool
+) -> None:
+    change(done.mask)
+    results = Results(Output(done.mask.parents[2], again=again), brightest())
+    with pytest.raises(InputError, match=r"sub/a\.png: .*in the way"):
+        results.claim(done)
+    forced = Results(Output(done.mask.parents[2], force=True), brightest())
+    if done.mask.is_dir():
+        with pytest.raises(InputError, match="a folder is in the way; move it away"):
+            forced.claim(done)
+    else:
+        assert forced.claim(done) == done
+        forced.write(done, PIXELS, CLASSES)
+        assert image.mask_stamp(done.mask) is not None
+
+
+def test_an_overlay_that_was_changed_is_kept(results: Results, done: Target) -> None:
+    assert done.overlay is not None
+    with Image.open(done.overlay) as picture:
+        picture.save(done.overlay, comment=picture.info["comment"])
+    with pytest.raises(InputError, match=r"a\.jpg: is in the way and kept: .*`force`"):
+        results.claim(done)
+
+
+def test_a_picture_is_never_its_own_result(tmp_path: Path) -> None:
+    (tmp_path / "masks").mkdir()
+    source = tmp_path / "masks" / "a.png"
+    Image.fromarray(PIXELS).save(source)
+    results = Results(Output(tmp_path, force=True), brightest())
+    with pytest.raises(InputError, match="its result would replace it; choose another `output`"):
+        results.claim(results.target(source, Path("a")))
 
 
 def test_no_mask_without_the_rest(source: Path, tmp_path: Path) -> None:

@@ -40,7 +40,9 @@ def predict(
     model: options.ModelOption = None,
     overlays: Annotated[bool, typer.Option(help="Draw overlays to look at.")] = True,
     opacity: Annotated[float, typer.Option(help="Of the overlays.", min=0, max=1)] = 0.5,
-    force: Annotated[bool, typer.Option("--force", help="Make existing results again.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Make existing results again, whoever made them.")
+    ] = False,
     engine: options.EngineOption = "auto",
     device: options.DeviceOption = "cpu",
     threads: options.ThreadsOption = 0,
@@ -85,8 +87,9 @@ def predict(
     Example: atrous predict photographs/ -o out
 
     Files that cannot be read are reported and the rest goes on; then the exit code is 1. Results
-    that exist are kept unless --force is given. Transparent pixels are put on white. With --json,
-    one line per image.
+    that Atrous made from the same picture by the same model are kept, others that it made are made
+    again. What it did not make, or what was changed since, is never replaced: that picture fails,
+    unless --force is given. Transparent pixels are put on white. With --json, one line per image.
 
     Example: atrous predict orthophoto.tif -o out --tile 513
 

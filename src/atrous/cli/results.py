@@ -19,10 +19,7 @@ if TYPE_CHECKING:
     from atrous.labels import LabelSet
 
 _LISTED = 12
-_WORDS = {
-    "written": "written by {engine}",
-    "stale": "kept though made from another image or by another model",
-}
+_STALE = "in place of results made by Atrous from another picture, by another model or version"
 
 
 class Report:
@@ -37,7 +34,8 @@ class Report:
 
     def __init__(self, labels: LabelSet, engine: str, output: Output, as_json: bool) -> None:
         self._labels, self._engine, self._output, self._as_json = labels, engine, output, as_json
-        self._counts = {"written": 0, "kept": 0, "stale": 0, "failed": 0}
+        self._counts = {"written": 0, "kept": 0, "failed": 0}
+        self._stale = 0
         self._images = [0] * 256
         self._share = [0.0] * 256
         self._first: list[ImageResult] = []
@@ -69,6 +67,7 @@ class Report:
 
     def _add(self, result: ImageResult) -> None:
         self._counts[result.status] += 1
+        self._stale += result.stale
         for class_id, share in (result.shares or {}).items():
             self._images[class_id] += 1
             self._share[class_id] += share
@@ -85,12 +84,12 @@ class Report:
         console, written = Console(markup=False), self._counts["written"]
         if written:
             console.print(self._by_image() if written <= _LISTED else self._by_class())
-        said = ", ".join(
-            f"{count} {_WORDS.get(status, status).format(engine=self._engine)}"
-            for status, count in self._counts.items()
-            if count
-        )
-        if self._counts["stale"] or self._counts["kept"]:
+        words = {"written": f"written by {self._engine}"}
+        if self._stale:
+            words["written"] += f" ({self._stale} of them {_STALE})"
+        found = {words.get(status, status): count for status, count in self._counts.items()}
+        said = ", ".join(f"{count} {word}" for word, count in found.items() if count)
+        if self._counts["kept"]:
             said += " (--force makes them again)"
         if sum(self._counts.values()) > self._counts["failed"]:
             said += f"; see {' and '.join(self._output.folders())}"

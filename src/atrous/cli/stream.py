@@ -50,6 +50,9 @@ def stream(
         typer.Option("--gt_path", "--gt-path", help="Folder of true masks, NAME.png: to score by."),
     ] = None,
     overlays: Annotated[bool, typer.Option(help="Draw overlays to look at.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace also what Atrous did not make.")
+    ] = False,
     device: Annotated[
         str,
         typer.Option(
@@ -82,8 +85,9 @@ def stream(
     The last line is `validation pixAcc: …, mIoU: …` in percent, by protocol squash-N: class map and
     true mask are compared at the size of the network input. Images without a true mask are
     segmented and said. Files that fail are reported and the rest goes on; then, or if the model is
-    found to be broken, the exit code is 1. Pictures that are there are written again. --absent zero
-    is the rule of VastModelZOO's tool.
+    found to be broken, the exit code is 1. Masks that Atrous made are made again; others in their
+    place are kept and said, unless --force is given. --absent zero is the rule of VastModelZOO's
+    tool.
     """
     from contextlib import closing
 
@@ -104,7 +108,7 @@ def stream(
         vdsp_params,
         size,
     )
-    output = Output(save_dir, overlays=overlays, force=True)
+    output = Output(save_dir, overlays=overlays, force=force, again=True)
     sources = find([file_path], save_dir)
     console = terminal.console()
     written, failed = 0, False

@@ -76,11 +76,8 @@ class _Job:
     def check(self, frame: Frame) -> object:
         """Leave out what has been done already."""
         target = self.results.target(frame.source.path, frame.source.stem)
-        if (standing := self.results.standing(target)) is not None:
-            frame.note = standing
-            return SKIP
-        frame.note = target
-        return None
+        frame.note = self.results.claim(target)
+        return SKIP if isinstance(frame.note, ImageResult) else None
 
     def write(self, frame: Frame) -> None:
         """Write what was made."""

@@ -3,16 +3,18 @@
     masks/STEM.png       class ids, a palette image; `.tif` where it says where on Earth it lies
     overlays/STEM.jpg    to look at
 
-The mask comes last: where it is, the rest is too. It carries a stamp of what it was made from.
+The mask comes last: where it is, the rest is too. Both carry a stamp (`atrous.stamp`) of what they
+were made from. `state` decides what becomes of what is there: what Atrous made from the same stays,
+what it made from something else is made again, what it did not make is replaced only if asked.
 """
 
 from __future__ import annotations
 
-import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -21,8 +23,9 @@ from numpy.typing import NDArray
 
 from atrous import image
 from atrous.errors import AtrousError, InputError
-from atrous.files import sha256, unfinished
+from atrous.files import is_special, sha256, unfinished
 from atrous.runtime.predictor import Predictor
+from atrous.stamp import FileStamp, hashed, of_jpeg
 
 T = TypeVar("T")
 Pixels = NDArray[np.uint8]
@@ -42,13 +45,15 @@ class Output:
         place: a folder; on a cluster also a URL.
         overlays: whether to draw overlays.
         opacity: of the overlays' paint, 0–1.
-        force: make results again that are there already.
+        force: make results again that are there already, whoever made them.
+        again: make those again that Atrous made, also where they would stand.
     """
 
     place: Path | str
     overlays: bool = True
     opacity: float = 0.5
     force: bool = False
+    again: bool = False
 
     def names(self, stem: Path | str, suffix: str = ".png") -> dict[str, str]:
         """`FOLDERS` → name of an image's result below `place`, in the order of writing."""
@@ -66,24 +71,26 @@ class ImageResult:
 
     Attributes:
         source: the image file; it and the results may be URLs on a cluster.
-        status: `written`, `kept` (its results were there already), `stale` (they were there and
-            are kept, but were made from another image or by another model) or `failed`.
+        status: `written`, `kept` (its results were there already, made from the same) or `failed`.
         mask: the palette image, `None` if it failed.
         overlay: the picture to look at, `None` if it failed or none was asked for.
         size: width and height in pixels, `None` unless it was segmented now.
         shares: share of the pixels of each class id that occurs, 0–1, the largest first.
         error: why it failed.
         score: what the function returned that `folder.segment` was given for it.
+        stale: whether it was written in the place of results that Atrous had made from something
+            else: another picture, another model or other settings.
     """
 
     source: Path | str
-    status: Literal["written", "kept", "stale", "failed"]
+    status: Literal["written", "kept", "failed"]
     mask: Path | str | None = None
     overlay: Path | str | None = None
     size: tuple[int, int] | None = None
     shares: dict[int, float] | None = None
     error: str = ""
     score: Any = None
+    stale: bool = False
 
     @classmethod
     def failure(cls, source: Path | str, error: Exception) -> ImageResult:
@@ -102,13 +109,17 @@ class Target:
         source: the image file.
         mask: the file of its class ids.
         overlay: the file to look at, `None` if none is wanted.
-        stamp: what the mask is made from.
+        made_from: hash of what the mask depends on.
+        painted: hash of what the overlay depends on.
+        stale: whether results that Atrous made from something else are there.
     """
 
     source: Path
     mask: Path
     overlay: Path | None
-    stamp: str
+    made_from: str
+    painted: str
+    stale: bool = False
 
 
 class Results:
@@ -118,13 +129,21 @@ class Results:
         output: where they go; the folder is made.
         predictor: what makes them.
         setting: what else a mask depends on.
+        stamp_of: reads the stamp of a mask, see `state`; by default by the ending of its name.
 
     Raises:
         InputError: the output cannot be a folder.
     """
 
-    def __init__(self, output: Output, predictor: Predictor, setting: str = "") -> None:
+    def __init__(
+        self,
+        output: Output,
+        predictor: Predictor,
+        setting: str = "",
+        stamp_of: Callable[[Path], FileStamp | None] | None = None,
+    ) -> None:
         self._output, self._predictor, self._setting = output, predictor, setting
+        self._stamp_of = stamp_of or _mask_stamp
         make_folder(Path(output.place))
 
     def target(self, path: Path, stem: Path, suffix: str = ".png") -> Target:
@@ -137,15 +156,27 @@ class Results:
         """
         names = self._output.names(stem, suffix)
         overlay = Path(self._output.place, names[OVERLAYS]) if OVERLAYS in names else None
-        return Target(path, Path(self._output.place, names[MASKS]), overlay, self._stamp(path))
+        made_from = self._made_from(path)
+        painted = hashed(made_from, f"{self._output.opacity:g}", image.PAINT)
+        return Target(path, Path(self._output.place, names[MASKS]), overlay, made_from, painted)
 
-    def standing(self, target: Target) -> ImageResult | None:
-        """The results that are there already and stay; `None` where they are to be made."""
-        mask, overlay = target.mask, target.overlay
-        if self._output.force or not mask.exists() or not (overlay is None or overlay.exists()):
-            return None
-        status: Literal["kept", "stale"] = "kept" if _stamp_in(mask) == target.stamp else "stale"
-        return ImageResult(target.source, status, mask, overlay)
+    def claim(self, target: Target) -> Target | ImageResult:
+        """The results that are there already and stay, or where to write them.
+
+        Raises:
+            InputError: something is in the way that Atrous did not make.
+        """
+        output = self._output
+        files = [(target.mask, target.made_from, self._stamp_of)]
+        if target.overlay is not None:
+            files.append((target.overlay, target.painted, of_jpeg))
+        for path, _, _ in files:
+            if path.exists() and path.samefile(target.source):
+                raise InputError(f"{path}: its result would replace it; choose another `output`")
+        there = [state(*file, force=output.force) for file in files]
+        if not (output.force or output.again) and set(there) == {"stands"}:
+            return ImageResult(target.source, "kept", target.mask, target.overlay)
+        return replace(target, stale="stale" in there)
 
     def write(self, target: Target, pixels: Pixels, class_map: Pixels) -> ImageResult:
         """Write the results of an image that is in memory.
@@ -157,9 +188,17 @@ class Results:
         """
         shares = image.class_shares(class_map)
         self.draw(target, pixels, class_map, shares)
-        image.write_mask(target.mask, class_map, self._predictor.labels, target.stamp)
-        size = (class_map.shape[1], class_map.shape[0])
-        return ImageResult(target.source, "written", target.mask, target.overlay, size, shares)
+        image.write_mask(target.mask, class_map, self._predictor.labels, target.made_from)
+        return self.written(target, class_map.shape[1], class_map.shape[0], shares)
+
+    def written(
+        self, target: Target, width: int, height: int, shares: dict[int, float]
+    ) -> ImageResult:
+        """What is said of results that were written now; arguments as of `ImageResult`."""
+        size, mask, overlay = (width, height), target.mask, target.overlay
+        return ImageResult(
+            target.source, "written", mask, overlay, size, shares, stale=target.stale
+        )
 
     def draw(
         self, target: Target, pixels: Pixels, class_map: Pixels, shares: dict[int, float]
@@ -167,21 +206,65 @@ class Results:
         """Write the overlay, if one is wanted; arguments as of `image.write_overlay`."""
         if target.overlay is not None:
             labels, opacity = self._predictor.labels, self._output.opacity
-            image.write_overlay(target.overlay, pixels, class_map, labels, opacity, shares)
+            image.write_overlay(
+                target.overlay, pixels, class_map, labels, opacity, shares, target.painted
+            )
 
     def mask_file(self, target: Target) -> AbstractContextManager[Path]:
         """A name to write the mask under; it gets its own at the end of the block."""
         return unfinished(target.mask)
 
-    def _stamp(self, path: Path) -> str:
-        """What a mask depends on: the image's content, the model, preprocessing and setting."""
+    def _made_from(self, path: Path) -> str:
+        """Hash of image, reading, model and setting, of which a mask is a function."""
         try:
-            settings = self._predictor.preprocess.model_dump_json()
-            what = f"{sha256(path)} {self._predictor.engine.identity} {settings}"
-            made_from = hashlib.sha256(what.encode()).hexdigest()
+            return hashed(sha256(path), image.READING, model_of(self._predictor), self._setting)
         except OSError:
-            made_from = "unreadable"
-        return f"{made_from} {self._setting}" if self._setting else made_from
+            return "unreadable"
+
+
+def model_of(predictor: Predictor) -> str:
+    """Hash of the network, its preprocessing and its labels: what all results of a run share."""
+    settings = predictor.preprocess.model_dump_json()
+    labels = json.dumps(predictor.labels.to_dict(), sort_keys=True)
+    return hashed(predictor.engine.identity, settings, labels)
+
+
+State = Literal["absent", "stands", "stale", "foreign"]
+"""What is where a result goes: nothing; what Atrous made from the same, or from something else; or
+something that Atrous did not make, which is there to be replaced only with `force`."""
+
+
+def state(
+    path: Path,
+    made_from: str,
+    stamp_of: Callable[[Path], FileStamp | None],
+    *,
+    force: bool = False,
+) -> State:
+    """Find out what is where a result goes. This is the rule of what may be replaced.
+
+    Args:
+        path: where the result goes.
+        made_from: what it would be made from, see `atrous.stamp.FileStamp`.
+        stamp_of: reads the stamp of such a file, `None` if there is none or the file was changed.
+        force: replace whatever is there.
+
+    Raises:
+        InputError: something is in the way that Atrous did not make, or that was changed since.
+    """
+    if is_special(path) or not (path.exists() or path.is_symlink()):
+        return "absent"
+    found = stamp_of(path) if path.is_file() else None
+    if found is not None:
+        return "stands" if found.made_from == made_from else "stale"
+    if force and not path.is_dir():
+        return "foreign"
+    if path.is_dir():
+        raise InputError(f"{path}: a folder is in the way; move it away")
+    raise InputError(
+        f"{path}: is in the way and kept: Atrous did not make it, or it was changed since; move it "
+        "away, or replace it with `force`"
+    )
 
 
 def stems(found: Mapping[T, Path], whole: Callable[[T], Path]) -> dict[T, Path]:
@@ -233,8 +316,7 @@ def remove_unfinished(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _stamp_in(mask: Path) -> str:
-    """The stamp that a mask carries, empty if there is none or it is damaged."""
+def _mask_stamp(mask: Path) -> FileStamp | None:
     if mask.suffix == ".png":
         return image.mask_stamp(mask)
     from atrous.jobs.large.raster import stamp_of  # needs rasterio

@@ -176,8 +176,15 @@ def test_a_job_on_an_object_store(
     # Given again, it does what is not there, or was made from something else, and says so.
     memory.pipe_file("/in/a.png", png[:-12] + b"\0" * 12)
     memory.rm("/results/job/overlays/sub/c.jpg")
-    assert states(work(job, model, ["memory://in"])) == ["stale", "failed", "written"]
-    assert states(work(job, model, ["memory://in"])) == ["stale", "failed", "kept"]
+    assert states(work(job, model, ["memory://in"])) == ["written", "failed", "written"]
+    assert states(work(job, model, ["memory://in"])) == ["kept", "failed", "kept"]
+    memory.pipe_file("/results/job/masks/a.png", b"mine")
+    replies = work(job, model, ["memory://in"])
+    assert states(replies) == ["failed", "failed", "kept"]
+    assert replies[0].result is not None
+    assert replies[0].result.error.startswith(
+        "memory:///in/a.png: memory://results/job/masks/a.png: is in the way and kept"
+    )
     again = replace(job, output=replace(job.output, force=True))
     assert states(work(again, model, ["memory://in"])) == ["written", "failed", "written"]
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from atrous import image
 from atrous.engines.fake import FakeEngine
@@ -107,9 +108,49 @@ def test_a_photograph_gives_a_palette_png(brightest: Predictor, tmp_path: Path) 
     assert [path.name for path in out.rglob("*") if path.is_file()] == ["a.png"]
     assert [one.status for one in run(brightest, path, out, overlays=False)] == ["kept"]
     again = run(brightest, path, out, overlays=False, overlap=0.5)
-    assert [one.status for one in again] == ["stale"]
-    forced = run(brightest, path, out, overlays=False, overlap=0.5, force=True)
-    assert [one.status for one in forced] == ["written"]
+    assert [(one.status, one.stale) for one in again] == [("written", True)]
+    repainted(result.mask)
+    [changed] = run(brightest, path, out, overlays=False, overlap=0.5)
+    assert (changed.status, "is in the way and kept" in changed.error) == ("failed", True)
+    [forced] = run(brightest, path, out, overlays=False, overlap=0.5, force=True)
+    assert forced.status == "written"
+
+
+def repainted(path: Path | str | None) -> None:
+    """Change one pixel of a PNG and keep all that it says of itself."""
+    assert path is not None
+    with Image.open(path) as picture:
+        picture.load()
+        info = PngInfo()
+        info.add_text("atrous", str(picture.info["atrous"]))
+        picture.putpixel((0, 0), 2 if picture.getpixel((0, 0)) == 1 else 1)
+        picture.save(path, pnginfo=info)
+
+
+def test_a_geotiff_that_was_changed_is_kept(
+    brightest: Predictor, earth: Path, tmp_path: Path
+) -> None:
+    [result] = run(brightest, earth, tmp_path / "out")
+    assert isinstance(result.mask, Path)
+    assert [one.status for one in run(brightest, earth, tmp_path / "out")] == ["kept"]
+    with rasterio.open(result.mask, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as mask:
+        ids = mask.read(1)
+        ids[3, 4] = (ids[3, 4] + 1) % 3
+        mask.write(ids, 1)
+        assert "atrous" in mask.tags()
+    assert stamp_of(result.mask) is None
+    [again] = run(brightest, earth, tmp_path / "out")
+    assert (again.status, "is in the way and kept" in again.error) == ("failed", True)
+
+
+def test_the_mask_of_a_mask_carries_its_own_stamp(
+    brightest: Predictor, earth: Path, tmp_path: Path
+) -> None:
+    with rasterio.open(earth, "r+") as file:
+        file.update_tags(atrous="of something else")
+    [result] = run(brightest, earth, tmp_path / "out")
+    assert isinstance(result.mask, Path)
+    assert stamp_of(result.mask) is not None
 
 
 @pytest.mark.parametrize("kind", ["grey", "sixteen", "alpha", "palette", "near-infrared"])
@@ -198,6 +239,6 @@ def test_wrong_tiles_are_refused_before_anything_is_done(
 
 
 def test_a_missing_file_has_no_stamp(tmp_path: Path) -> None:
-    assert stamp_of(tmp_path / "none.tif") == ""
+    assert stamp_of(tmp_path / "none.tif") is None
     with pytest.raises(InputError, match="no such file"):
         FileRaster(tmp_path / "none.tif")

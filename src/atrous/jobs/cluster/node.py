@@ -19,7 +19,7 @@ from atrous.engines.base import Options
 from atrous.errors import AtrousError, ConfigError, EngineError
 from atrous.jobs import folder
 from atrous.jobs.cluster import remote
-from atrous.jobs.output import FAILURES, ImageResult, Output, join
+from atrous.jobs.output import FAILURES, FOLDERS, ImageResult, Output, join
 from atrous.jobs.sources import Source
 from atrous.labels import LabelSet
 from atrous.preprocess import Preprocess
@@ -208,6 +208,8 @@ class _Desk:
         """Take the results where they belong, in the order in which they were written."""
         if result.status == "failed":
             error = result.error.replace(str(result.source), image.place)
+            for kind in FOLDERS:
+                error = error.replace(join(self.output.place, kind), join(self._place, kind))
             return replace(result, error=error)
         if result.status == "written" and self._away:
             try:

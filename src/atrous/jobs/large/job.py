@@ -48,7 +48,9 @@ def segment(
     """
     tiles.check(side, overlap)
     seeing = tiles.tiled(predictor, side)
-    job = _Job(seeing, Results(output, seeing, f"{overlap:g}"), side, overlap, progress)
+    job = _Job(
+        seeing, Results(output, seeing, f"{overlap:g}", raster.stamp_of), side, overlap, progress
+    )
     for source in sources:
         try:
             with FileRaster(source.path) as file:
@@ -69,18 +71,19 @@ class _Job:
 
     def do(self, source: Source, file: FileRaster) -> ImageResult:
         geographic = file.georeferenced and source.path.suffix.lower() in TIFF
-        target = self.results.target(source.path, source.stem, ".tif" if geographic else ".png")
-        if (standing := self.results.standing(target)) is not None:
-            return standing
+        suffix = ".tif" if geographic else ".png"
+        target = self.results.claim(self.results.target(source.path, source.stem, suffix))
+        if isinstance(target, ImageResult):
+            return target
         sums = _Sums(file.height, file.width)
         with self.results.mask_file(target) as mask:
             labels = self.predictor.labels
-            raster.write_mask(mask, self._bands(file, sums), file, labels, target.stamp, geographic)
+            made_from = target.made_from
+            raster.write_mask(mask, self._bands(file, sums), file, labels, made_from, geographic)
             if target.overlay is not None:
                 pixels = file.small(image.OVERLAY_SIDE)
                 self.results.draw(target, pixels, sums.small, sums.shares)
-        size = (file.width, file.height)
-        return ImageResult(source.path, "written", target.mask, target.overlay, size, sums.shares)
+        return self.results.written(target, file.width, file.height, sums.shares)
 
     def _bands(self, file: FileRaster, sums: _Sums) -> Iterator[Pixels]:
         found = tiles.segment(self.predictor, file, side=self.side, overlap=self.overlap)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from atrous import image
 from atrous.errors import ConfigError, InputError
 from atrous.labels import LabelSet
+from atrous.stamp import KEY, FileStamp, PixelHash
 
 try:
     import rasterio
@@ -28,7 +29,7 @@ except ImportError as error:
 
 Pixels = NDArray[np.uint8]
 
-TEXT = "atrous"
+_ROWS = 512
 _TURNED = 274
 _COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 _PLAIN = (ColorInterp.gray, ColorInterp.undefined)
@@ -161,7 +162,7 @@ def write_mask(
     bands: Iterable[Pixels],
     raster: FileRaster,
     labels: LabelSet,
-    stamp: str,
+    made_from: str,
     geographic: bool,
 ) -> None:
     """Write class ids as they come, as a palette image.
@@ -171,7 +172,7 @@ def write_mask(
         bands: `(h, width)` uint8 class ids from top to bottom.
         raster: the image.
         labels: whose colours become the palette.
-        stamp: kept in the file as the tag `atrous`.
+        made_from: for the stamp in the file, see `atrous.stamp`.
         geographic: write a TIFF that says where on Earth the image lies and keeps its tags, else a
             PNG.
 
@@ -192,11 +193,13 @@ def write_mask(
             place = raster.place() if geographic else {}
             with rasterio.open(rows, "w", **profile, **place) as file:
                 file.write_colormap(1, colours)
-                file.update_tags(**(raster.tags() if geographic else {}), **{TEXT: stamp})
-                top = 0
+                top, content = 0, PixelHash(raster.height, raster.width)
                 for band in bands:
                     file.write(band, 1, window=Window(0, top, band.shape[1], len(band)))
+                    content.add(band)
                     top += len(band)
+                tags = raster.tags() if geographic else {}
+                file.update_tags(**{**tags, KEY: str(FileStamp(made_from, content.hexdigest()))})
             if not geographic:
                 copy(rows, path, driver="PNG", ZLEVEL=3, WRITE_METADATA_AS_TEXT="YES")
     except RasterioError as error:
@@ -208,15 +211,22 @@ def write_mask(
         Path(f"{path}.aux.xml").unlink(missing_ok=True)
 
 
-def stamp_of(path: Path) -> str:
-    """The stamp that `write_mask` put into a file, empty if there is none or it is damaged."""
+def stamp_of(path: Path) -> FileStamp | None:
+    """The stamp of a mask that was written here and that nobody has changed since, else `None`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
             with rasterio.open(path) as file:
-                return str(file.tags().get(TEXT, ""))
-        except RasterioError:
-            return ""
+                found = FileStamp.parse(str(file.tags().get(KEY, "")))
+                if found is None or file.count != 1 or file.dtypes[0] != "uint8":
+                    return None
+                content = PixelHash(file.height, file.width)
+                for top in range(0, file.height, _ROWS):
+                    rows = min(_ROWS, file.height - top)
+                    content.add(file.read(1, window=Window(0, top, file.width, rows)))
+                return found.of(content.hexdigest())
+        except (RasterioError, MemoryError):
+            return None
 
 
 def shrunk(height: int, width: int, longest: int) -> tuple[int, int]:
