@@ -27,7 +27,19 @@ LAYERS = [
     {"agreement", "cache", "image", "metrics", "preprocess", "upsample"},
     {"zoo"},
     {"labels"},
-    {"download", "files", "formatting", "geometry", "record", "stamp", "strict_yaml"},
+    {"opening"},
+    {
+        "download",
+        "files",
+        "formats",
+        "formatting",
+        "geometry",
+        "metadata",
+        "pam",
+        "record",
+        "stamp",
+        "strict_yaml",
+    },
     {"errors"},
 ]
 DEPTH = {part: depth for depth, parts in enumerate(LAYERS) for part in parts}

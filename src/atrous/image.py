@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import threading
 from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from atrous import stamp
-from atrous.errors import InputError
 from atrous.files import write_atomic, write_whole
 from atrous.labels import LabelSet
+from atrous.opening import MAX_PIXELS, decoded, opened, upright
 from atrous.stamp import FileStamp
-
-SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"}
-)
-"""File name endings, in lower case, that count as images when a folder is searched."""
 
 READING = "2"
 """Another one wherever `read` gives other pixels than it did: masks made before are made again."""
@@ -29,25 +23,10 @@ READING = "2"
 PAINT = "2"
 """Another one wherever `overlay` paints in another way."""
 
-MAX_PIXELS = 2**28
-"""Larger images are refused before they are decoded, unless told otherwise (268 megapixels)."""
-
 OVERLAY_SIDE = 2048
 """Pixels of an overlay's longer side, at most."""
 
-UNREADABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    MemoryError,
-    Image.DecompressionBombError,
-)
-"""What Pillow raises at files that are missing, damaged or no images."""
-
 _SIXTEEN_BIT = {"I;16", "I;16L", "I;16B", "I;16N"}
-_open_lock = threading.Lock()
 
 
 def read(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -66,53 +45,12 @@ def read(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     Raises:
         InputError: the file is missing, empty, damaged, too large or not an image.
     """
-    try:
-        if path.stat().st_size == 0:
-            raise InputError(f"{path}: the file is empty")
-        with opened(path, max_pixels) as picture:
-            return np.asarray(as_rgb(ImageOps.exif_transpose(picture)))
-    except InputError:
-        raise
-    except UnidentifiedImageError:
-        raise InputError(f"{path}: not an image that Pillow can read") from None
-    except UNREADABLE as error:
-        raise unreadable(path, error) from None
+    return decoded(path, str(path), pixels, max_pixels)
 
 
-def opened(path: Path, max_pixels: int | None = MAX_PIXELS) -> Image.Image:
-    """Open an image file and read its header; for a `with`, which closes it.
-
-    Every file is opened here: Pillow's own limit on pixels is one for the whole process, so it is
-    taken away for this moment, by one thread at a time, and ours takes its place.
-
-    Args:
-        path: the file.
-        max_pixels: refuse an image of more pixels than this; `None` takes any.
-
-    Raises:
-        InputError: it has more pixels.
-        OSError: it cannot be read, or another one of `UNREADABLE`.
-    """
-    with _open_lock:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            picture = Image.open(path)
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
-    width, height = picture.size
-    if max_pixels is not None and width * height > max_pixels:
-        picture.close()
-        raise InputError(
-            f"{path}: {width}×{height} is {width * height} pixels, the limit is {max_pixels}; "
-            "make it smaller, or raise `max_pixels` if you trust the file"
-        )
-    return picture
-
-
-def unreadable(path: Path, error: BaseException) -> InputError:
-    """What is said of a file at which Pillow raised one of `UNREADABLE`."""
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-    return InputError(f"{path}: cannot be read: {reason}")
+def pixels(picture: Image.Image) -> NDArray[np.uint8]:
+    """`(H, W, 3)` uint8 RGB of an opened picture, as `read` describes it."""
+    return np.asarray(as_rgb(upright(picture)))
 
 
 def as_rgb(picture: Image.Image) -> Image.Image:
@@ -165,7 +103,7 @@ def mask_stamp(path: Path) -> FileStamp | None:
             if found is None or mask.mode != "P":
                 return None
             return found.of(stamp.of_pixels(np.asarray(mask)))
-    except UNREADABLE:
+    except Exception:  # whatever its reader raises
         return None
 
 

@@ -106,7 +106,7 @@ def test_what_fails_is_said_and_the_rest_is_scored(atrous: Run, voc: Path) -> No
     assert "5 of 7 images scored" in done.out
     failures = [line for line in done.err.splitlines() if line.startswith("failed: ")]
     assert failures == [
-        f"failed: VOC2012/JPEGImages/{IDS[1]}.jpg: not an image that Pillow can read",
+        f"failed: VOC2012/JPEGImages/{IDS[1]}.jpg: not a picture of a known kind",
         f"failed: VOC2012/SegmentationClass/{IDS[2]}.png: mask is (128, 64), its image (64, 128)",
     ]
     assert Path(f"o/masks/{IDS[2]}.png").exists()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atrous import image as images
+from atrous import opening
 from atrous.data.dataset import MaskError
 from atrous.data.masks import COLOURED, NO_CLASS, NO_COLOUR, ColourTable, read_ids, read_palette
 from atrous.errors import InputError
@@ -93,14 +93,16 @@ def test_unreadable(read: Any, content: bytes | None, path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (50, 50), np.uint8)
     Image.fromarray(noise).convert("P").save(path)
     path.write_bytes(path.read_bytes()[:700] if content is None else content)
-    with pytest.raises(InputError, match=r"mask\.png: cannot be read") as caught:
+    with pytest.raises(
+        InputError, match=r"mask\.png: (cannot be read|the file is empty|not a picture)"
+    ) as caught:
         read(path)
     assert not isinstance(caught.value, MaskError)
 
 
 def test_a_bomb_is_no_crash(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(path)
-    monkeypatch.setattr(images.opened, "__defaults__", (80,))
+    monkeypatch.setattr(opening.decoded, "__defaults__", (80,))
     with pytest.raises(InputError, match=r"^\S+mask\.png: 9×9 is 81 pixels, the limit is 80"):
         read_ids(path)
 

@@ -64,7 +64,7 @@ def test_nothing_there(source: str, tmp_path: Path) -> None:
 
 def test_a_folder_without_images(tmp_path: Path) -> None:
     touch(tmp_path, "notes.txt")
-    with pytest.raises(InputError, match=r"no images in it \(looked for bmp, gif, jpe"):
+    with pytest.raises(InputError, match=r"no images in it \(looked for apng, avif, "):
         find([tmp_path])
 
 

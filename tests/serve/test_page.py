@@ -288,7 +288,7 @@ def test_refusals_are_said_and_the_last_result_stays(context: Any) -> None:
         page.show(png(halves(50, 80)), "first.png")
         before = page.legend()
         for name, data, status, message in (
-            ("broken.png", b"no picture", 422, "not an image of a known kind"),
+            ("broken.png", b"no picture", 422, "not a picture of a known kind"),
             ("large.png", png(halves(101, 100)), 413, "10100 pixels, the limit is 10000"),
             ("empty.png", b"", 400, "expected an image file"),
         ):

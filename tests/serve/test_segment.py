@@ -77,9 +77,15 @@ def test_models_are_chosen_by_name(live: Live) -> None:
 
 BAD = {
     "empty": (b"", {}, {}, 400, "expected an image file"),
-    "no picture": (b"not a picture", {}, {}, 422, "not an image of a known kind"),
-    "cut off": (png(halves(64, 64))[:80], {}, {}, 422, "damaged"),
-    "program": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", {}, {}, 422, "not an image"),
+    "no picture": (b"not a picture", {}, {}, 422, "not a picture of a known kind"),
+    "cut off": (png(halves(64, 64))[:80], {}, {}, 422, "cannot be read"),
+    "program": (
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+        {},
+        {},
+        422,
+        "PostScript, which is not opened",
+    ),
     "model": (b"x", {"model": "big"}, {}, 404, "no model 'big'; there are small, voc"),
     "output": (b"x", {"output": "text"}, {}, 422, "query.output"),
     "opacity": (b"x", {"opacity": 2}, {}, 422, "query.opacity"),

@@ -91,7 +91,7 @@ def test_absent_classes_count_as_told(folder: Path) -> None:
         (halves(shape=(16, 23)), "a.png: mask is (16, 23), its image (16, 24)"),
         (halves(right=7), "a.png: truth holds class id 0..7, expected 0..2"),
         (np.zeros((16, 24, 3), np.uint8), "a.png: its pixels are RGB"),
-        (None, "a.png: cannot be read"),
+        (None, "a.png: not a picture of a known kind"),
     ],
 )
 def test_masks_that_do_not_fit_are_errors_and_count_nothing(

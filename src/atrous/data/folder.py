@@ -25,13 +25,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from atrous import image, strict_yaml
+from atrous import strict_yaml
 from atrous.data.dataset import Dataset, Decode, Sample
 from atrous.data.masks import ColourTable, read_ids, read_palette
 from atrous.data.splits import check_split, check_unique, read_lines
 from atrous.errors import ConfigError, InputError
-from atrous.image import SUFFIXES
+from atrous.formats import SUFFIXES
 from atrous.labels import Colour, LabelSet, interleaved_colour
+from atrous.opening import decoded
 from atrous.record import Record
 
 _log = logging.getLogger("atrous")
@@ -160,9 +161,8 @@ def _guess(described: Description, first: Path | None, path: Path) -> MaskType:
     mode = "none"
     if first is not None:
         try:
-            with image.opened(first, None) as mask:
-                mode = mask.mode
-        except image.UNREADABLE:
+            mode = decoded(first, str(first), lambda mask: mask.mode, None)
+        except InputError:
             mode = "unreadable"
     coloured = mode in ("RGB", "RGBA") and isinstance(described.classes, dict)
     kind: MaskType = "rgb" if coloured else "ids"

@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from atrous import image
 from atrous.data.dataset import MaskError
-from atrous.errors import InputError
 from atrous.labels import Colour
+from atrous.opening import decoded
 
 COLOURED = "colours instead of ids"
 NO_CLASS = "ids outside the classes"
@@ -82,14 +81,9 @@ class ColourTable:
 
 def _read(path: Path, convert: Callable[[Image.Image], NDArray[np.uint8]]) -> NDArray[np.uint8]:
     try:
-        with image.opened(path) as mask:
-            return convert(mask)
+        return decoded(path, str(path), convert)
     except MaskError as error:
         raise MaskError(error.kind, f"{path}: {error}") from None
-    except InputError:
-        raise
-    except image.UNREADABLE as error:
-        raise image.unreadable(path, error) from None
 
 
 def _to_ids(mask: Image.Image, modes: set[str] = _ID_MODES) -> NDArray[np.uint8]:

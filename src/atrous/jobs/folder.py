@@ -9,6 +9,7 @@ from typing import Any
 from atrous import image
 from atrous.jobs.output import FAILURES, ImageResult, Output, Results
 from atrous.jobs.sources import Source
+from atrous.opening import MAX_PIXELS
 from atrous.runtime.pipeline import TIMEOUT, Pipeline
 from atrous.runtime.predictor import Predictor
 from atrous.runtime.stages import Frame, Steps, stages
@@ -20,7 +21,7 @@ def segment(
     sources: Iterable[Source],
     output: Output,
     *,
-    max_pixels: int = image.MAX_PIXELS,
+    max_pixels: int = MAX_PIXELS,
     batch: int | None = None,
     pipelined: bool = True,
     score: Callable[[Frame], Any] | None = None,

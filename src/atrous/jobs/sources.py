@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atrous.errors import InputError
-from atrous.image import SUFFIXES
+from atrous.formats import SUFFIXES
 from atrous.jobs.output import FOLDERS, stems
 
 
@@ -30,7 +30,7 @@ def find(sources: Sequence[str | Path], output: Path | None = None) -> list[Sour
     """Find images in files, folders (recursively, without hidden ones) and glob patterns.
 
     A file named by itself counts as an image whatever its ending; below a folder, the endings of
-    `atrous.image.SUFFIXES` do.
+    `atrous.formats.SUFFIXES` do.
 
     Args:
         sources: what to search, in this order; a file found twice counts once.

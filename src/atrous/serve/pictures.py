@@ -7,21 +7,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from atrous import image
+from atrous import image, opening
+from atrous.errors import InputError
 from atrous.labels import LabelSet
 from atrous.serve.body import Body
 from atrous.serve.refusal import Refusal
 
 Pixels = NDArray[np.uint8]
-
-# Pillow has readers that start other programs; nobody on the network may choose one of those.
-Image.init()
-_WANTED = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")
-_FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
-
-_BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
 def decode(data: Body, max_pixels: int) -> Pixels:
@@ -40,24 +34,11 @@ def decode(data: Body, max_pixels: int) -> Pixels:
     if not data:
         raise Refusal(400, "expected an image file as the body of the request, got nothing")
     try:
-        with Image.open(BytesIO(data), formats=_FORMATS) as picture:
-            width, height = picture.size
-            if width * height > max_pixels:
-                raise Refusal(
-                    413,
-                    f"the image has {width}×{height} = {width * height} pixels, the limit is "
-                    f"{max_pixels}",
-                )
-            return np.asarray(image.as_rgb(ImageOps.exif_transpose(picture)))
-    except _BOMBS:
-        raise Refusal(413, f"the image has more than {max_pixels} pixels, the limit") from None
-    except UnidentifiedImageError:
-        kinds = ", ".join(_FORMATS)
-        raise Refusal(422, f"the body is not an image of a known kind ({kinds})") from None
-    except Refusal:
-        raise
-    except Exception as error:  # Pillow's readers raise whatever damaged files lead them to
-        raise Refusal(422, f"the image is damaged: {error}") from None
+        return opening.decoded(BytesIO(data), "the image", image.pixels, max_pixels)
+    except opening.TooManyPixels as error:
+        raise Refusal(413, str(error)) from None
+    except InputError as error:
+        raise Refusal(422, str(error)) from None
 
 
 def mask_png(class_map: Pixels, labels: LabelSet) -> bytes:

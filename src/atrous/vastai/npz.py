@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from atrous import image
 from atrous.errors import AtrousError, InputError
 from atrous.files import write_atomic
+from atrous.formats import SUFFIXES
 
 INPUT, OUTPUT = "input_0", "output_0"
 SUFFIX = ".npz"
@@ -52,7 +53,7 @@ def find_images(folder: Path) -> dict[str, Path]:
     except OSError as error:
         raise InputError(f"{folder}: {error.strerror}; expected a folder of images") from None
     found: dict[str, Path] = {}
-    for path in (path for path in paths if path.suffix.lower() in image.SUFFIXES):
+    for path in (path for path in paths if path.suffix.lower() in SUFFIXES):
         other = found.setdefault(path.stem, path)
         if other != path:
             raise InputError(f"{folder}: {other.name} and {path.name} share the id {path.stem}")

@@ -238,7 +238,7 @@ def test_a_node_that_is_lost(nodes: Nodes, pictures: Path, expected: Path, tmp_p
     assert len(found["written"]) + len(found.get("kept", [])) == COUNT - 1
     assert len(found.get("kept", [])) <= BATCH
     assert [line for line in err.splitlines() if "segmenting" not in line] == [
-        f"failed: {pictures / 'broken.jpg'}: not an image that Pillow can read"
+        f"failed: {pictures / 'broken.jpg'}: not a picture of a known kind"
     ]
     assert_same(tmp_path / "out", expected)
 

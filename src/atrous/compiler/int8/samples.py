@@ -16,6 +16,7 @@ from atrous.data import open_dataset
 from atrous.data.dataset import Decode
 from atrous.data.masks import read_ids
 from atrous.errors import ConfigError, InputError
+from atrous.formats import SUFFIXES
 from atrous.vastai import npz
 
 _log = logging.getLogger("atrous")
@@ -202,8 +203,8 @@ def _ending(suffix: str | None) -> str | None:
     if suffix is None:
         return None
     ending = f".{suffix.lower().lstrip('.')}"
-    if ending not in image.SUFFIXES | {npz.SUFFIX}:
-        known = ", ".join(sorted(name[1:] for name in image.SUFFIXES | {npz.SUFFIX}))
+    if ending not in SUFFIXES | {npz.SUFFIX}:
+        known = ", ".join(sorted(name[1:] for name in SUFFIXES | {npz.SUFFIX}))
         raise ConfigError(f"dataset.sampler.suffix: expected one of {known}, found {suffix!r}")
     return ending
 
@@ -212,7 +213,7 @@ def _of_ending(
     files: Iterable[Path], ending: str | None, path: str, folder: Path | None = None
 ) -> list[Path]:
     everything = [file for file in files if file.suffix and not _hidden(file, folder)]
-    wanted = {ending} if ending else image.SUFFIXES | {npz.SUFFIX}
+    wanted = {ending} if ending else SUFFIXES | {npz.SUFFIX}
     found = sorted(file for file in everything if file.suffix.lower() in wanted and file.is_file())
     if not found:
         there = sorted({file.suffix[1:] for file in everything})

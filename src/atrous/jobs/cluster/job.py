@@ -21,7 +21,6 @@ from typing import Any
 import onnx
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
-from atrous import image
 from atrous.engines.base import Options
 from atrous.errors import ConfigError, EngineError, InputError
 from atrous.jobs.cluster import remote
@@ -35,6 +34,7 @@ from atrous.jobs.output import (
     make_folder,
     remove_unfinished,
 )
+from atrous.opening import MAX_PIXELS
 from atrous.runtime.predictor import Predictor
 
 _LARGEST_BATCH = 32
@@ -53,7 +53,7 @@ def segment(
     address: str = "local",
     workers: int = 0,
     options: Options | None = None,
-    max_pixels: int = image.MAX_PIXELS,
+    max_pixels: int = MAX_PIXELS,
 ) -> Generator[ImageResult]:
     """Segment images as `folder.segment` does, on many machines; results come as they are made.
 

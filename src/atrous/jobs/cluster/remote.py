@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from atrous.errors import ConfigError, InputError
-from atrous.image import SUFFIXES
+from atrous.formats import SUFFIXES
 from atrous.jobs import sources
 from atrous.jobs.output import FOLDERS, join, stems
 

@@ -11,9 +11,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from atrous import image
 from atrous.errors import ConfigError, InputError
 from atrous.labels import LabelSet
+from atrous.metadata import orientation
+from atrous.opening import decoded
 from atrous.stamp import KEY, FileStamp, PixelHash
 
 try:
@@ -30,7 +31,6 @@ except ImportError as error:
 Pixels = NDArray[np.uint8]
 
 _ROWS = 512
-_TURNED = 274
 _COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 _PLAIN = (ColorInterp.gray, ColorInterp.undefined)
 
@@ -237,13 +237,10 @@ def shrunk(height: int, width: int, longest: int) -> tuple[int, int]:
 
 def _check_upright(path: Path) -> None:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damage; GDAL will say it
-            with image.opened(path, None) as picture:
-                turned = picture.getexif().get(_TURNED, 1)
-    except (OSError, SyntaxError, ValueError):
+        turned = decoded(path, str(path), orientation, None)
+    except InputError:
         return  # GDAL says what is wrong with it, or knows it
-    if turned not in (0, 1):
+    if turned != 1:
         raise InputError(
             f"{path}: stored turned (EXIF orientation {turned}), which tiles do not undo; turn it "
             f"first, for example: magick {os.fspath(path)} -auto-orient upright.tif"
