@@ -107,7 +107,9 @@ def test_broken_files_are_named(tmp_path: Path, image: Pixels) -> None:
 def test_floating_point_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.tif", Image.new("F", (2, 2), 0.5))
     with pytest.raises(
-        InputError, match=r"a\.tif: cannot be read: floating-point pixels have no agreed range"
+        InputError,
+        match=r"a\.tif: samples of the type float32 have no agreed black and white \(here they go "
+        r"from 0\.5 to 0\.5\); `value_range` LOW,HIGH says which values they are",
     ):
         images.read(path)
 

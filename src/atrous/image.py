@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
+from typing import IO
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from PIL.ImageFile import ImageFile
 from PIL.PngImagePlugin import PngInfo
 
-from atrous import stamp
+from atrous import stamp, tiff
+from atrous.decode import decode, decode_tiff
+from atrous.errors import ConfigError, InputError
 from atrous.files import write_atomic, write_whole
 from atrous.labels import LabelSet
-from atrous.opening import MAX_PIXELS, decoded, opened, upright
+from atrous.metadata import orientation
+from atrous.opening import (
+    MAX_PIXELS,
+    UnknownFormat,
+    check_size,
+    decoded,
+    opened,
+    opened_file,
+    turn,
+)
+from atrous.samples import Notes, Picture, Taking
 from atrous.stamp import FileStamp
 
 READING = "2"
@@ -26,14 +42,91 @@ PAINT = "2"
 OVERLAY_SIDE = 2048
 """Pixels of an overlay's longer side, at most."""
 
-_SIXTEEN_BIT = {"I;16", "I;16L", "I;16B", "I;16N"}
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How the pictures of one run are read; what was decided about their samples is said once.
+
+    Attributes:
+        taking: how samples are taken where a file does not say.
+        max_pixels: refuse images of more pixels than this, before decoding them.
+        notes: where decisions are said.
+    """
+
+    taking: Taking = field(default_factory=Taking)
+    max_pixels: int = MAX_PIXELS
+    notes: Notes = field(default_factory=Notes)
+
+    def __call__(self, path: Path) -> NDArray[np.uint8]:
+        """`(H, W, 3)` uint8, RGB; as `read`."""
+        return self.picture(path).pixels
+
+    def picture(self, source: Path | IO[bytes], name: str = "") -> Picture:
+        """Read an image as a person would see it, and where it has data.
+
+        The EXIF rotation is applied, colour profiles are converted to sRGB, of more than 8 bits
+        the upper ones of the declared depth are kept, grey, inks and Lab become RGB, transparent
+        pixels are put on white, and of an animation the first frame is taken. In a TIFF, pixels
+        that are fully transparent, masked out or of the value that means no data have none.
+
+        Args:
+            source: the file.
+            name: what messages call it, by default its path.
+
+        Raises:
+            InputError: the file is missing, empty, damaged, too large or not an image, or nobody
+                says what its samples mean.
+        """
+        name = name or str(source)
+        try:
+            convert = partial(self._converted, source, name)
+            return decoded(source, name, convert, self.max_pixels)
+        except UnknownFormat:
+            with opened_file(source) as file:
+                if not tiff.is_tiff(file):
+                    raise
+                tags = _tags(file, name)
+            return self._by_gdal(source, name, tags)
+
+    def _converted(self, source: Path | IO[bytes], name: str, picture: Image.Image) -> Picture:
+        assert isinstance(picture, ImageFile)
+        if picture.format == "TIFF":
+            assert picture.fp is not None
+            tags = _tags(picture.fp, name)
+            if tags.plain:
+                return self._tiff(source, name, tags, picture)
+        found = decode(picture, self.taking, self.notes, name)
+        return turned(found, orientation(picture))
+
+    def _tiff(
+        self, source: Path | IO[bytes], name: str, tags: tiff.Tags, picture: ImageFile
+    ) -> Picture:
+        """By GDAL where it is there, and where it is not as far as Pillow keeps the samples."""
+        try:
+            return self._by_gdal(source, name, tags)
+        except ConfigError as error:
+            beside = isinstance(source, Path) and source.with_name(f"{source.name}.msk").exists()
+            if tags.needs_gdal or beside:
+                raise InputError(f"{name}: {error}") from None
+        found = decode_tiff(picture, tags, self.taking, self.notes, name)
+        return turned(found, orientation(picture))
+
+    def _by_gdal(self, source: Path | IO[bytes], name: str, tags: tiff.Tags) -> Picture:
+        from atrous.geotiff import GeoRaster
+
+        if not isinstance(source, Path):
+            source.seek(0)
+        content = source if isinstance(source, Path) else source.read()
+        with GeoRaster(content, name, self.taking, self.notes) as raster:
+            check_size((raster.width, raster.height), name, self.max_pixels)
+            return turned(raster.read(0, raster.height), tags.orientation)
+
+
+_plain = Reading()
 
 
 def read(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """Read an image as a person would see it.
-
-    The EXIF rotation is applied, 16-bit images keep their upper 8 bits, grey and CMYK images are
-    converted, transparent pixels are put on white, and of an animation the first frame is taken.
+    """Read an image as a person would see it; see `Reading.picture`.
 
     Args:
         path: the file.
@@ -43,35 +136,30 @@ def read(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
         `(H, W, 3)` uint8, RGB.
 
     Raises:
-        InputError: the file is missing, empty, damaged, too large or not an image.
+        InputError: see `Reading.picture`.
     """
-    return decoded(path, str(path), pixels, max_pixels)
+    return replace(_plain, max_pixels=max_pixels)(path)
 
 
-def pixels(picture: Image.Image) -> NDArray[np.uint8]:
-    """`(H, W, 3)` uint8 RGB of an opened picture, as `read` describes it."""
-    return np.asarray(as_rgb(upright(picture)))
+def turned(picture: Picture, stored: int) -> Picture:
+    """A picture as it is shown that is stored as an EXIF orientation, 1 to 8, says."""
+    if stored == 1:
+        return picture
+    pixels = np.asarray(turn(Image.fromarray(picture.pixels), stored))
+    valid = picture.valid
+    if valid is not None:
+        valid = np.asarray(turn(Image.fromarray(valid.view(np.uint8)), stored)).view(np.bool_)
+    return Picture(pixels, valid)
 
 
-def as_rgb(picture: Image.Image) -> Image.Image:
-    """Any opened image as 8-bit RGB: transparency over white, 16-bit grey by its upper byte.
-
-    Raises:
-        ValueError: its pixels have no agreed range.
-    """
-    if picture.mode in _SIXTEEN_BIT or picture.mode == "I":
-        values = np.asarray(picture).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError(f"grey values {values.min()}..{values.max()}, expected 16 bits")
-        return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
-    if picture.mode == "F":
-        raise ValueError("floating-point pixels have no agreed range; convert it to 8 or 16 bits")
-    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        if picture.getchannel("A").getextrema() != (255, 255):
-            white = Image.new("RGBA", picture.size, "white")
-            picture = Image.alpha_composite(white, picture)
-    return picture.convert("RGB")
+def _tags(file: IO[bytes], name: str) -> tiff.Tags:
+    at = file.tell()
+    try:
+        return tiff.read_tags(file)
+    except ValueError as error:
+        raise InputError(f"{name}: cannot be read: {error}") from None
+    finally:
+        file.seek(at)
 
 
 def write_mask(

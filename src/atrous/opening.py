@@ -70,7 +70,7 @@ def decoded(
     """
     with _named(name):
         try:
-            with _file(source) as file:
+            with opened_file(source) as file:
                 try:
                     with _opened(file, name, max_pixels) as picture:
                         return convert(picture)
@@ -121,7 +121,12 @@ def current() -> str:
 def upright(picture: Image.Image) -> Image.Image:
     """The picture as it is shown, turned and mirrored as its metadata say."""
     picture.load()  # of a PNG, metadata may come behind the pixels
-    method = _UPRIGHT.get(orientation(picture))
+    return turn(picture, orientation(picture))
+
+
+def turn(picture: Image.Image, stored: int) -> Image.Image:
+    """The picture as it is shown that is stored as an EXIF orientation, 1 to 8, says."""
+    method = _UPRIGHT.get(stored)
     return picture if method is None else picture.transpose(method)
 
 
@@ -135,7 +140,8 @@ def _named(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _file(source: Path | IO[bytes]) -> Iterator[IO[bytes]]:
+def opened_file(source: Path | IO[bytes]) -> Iterator[IO[bytes]]:
+    """A file to read, whether it is named or open."""
     if isinstance(source, Path):
         with source.open("rb") as file:
             yield file
@@ -153,7 +159,7 @@ def _opened(file: IO[bytes], name: str, max_pixels: int | None) -> Image.Image:
     head = file.read(formats.HEAD)
     if not head:
         raise InputError(f"{name}: the file is empty")
-    _check_size(_webp_size(head), name, max_pixels)
+    check_size(_webp_size(head), name, max_pixels)
     wanted = _formats(file, name, head)
     with _open_lock:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -164,10 +170,10 @@ def _opened(file: IO[bytes], name: str, max_pixels: int | None) -> Image.Image:
         finally:
             Image.MAX_IMAGE_PIXELS = limit
     try:
-        _check_size(picture.size, name, max_pixels)
+        check_size(picture.size, name, max_pixels)
         tags = getattr(picture, "tag_v2", None)
         if tags is not None:
-            _check_size([int(tags.get(side, 1)) for side in _TILE_SIDES], name, max_pixels)
+            check_size([int(tags.get(side, 1)) for side in _TILE_SIDES], name, max_pixels)
             # Pillow reads all of EXIF at the end of a TIFF, and turns it by what it finds.
             exif = Image.Exif()
             exif[ORIENTATION] = orientation(picture)
@@ -215,7 +221,8 @@ def _unknown(name: str, head: bytes) -> UnknownFormat:
     return UnknownFormat(f"{name}: not a picture of a known kind")
 
 
-def _check_size(size: tuple[int, int] | list[int], name: str, most: int | None) -> None:
+def check_size(size: tuple[int, int] | list[int], name: str, most: int | None) -> None:
+    """Raise `TooManyPixels` if width times height is more; `None` takes any."""
     width, height = size
     if most is not None and width * height > most:
         raise TooManyPixels(

@@ -34,7 +34,7 @@ def decode(data: Body, max_pixels: int) -> Pixels:
     if not data:
         raise Refusal(400, "expected an image file as the body of the request, got nothing")
     try:
-        return opening.decoded(BytesIO(data), "the image", image.pixels, max_pixels)
+        return image.Reading(max_pixels=max_pixels).picture(BytesIO(data), "the image").pixels
     except opening.TooManyPixels as error:
         raise Refusal(413, str(error)) from None
     except InputError as error:

@@ -1,0 +1,281 @@
+"""Rasters of any size by GDAL (rasterio): read in rows, with what is data and where it lies."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atrous import formats, tiff
+from atrous.errors import ConfigError, InputError
+from atrous.samples import (
+    Meaning,
+    Notes,
+    Picture,
+    Pixels,
+    Taking,
+    look,
+    opaque_value,
+    say_no_transparency,
+    to_picture,
+)
+
+try:
+    import rasterio
+    from rasterio.enums import ColorInterp, MaskFlags, Resampling
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+    from rasterio.io import MemoryFile
+    from rasterio.windows import Window
+except ImportError as error:
+    raise ConfigError(
+        "large images need rasterio, not installed: pip install 'atrous[large]'"
+    ) from error
+
+logging.getLogger("rasterio").addHandler(logging.NullHandler())  # what fails is an error here
+
+_PICTURES = ("JPEG", "PNG", "JP2OpenJPEG")
+_COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+_LOOK = 512  # pixels of the longer side that decide what samples mean
+_PALETTE = 3
+
+
+class GeoRaster:
+    """A raster, as RGB rows. Use it as a context manager.
+
+    Args:
+        source: a file, or the content of a TIFF.
+        name: of it, in messages.
+        taking: how samples are taken where the file does not say.
+        notes: where decisions are said.
+
+    Attributes:
+        height: rows.
+        width: columns.
+
+    Raises:
+        InputError: it cannot be read, or its samples have no agreed range.
+    """
+
+    def __init__(self, source: Path | bytes, name: object, taking: Taking, notes: Notes) -> None:
+        self._name, self._taking, self._notes = name, taking, notes
+        self._memory = MemoryFile(source) if isinstance(source, bytes) else None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            try:
+                if self._memory is not None:
+                    self._file = self._memory.open(driver="GTiff")
+                else:
+                    assert isinstance(source, Path)
+                    self._file = rasterio.open(source, driver=_driver(source))
+            except (RasterioError, OSError) as error:
+                raise InputError(f"{name}: not an image that GDAL can read: {error}") from None
+        self.height, self.width = int(self._file.height), int(self._file.width)
+        try:
+            self._understand(source)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def georeferenced(self) -> bool:
+        """Whether it says where on Earth it lies."""
+        file = self._file
+        return bool(file.crs or file.gcps[0] or file.rpcs or not file.transform.is_identity)
+
+    @property
+    def marks(self) -> bool:
+        """Whether some of its pixels may have no data."""
+        meaning = self._meaning
+        marked = meaning.nodata is not None or (meaning.alpha and meaning.marks)
+        return marked or self._masked or self._file.dtypes[0].startswith("float")
+
+    def read(self, start: int, stop: int) -> Picture:
+        """Rows `start` to `stop - 1`.
+
+        Raises:
+            InputError: the file is damaged there.
+        """
+        window = Window(0, start, self.width, stop - start)
+        mask = self._mask(window=window) if self._masked else None
+        return self._picture(self._stored(window=window), mask)
+
+    def small(self, longest: int) -> Pixels:
+        """The whole image, at most `longest` pixels on its longer side."""
+        height, width = shrunk(self.height, self.width, longest)
+        how = Resampling.average if self._meaning.palette is None else Resampling.nearest
+        shape = (len(self._bands), height, width)
+        return self._picture(self._stored(out_shape=shape, resampling=how), None).pixels
+
+    def place(self) -> dict[str, Any]:
+        """What of it a mask of the same size keeps, as arguments of `rasterio.open`."""
+        gcps, gcps_crs = self._file.gcps
+        kept = {
+            "crs": gcps_crs if gcps else self._file.crs,
+            "transform": None if self._file.transform.is_identity else self._file.transform,
+            "gcps": gcps or None,
+            "rpcs": self._file.rpcs,
+        }
+        return {name: value for name, value in kept.items() if value is not None}
+
+    def tags(self) -> dict[str, str]:
+        """Its metadata."""
+        return dict(self._file.tags())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        if self._memory is not None:
+            self._memory.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _understand(self, source: Path | bytes) -> None:
+        """Decide which bands are read and what they mean."""
+        file, tags = self._file, self._tags(source)
+        if len(set(file.dtypes)) > 1:
+            raise InputError(
+                f"{self._name}: bands are of different types ({', '.join(file.dtypes)}); convert "
+                "them to one"
+            )
+        bits = file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
+        if tags is not None:
+            high = tags.high
+        else:
+            high = 2 ** int(bits or 8 * np.dtype(file.dtypes[0]).itemsize) - 1
+        flags = file.mask_flag_enums[0]
+        self._masked = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
+        picture = file.driver in _PICTURES
+        self._meaning = Meaning(
+            high=high,
+            inverted=file.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES",
+            palette=self._palette(tags),
+            marks=not picture,
+            nodata=None if picture else file.nodatavals[0],
+            profile=self._profile(),
+            premultiplied=tags is not None and tags.premultiplied,
+        )
+        self._bands = self._chosen()
+        look(self._sample(self._bands), self._meaning, self._taking, self._notes, self._name)
+
+    def _tags(self, source: Path | bytes) -> tiff.Tags | None:
+        if self._file.driver != "GTiff":
+            return None
+        try:
+            with BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+                return tiff.read_tags(file)
+        except (OSError, ValueError):
+            return None  # GDAL made something of it
+
+    def _chosen(self) -> tuple[int, ...]:
+        """Numbers of the bands that are read: grey, an index or RGB, and transparency behind."""
+        file = self._file
+        asked = self._taking.chosen(file.count, self._name)
+        if asked is not None:
+            if len(asked) in (2, 4):
+                self._transparency(asked[-1] + 1, asked=True)
+            if self._meaning.palette is not None:
+                self._meaning = replace(self._meaning, palette=None)
+            return tuple(band + 1 for band in asked)
+        kinds = list(file.colorinterp)
+        tagged = [band for band, kind in enumerate(kinds, 1) if kind is ColorInterp.alpha]
+        others = [band for band in range(1, file.count + 1) if band not in tagged]
+        if self._meaning.palette is not None or not others:
+            return (1,)
+        alpha = next((band for band in tagged if self._transparency(band)), None)
+        behind = () if alpha is None else (alpha,)
+        if all(colour in kinds for colour in _COLOURS):
+            return (*(kinds.index(colour) + 1 for colour in _COLOURS), *behind)
+        colours = tuple(others[:3]) if len(others) >= 3 else (others[0],)
+        if len(others) not in (1, 3):
+            self._notes.say(
+                "bands",
+                f"{self._name}: has {file.count} bands and does not say which are colours: "
+                + (
+                    "{}, {} and {} are taken as red, green and blue".format(*colours)
+                    if len(colours) == 3
+                    else f"{colours[0]} is taken as grey"
+                )
+                + "; `bands` takes others",
+            )
+        return (*colours, *behind)
+
+    def _transparency(self, band: int, asked: bool = False) -> bool:
+        """Whether a band is transparency, by its values; says so where its tag says otherwise."""
+        high = self._meaning.high
+        opaque = opaque_value(self._sample((band,)), high)
+        if opaque is None and (asked or self._meaning.premultiplied or not self._meaning.marks):
+            opaque = high
+        if opaque is not None:
+            self._meaning = replace(self._meaning, alpha=True, opaque=opaque)
+            return True
+        say_no_transparency(self._notes, self._name, band)
+        return False
+
+    def _palette(self, tags: tiff.Tags | None) -> Pixels | None:
+        file = self._file
+        indexed = file.colorinterp[0] is ColorInterp.palette
+        if not indexed if tags is None else tags.photometric != _PALETTE:
+            return None
+        table = np.zeros((256 if file.dtypes[0] == "uint8" else 65536, 3), np.uint8)
+        try:
+            colours = file.colormap(1)
+        except ValueError:
+            return None
+        for value, colour in colours.items():
+            table[value] = colour[:3]
+        return table
+
+    def _profile(self) -> bytes:
+        text = self._file.tags(ns="COLOR_PROFILE").get("SOURCE_ICC_PROFILE", "")
+        try:
+            return base64.b64decode(text)
+        except ValueError:
+            return b"damaged"
+
+    def _sample(self, bands: tuple[int, ...]) -> NDArray[Any]:
+        """Evenly spread pixels of some bands, `(C, h, w)`."""
+        height, width = shrunk(self.height, self.width, _LOOK)
+        return self._stored(bands, out_shape=(len(bands), height, width))
+
+    def _stored(self, bands: tuple[int, ...] | None = None, **how: Any) -> NDArray[Any]:
+        return self._try(lambda: self._file.read(bands or self._bands, **how))
+
+    def _mask(self, **how: Any) -> NDArray[Any]:
+        return self._try(lambda: self._file.read_masks(1, **how))
+
+    def _try(self, read: Callable[[], Any]) -> NDArray[Any]:
+        try:
+            return np.asarray(read())
+        except (RasterioError, MemoryError) as error:
+            reason = error.__cause__ or error
+            raise InputError(f"{self._name}: cannot be read: {reason}") from None
+
+    def _picture(self, stored: NDArray[Any], mask: NDArray[Any] | None) -> Picture:
+        return to_picture(stored, self._meaning, self._taking, self._notes, self._name, mask)
+
+
+def _driver(path: Path) -> str:
+    """GDAL's name of a file's format, which is one of ours whatever the file is called."""
+    with path.open("rb") as file:
+        found = formats.of_head(file.read(formats.HEAD))
+    if found is None or not found.drivers:
+        raise OSError("its format is not one that is read in rows")
+    return found.drivers[0]
+
+
+def shrunk(height: int, width: int, longest: int) -> tuple[int, int]:
+    """Height and width, made smaller if the longer one exceeds `longest`."""
+    scale = min(1.0, longest / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))

@@ -1,0 +1,345 @@
+"""What the samples of a picture mean: stored numbers become RGB as a person would see them.
+
+Two libraries read pictures: Pillow whole ones (`decode.py`), GDAL parts of any (`geotiff.py`). Both
+hand over the numbers as they are stored and a `Meaning`; what becomes of them is decided here.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from atrous import profiles
+from atrous.errors import ConfigError, InputError
+
+Pixels = NDArray[np.uint8]
+Stored = NDArray[Any]
+
+_log = logging.getLogger("atrous")
+
+UNUSED = 4
+"""A picture that uses at most one part in so many of its declared range is said to."""
+
+_AGREED = ("uint8", "uint16")
+_LOOK = 512  # pixels of either side that decide what samples mean, at most about twice as many
+_OPAQUE = 0.5  # of what is not transparent, the share that is opaque in a band of transparency
+
+
+@dataclass(frozen=True, slots=True)
+class Taking:
+    """How samples are taken where their file does not say it, or says it wrongly.
+
+    Attributes:
+        value_range: the stored values that are black and white; for samples of more than 8 bits,
+            with sign or with a fraction.
+        bands: which bands are taken, from 1: one as grey or three as red, green and blue, and one
+            more as transparency.
+
+    Raises:
+        ConfigError: they are no range and no bands.
+    """
+
+    value_range: tuple[float, float] | None = None
+    bands: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.value_range is not None:
+            low, high = self.value_range
+            if not (math.isfinite(low) and math.isfinite(high) and low < high):
+                raise ConfigError(
+                    f"`value_range`: expected LOW,HIGH, two numbers of which the first is smaller, "
+                    f"got {low:g},{high:g}"
+                )
+        if self.bands is not None and (not 1 <= len(self.bands) <= 4 or min(self.bands) < 1):
+            raise ConfigError(
+                "`bands`: expected one band (grey) or three (red, green, blue), counted from 1, "
+                f"and one more for transparency; got {','.join(map(str, self.bands))}"
+            )
+
+    def __str__(self) -> str:
+        """What a result depends on, empty where nothing is said."""
+        parts = []
+        if self.value_range is not None:
+            parts.append("range {:g},{:g}".format(*self.value_range))
+        if self.bands is not None:
+            parts.append(f"bands {','.join(map(str, self.bands))}")
+        return " ".join(parts)
+
+    def chosen(self, count: int, name: object) -> tuple[int, ...] | None:
+        """`bands` counted from 0.
+
+        Args:
+            count: bands that there are.
+            name: of the picture.
+
+        Raises:
+            InputError: one is not there.
+        """
+        if self.bands is None:
+            return None
+        if max(self.bands) > count:
+            raise InputError(
+                f"{name}: has {count} band{'s' * (count != 1)}, `bands` asks for {max(self.bands)}"
+            )
+        return tuple(band - 1 for band in self.bands)
+
+
+class Notes:
+    """Says what was decided about samples: each kind of thing once, for the first picture."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+        self._lock = threading.Lock()
+
+    def say(self, kind: str, text: str) -> None:
+        """Log `text` unless something of this kind has been said."""
+        with self._lock:
+            new = kind not in self._said
+            self._said.add(kind)
+        if new:
+            _log.warning("%s", text)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture as it was read.
+
+    Attributes:
+        pixels: `(H, W, 3)` uint8, RGB.
+        valid: `(H, W)` bool, whether there is data; `None` where all is.
+    """
+
+    pixels: Pixels
+    valid: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What the stored samples of one picture are.
+
+    Attributes:
+        high: the stored value that is white: of 12 bits 4095, whatever they are kept in.
+        inverted: 0 is white.
+        palette: `(N, 3)` uint8 RGB, if the samples are indices.
+        alpha: the last band is transparency.
+        opaque: its value where nothing shines through.
+        premultiplied: colours were multiplied by it.
+        marks: where it is 0 there is no data; else white shines through.
+        nodata: the value of pixels without data.
+        profile: colour profile (ICC), empty for sRGB.
+    """
+
+    high: int = 255
+    inverted: bool = False
+    palette: Pixels | None = None
+    alpha: bool = False
+    opaque: int = 255
+    premultiplied: bool = False
+    marks: bool = False
+    nodata: float | None = None
+    profile: bytes = b""
+
+
+def to_picture(
+    stored: Stored,
+    meaning: Meaning,
+    taking: Taking,
+    notes: Notes,
+    name: object,
+    mask: Stored | None = None,
+) -> Picture:
+    """Turn stored samples into RGB.
+
+    Args:
+        stored: `(C, H, W)`: grey, an index or red, green and blue; and transparency where `meaning`
+            says so.
+        meaning: of the samples.
+        taking: what overrides it.
+        notes: where decisions are said.
+        name: of the picture.
+        mask: `(H, W)`, 0 where there is no data.
+
+    Raises:
+        InputError: the samples have no agreed range, and `taking` does not say one.
+    """
+    colours = stored[:-1] if meaning.alpha else stored
+    invalid = _without_data(colours, meaning.nodata)
+    if mask is not None:
+        invalid = mask == 0 if invalid is None else invalid | (mask == 0)
+    if meaning.palette is not None:
+        rgb = meaning.palette[np.minimum(colours[0], len(meaning.palette) - 1)]
+        shown = Image.fromarray(np.ascontiguousarray(rgb))
+    else:
+        eight = _eight(colours, meaning, taking, notes, name)
+        grey = len(eight) == 1
+        shown = Image.fromarray(
+            np.ascontiguousarray(eight[0] if grey else np.moveaxis(eight, 0, 2))
+        )
+    if meaning.profile:
+        say = partial(notes.say, "profile")
+        shown = profiles.to_srgb(shown, meaning.profile, say, name)
+    shown = shown.convert("RGB")
+    if meaning.alpha:
+        declared = str(stored.dtype) in _AGREED
+        alpha = (_declared if declared else _from_zero)(stored[-1], meaning.opaque)
+        if meaning.marks:
+            through = alpha == 0
+            invalid = through if invalid is None else invalid | through
+        shown = on_white(shown, Image.fromarray(alpha), meaning.premultiplied)
+    valid = None if invalid is None or not invalid.any() else ~invalid
+    return Picture(np.asarray(shown), valid)
+
+
+def on_white(colours: Image.Image, alpha: Image.Image, premultiplied: bool = False) -> Image.Image:
+    """An RGB picture over white, as far as its transparency lets white through."""
+    if alpha.getextrema() == (255, 255):
+        return colours
+    picture = colours.copy()
+    picture.putalpha(alpha)
+    if premultiplied:
+        picture = Image.frombytes("RGBA", picture.size, picture.tobytes(), "raw", "RGBa")
+    white = Image.new("RGBA", picture.size, "white")
+    return Image.alpha_composite(white, picture).convert("RGB")
+
+
+def look(stored: Stored, meaning: Meaning, taking: Taking, notes: Notes, name: object) -> None:
+    """Say where the samples leave most of their range unused, and check that there is one.
+
+    Args:
+        stored: as for `to_picture`; see `thinned`.
+        meaning: as for `to_picture`, like the others.
+
+    Raises:
+        InputError: the samples have no agreed range, and `taking` does not say one.
+    """
+    if meaning.palette is not None or stored.dtype == np.uint8:
+        if taking.value_range is not None and meaning.palette is None:
+            notes.say(
+                "eight bits",
+                f"{name}: samples of 8 bits are taken as they are; `value_range` is for more bits",
+            )
+        return
+    if taking.value_range is not None:
+        return
+    colours = stored[:-1] if meaning.alpha else stored
+    invalid = _without_data(colours, meaning.nodata)
+    values = colours if invalid is None else colours[:, ~invalid]
+    values = values[np.isfinite(values)] if values.dtype.kind == "f" else values.reshape(-1)
+    if str(stored.dtype) not in _AGREED:
+        found = f" (here they go from {values.min():g} to {values.max():g})" if values.size else ""
+        raise InputError(
+            f"{name}: samples of the type {stored.dtype} have no agreed black and white{found}; "
+            "`value_range` LOW,HIGH says which values they are"
+        )
+    if not values.size:
+        return
+    low, high = (int(value) for value in np.percentile(values, (0.5, 99.5)))
+    if high - low <= (meaning.high + 1) // UNUSED and high > 0:
+        notes.say("range", _unused(name, values, low, high, meaning.high))
+
+
+def _unused(name: object, values: Stored, low: int, high: int, white: int) -> str:
+    """What is said of samples that leave most of their range unused."""
+    most = int(values.max())
+    bits = next(
+        bits for bits in range(4, 17) if max(high, most if most < 2 * high else 0) < 2**bits
+    )
+    likely = f"0,{2**bits - 1}" if low <= high // 2 and 2**bits <= white else f"{low},{high}"
+    return (
+        f"{name}: most values are between {low} and {high} of 0 to {white}, so there is little "
+        f"contrast; `value_range` {likely} would take these as black and white"
+    )
+
+
+def thinned(stored: Stored) -> Stored:
+    """Evenly spread pixels of `(..., H, W)`, enough to judge by."""
+    height, width = stored.shape[-2:]
+    return stored[..., :: max(1, height // _LOOK), :: max(1, width // _LOOK)]
+
+
+def opaque_value(values: Stored, high: int) -> int | None:
+    """Which value of a band of transparency is opaque; `None` if its values are no transparency.
+
+    Writers tag any band behind red, green and blue as transparency. A real one is opaque in most
+    places where it is not fully transparent; near infrared and others have values of all kinds.
+
+    Args:
+        values: of the band, evenly spread ones.
+        high: the largest that could be stored.
+    """
+    top = int(values.max()) if values.size else 0
+    if top not in (1, 255, high):
+        return None
+    return top if float((values[values > 0] == top).mean()) >= _OPAQUE else None
+
+
+def say_no_transparency(notes: Notes, name: object, band: int) -> None:
+    """Say that a band is not taken as its tag says, and how it would be."""
+    bands = ",".join(map(str, range(1, band + 1)))
+    notes.say(
+        "transparency",
+        f"{name}: band {band} is tagged as transparency (alpha) but has values of all kinds, as "
+        f"near infrared has: it is left out; `bands` {bands} takes it as transparency",
+    )
+
+
+def _eight(colours: Stored, meaning: Meaning, taking: Taking, notes: Notes, name: object) -> Pixels:
+    """Samples as 8 bits, 0 black."""
+    if colours.dtype != np.uint8 and taking.value_range is not None:
+        eight = _stretched(colours, *taking.value_range)
+    elif str(colours.dtype) in _AGREED:
+        eight = _declared(colours, meaning.high)
+    else:
+        look(colours, Meaning(), taking, notes, name)
+        raise AssertionError("look refuses these")
+    return 255 - eight if meaning.inverted else eight
+
+
+def _declared(values: Stored, high: int) -> Pixels:
+    """Of more than 8 bits the upper ones, of fewer the range spread to 0..255."""
+    if high == 255 and values.dtype == np.uint8:
+        return np.asarray(values)
+    if high == 65535:
+        return (values >> 8).astype(np.uint8)
+    table = np.arange(65536 if values.dtype.itemsize > 1 else 256, dtype=np.int64)
+    table = np.minimum(table, high)
+    table = table * 256 // (high + 1) if high > 255 else (2 * 255 * table + high) // (2 * high)
+    return np.asarray(table.astype(np.uint8)[values])
+
+
+def _from_zero(values: Stored, high: int) -> Pixels:
+    return _stretched(values, 0, high)
+
+
+def _stretched(values: Stored, low: float, high: float) -> Pixels:
+    """`low` becomes 0, `high` 255, what lies outside the nearer of them, no number 0."""
+    if values.dtype == np.uint16:
+        return _stretched(np.arange(65536, dtype=np.float64), low, high)[values]
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = (values.astype(np.float64) - low) * (255 / (high - low))
+        return np.rint(np.clip(np.nan_to_num(scaled, posinf=255, neginf=0), 0, 255)).astype(
+            np.uint8
+        )
+
+
+def _without_data(colours: Stored, nodata: float | None) -> NDArray[np.bool_] | None:
+    """Where there is no data; `None` if no value says so."""
+    if colours.dtype.kind == "f":
+        missing = np.isnan(colours).any(0)
+        if nodata is not None and not math.isnan(nodata):
+            missing |= (colours == colours.dtype.type(nodata)).all(0)
+        return np.asarray(missing)
+    if nodata is None or not math.isfinite(nodata) or nodata != int(nodata):
+        return None
+    info = np.iinfo(colours.dtype)
+    if not info.min <= nodata <= info.max:
+        return None
+    return np.asarray((colours == int(nodata)).all(0))

@@ -1,0 +1,132 @@
+"""The tags of a TIFF file: what its samples mean, whoever reads them."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import IO, Any
+
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""What a TIFF file begins with."""
+
+_KIND, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 258, 259, 262
+_ORIENTATION, _HIGHEST, _EXTRA, _NODATA = 274, 281, 338, 42113
+_JPEG = (6, 7)
+_YCBCR = 6
+_PLAIN = (0, 1, 2, 3)  # white is zero, black is zero, RGB, palette
+_ASSOCIATED = 1
+_MASK = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """Some tags of the first picture of a file.
+
+    Attributes:
+        bits: of a sample.
+        photometric: 0 white is zero, 1 black is zero, 2 RGB, 3 palette, 5 inks, 6 YCbCr, 8 Lab.
+        compression: 7 is JPEG.
+        highest: the largest value that the file says to have, if that is a number of bits.
+        premultiplied: its transparency is associated with the colours.
+        nodata: the value of pixels without data.
+        orientation: how the picture is turned, 1 to 8 as in EXIF.
+        masked: the second picture is a mask of the first.
+    """
+
+    bits: int = 1
+    photometric: int = 1
+    compression: int = 1
+    highest: int | None = None
+    premultiplied: bool = False
+    nodata: float | None = None
+    orientation: int = 1
+    masked: bool = False
+
+    @property
+    def plain(self) -> bool:
+        """Whether samples are grey, indices or RGB, or become RGB where they are unpacked."""
+        jpeg = self.photometric == _YCBCR and self.compression in _JPEG
+        return self.photometric in _PLAIN or jpeg
+
+    @property
+    def needs_gdal(self) -> bool:
+        """Whether there is more to it than Pillow tells."""
+        odd = self.bits not in (8, 16) or self.photometric not in (1, 2)
+        return self.masked or (odd and self.nodata is not None)
+
+    @property
+    def high(self) -> int:
+        """The stored value that is white, or black where 0 is white."""
+        return self.highest or 2**self.bits - 1
+
+
+def is_tiff(file: IO[bytes]) -> bool:
+    """Whether a file begins as a TIFF; it is left where it was."""
+    at = file.tell()
+    file.seek(0)
+    begins = file.read(4)
+    file.seek(at)
+    return begins in MAGIC
+
+
+def read_tags(file: IO[bytes]) -> Tags:
+    """Read the tags of the first picture.
+
+    Raises:
+        ValueError: there are none.
+    """
+    try:
+        file.seek(0)
+        header = file.read(8)
+        if b"+" in header[2:4]:
+            header += file.read(8)
+        tags = ImageFileDirectory_v2(header)
+        file.seek(tags.next)
+        tags.load(file)
+        return _tags(tags, _is_mask(file, header, tags.next))
+    except (struct.error, SyntaxError, LookupError, TypeError, ArithmeticError) as error:
+        raise ValueError(f"its tags are damaged: {error}") from None
+
+
+def _tags(tags: ImageFileDirectory_v2, masked: bool) -> Tags:
+    bits = max(_numbers(tags.get(_BITS), (1,)))
+    highest = max(_numbers(tags.get(_HIGHEST), (0,)))
+    power = 8 < highest.bit_length() < bits and highest & (highest + 1) == 0
+    return Tags(
+        bits=bits,
+        photometric=_numbers(tags.get(_PHOTOMETRIC), (1,))[0],
+        compression=_numbers(tags.get(_COMPRESSION), (1,))[0],
+        highest=highest if power else None,
+        premultiplied=_ASSOCIATED in _numbers(tags.get(_EXTRA), ()),
+        nodata=_number(tags.get(_NODATA)),
+        orientation=_numbers(tags.get(_ORIENTATION), (1,))[0],
+        masked=masked,
+    )
+
+
+def _is_mask(file: IO[bytes], header: bytes, at: int) -> bool:
+    """Whether the directory at `at` is that of a mask."""
+    if not at:
+        return False
+    second = ImageFileDirectory_v2(header)
+    file.seek(at)
+    try:
+        second.load(file)
+        return bool(_numbers(second.get(_KIND), (0,))[0] & _MASK)
+    except (OSError, ValueError, struct.error, SyntaxError, LookupError, TypeError):
+        return False
+
+
+def _numbers(value: Any, default: tuple[int, ...]) -> tuple[int, ...]:
+    if value is None or value == ():
+        return default
+    return tuple(int(one) for one in value) if isinstance(value, tuple) else (int(value),)
+
+
+def _number(text: Any) -> float | None:
+    try:
+        return None if text is None else float(str(text).strip("\0 "))
+    except ValueError:
+        return None
