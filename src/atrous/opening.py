@@ -118,12 +118,6 @@ def current() -> str:
     return getattr(_current, "name", "")
 
 
-def upright(picture: Image.Image) -> Image.Image:
-    """The picture as it is shown, turned and mirrored as its metadata say."""
-    picture.load()  # of a PNG, metadata may come behind the pixels
-    return turn(picture, orientation(picture))
-
-
 def turn(picture: Image.Image, stored: int) -> Image.Image:
     """The picture as it is shown that is stored as an EXIF orientation, 1 to 8, says."""
     method = _UPRIGHT.get(stored)

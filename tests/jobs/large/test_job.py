@@ -162,7 +162,8 @@ def test_pixels_are_those_of_the_ordinary_reader(kind: str, tmp_path: Path) -> N
     elif kind == "sixteen":
         Image.fromarray(colours[..., 0].astype(np.uint16) * 257).save(path)
     elif kind == "alpha":
-        Image.fromarray(np.dstack([colours, colours[..., 0]])).save(path)
+        opaque = np.where(colours[..., 0] > 50, 255, 0).astype(np.uint8)
+        Image.fromarray(np.dstack([colours, opaque])).save(path)
     elif kind == "palette":
         Image.fromarray(colours).quantize(16).save(path)
     else:
