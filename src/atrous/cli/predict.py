@@ -98,8 +98,9 @@ def predict(
 
     Example: atrous predict clip.mp4 -o masked.mp4
 
-    A video keeps the times of its frames and its audio; --no-overlays shows the classes alone. What
-    a damaged clip or Ctrl-C cuts short stays playable as NAME.partial.mp4. A camera (camera:0,
+    A video keeps the times of its frames and its audio; --no-overlays shows the classes alone. A
+    file that is there already is kept unless --force is given, and then the exit code is 1. What a
+    damaged clip or Ctrl-C cuts short stays playable as NAME.partial.mp4. A camera (camera:0,
     rtsp://…) leaves frames out where the network does not keep up, and ends at Ctrl-C.
 
     Example: atrous predict s3://photographs/2024 -o s3://results/2024 --cluster auto
@@ -220,6 +221,8 @@ def _video(asked: _Asked) -> None:
             overlay=asked.overlays,
             opacity=asked.opacity,
             every=asked.every,
+            force=asked.force,
+            max_pixels=asked.max_pixels,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     if asked.as_json:
@@ -267,8 +270,7 @@ def _cluster(asked: _Asked) -> None:
 _DRAWN = frozenset({"overlays", "opacity", "force"})
 _FOLDER = _Job("whole images", _DRAWN | {"max_pixels"}, _folder)
 _LARGE = _Job("images in tiles (--tile)", _DRAWN | {"side", "overlap"}, _large)
-# What is there is replaced in any case.
-_VIDEO = _Job("a video (-o NAME.mp4)", _DRAWN | {"every"}, _video)
+_VIDEO = _Job("a video (-o NAME.mp4)", _DRAWN | {"every", "max_pixels"}, _video)
 _CLUSTER = _Job("a cluster (--cluster)", _DRAWN | {"max_pixels", "address", "workers"}, _cluster)
 _JOBS = (_FOLDER, _LARGE, _VIDEO, _CLUSTER)
 

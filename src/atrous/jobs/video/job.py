@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -18,7 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atrous.errors import AtrousError, InputError
-from atrous.jobs.video.clip import Reader, Writer, check_name, upright
+from atrous.jobs.video.colour import Colours
+from atrous.jobs.video.orientation import Orientation
+from atrous.jobs.video.reader import MAX_PIXELS, Reader
+from atrous.jobs.video.writer import Writer, check_name, upright
 from atrous.labels import LabelSet
 from atrous.runtime.pipeline import TIMEOUT, Pipeline, room
 from atrous.runtime.predictor import Predictor
@@ -46,7 +50,7 @@ class Summary:
         dropped: frames of a live source that had to make room for newer ones.
         size: width and height of a picture in it.
         encoder: what compressed it.
-        audio: how many audio tracks were copied.
+        audio: how many audio tracks it has.
         seconds: how long it took.
     """
 
@@ -69,17 +73,21 @@ def segment_video(
     opacity: float = 0.5,
     every: int = 1,
     batch: int | None = None,
+    force: bool = False,
+    max_pixels: int = MAX_PIXELS,
     progress: Callable[[int, int | None], object] | None = None,
     live: bool | None = None,
     timeout: float | None = TIMEOUT,
 ) -> Summary:
-    """Segment a video; every frame keeps its place and its time, and audio is copied as it is.
+    """Segment a video; every frame keeps its place and its time.
 
     A live source never waits: where the network does not keep up, frames are left out. It ends
     when the source does or at a `KeyboardInterrupt`, and its file is whole. A clip that cannot be
     finished, because it is damaged, the network fails or at a `KeyboardInterrupt`, leaves what was
-    done as `NAME.partial.SUFFIX`, which plays. Rotated clips are turned upright. Subtitles and
-    other tracks are left out.
+    done as `NAME.partial.SUFFIX`, which plays. Rotated and mirrored clips are put upright, HDR is
+    brought to sRGB, and times that jump back go on from where they were. Audio is copied as it is,
+    or encoded anew where the output cannot hold it; subtitles and other tracks are left out. What
+    is not as in the source is logged once.
 
     Args:
         predictor: the network.
@@ -90,6 +98,8 @@ def segment_video(
         every: only each that-many-th frame goes through the network, those between show its
             classes.
         batch: frames that the network sees at once; by default its own number, 1 if it is free.
+        force: replace the output if it is there already.
+        max_pixels: of a frame; a source with a larger one is refused.
         progress: called after every frame with how many are done, and how many there are if the
             file says so.
         live: whether the source goes on whether we keep up or not; by default its name says.
@@ -107,17 +117,19 @@ def segment_video(
             f"expected every of 1 or more and an opacity of 0–1, got {every} and {opacity:g}"
         )
     check_name(output)
-    named = isinstance(source, str | Path) and Path(source).exists() and output.exists()
-    if named and output.samefile(str(source)):
-        raise InputError(f"{output}: is the source itself; name another output")
+    _check_place(source, output, force)
     began = time.perf_counter()
-    reader = Reader(source, live)
+    reader = Reader(source, live, max_pixels)
     frames = reader.frames()
     try:
         first = next(frames)
-        writer = Writer(output, reader, first)
+        colours = Colours(reader.name, first)
+        writer = Writer(output, reader, first, colours)
+        _tell(reader, first, colours, writer)
         total = None if reader.live else reader.video.frames or None
-        job = _Job(Paint(predictor.labels, opacity), overlay, writer, every, progress, total)
+        job = _Job(
+            Paint(predictor.labels, opacity), overlay, colours, writer, every, progress, total
+        )
         try:
             steps = Steps(predictor, read=job.read)
             work = stages(
@@ -157,7 +169,7 @@ def segment_video(
         pipeline.dropped + job.unseen,
         size,
         writer.encoder,
-        len(reader.sounds),
+        writer.audio_tracks,
         time.perf_counter() - began,
     )
 
@@ -176,6 +188,7 @@ class _Job:
     Args:
         paint: makes the pictures.
         overlay: whether over the frames.
+        colours: what the samples of the source mean.
         writer: takes the pictures.
         every: only each that-many-th frame goes through the network.
         progress: called with the frames written and `total`.
@@ -190,6 +203,7 @@ class _Job:
         self,
         paint: Paint,
         overlay: bool,
+        colours: Colours,
         writer: Writer,
         every: int,
         progress: Callable[[int, int | None], object] | None,
@@ -197,7 +211,7 @@ class _Job:
     ) -> None:
         self.segmented = self.unseen = 0
         self._paint, self._overlay, self._writer, self._every = paint, overlay, writer, every
-        self._progress, self._total = progress, total
+        self._progress, self._total, self._colours = progress, total, colours
         self._latest: Pixels | None = None
 
     def choose(self, frame: Frame) -> object:
@@ -206,7 +220,7 @@ class _Job:
 
     def read(self, shot: _Shot) -> Pixels:
         """The pixels of a frame."""
-        return upright(shot.picture, self._writer.width, self._writer.height)
+        return upright(shot.picture, self._colours, self._writer.width, self._writer.height)
 
     def paint(self, frame: Frame) -> None:
         """Make the picture of a frame that the network saw."""
@@ -269,6 +283,33 @@ class Paint:
             paint = cv2.addWeighted(pixels, 1 - self._opacity, paint, self._opacity, 0)
             paint = cv2.copyTo(pixels, bare, paint)
         return np.asarray(paint, np.uint8)
+
+
+def _check_place(source: str | Path | InputContainer, output: Path, force: bool) -> None:
+    """Refuse an output that is the source, or another file that is there.
+
+    Raises:
+        InputError: it is.
+    """
+    if not os.path.lexists(output):
+        return
+    there = isinstance(source, str | Path) and os.path.lexists(source)
+    if there and output.exists() and output.samefile(str(source)):
+        raise InputError(f"{output}: is the source itself; name another output")
+    if not force:
+        raise InputError(f"{output}: is there already; name another output, or give `force`")
+
+
+def _tell(reader: Reader, first: VideoFrame, colours: Colours, writer: Writer) -> None:
+    """Log what will not be as in the source."""
+    notes = [colours.change] if colours.change else []
+    if oblique := Orientation.of(first).oblique:
+        notes.append(f"it is to be shown turned by {oblique:.0f}°, which is left undone")
+    notes += writer.notes
+    if reader.left_out:
+        notes.append(f"left out: {', '.join(reader.left_out)}")
+    if notes:
+        _log.warning("%s: %s", reader.name, "; ".join(notes))
 
 
 def _follow(
