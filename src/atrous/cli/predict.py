@@ -98,9 +98,8 @@ def predict(
 
     Example: atrous predict clip.mp4 -o masked.mp4
 
-    A video keeps the times of its frames and its audio; --no-overlays shows the classes alone. A
-    file that is there already is kept unless --force is given, and then the exit code is 1. What a
-    damaged clip or Ctrl-C cuts short stays playable as NAME.partial.mp4. A camera (camera:0,
+    A video keeps the times of its frames and its audio; --no-overlays shows the classes alone. What
+    a damaged clip or Ctrl-C cuts short stays playable as NAME.partial.mp4. A camera (camera:0,
     rtsp://…) leaves frames out where the network does not keep up, and ends at Ctrl-C.
 
     Example: atrous predict s3://photographs/2024 -o s3://results/2024 --cluster auto
@@ -227,6 +226,9 @@ def _video(asked: _Asked) -> None:
         )
     if asked.as_json:
         print(json.dumps(asdict(made), default=str))
+        return
+    if made.kept:
+        print(f"{made.output}: kept, it was made from the same by the same model")
         return
     print(
         f"{made.output}: {made.frames} frames of {made.size[0]}×{made.size[1]}, {made.segmented} "

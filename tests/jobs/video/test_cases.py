@@ -52,10 +52,21 @@ def test_what_is_there_is_kept_unless_forced(segment: Segment, clips: Path) -> N
     before = output.read_bytes()
     done = segment("plain.mp4", output)
     assert done.code == 1
-    assert f"error: {output}: is there already; name another output, or give --force" in done.err
+    assert f"error: {output}: is in the way and kept: Atrous did not make it" in done.err
     assert output.read_bytes() == before
     assert segment("plain.mp4", output, "--force").code == 0
     assert len(frames(output)) == 10
+    made = output.read_bytes()
+    again = segment("plain.mp4", output)
+    assert (again.code, again.out) == (
+        0,
+        f"{output}: kept, it was made from the same by the same model\n",
+    )
+    assert output.read_bytes() == made
+    assert segment("plain.mp4", output, "--opacity", "0.4").code == 0
+    assert output.read_bytes() != made
+    output.write_bytes(output.read_bytes() + b"#")
+    assert segment("plain.mp4", output).code == 1
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])

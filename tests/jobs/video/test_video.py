@@ -208,6 +208,22 @@ def test_damage_keeps_what_came_before(
     ]
 
 
+def test_a_partial_file_replaces_nobody_elses(tmp_path: Path) -> None:
+    def work(x: NDArray[Any]) -> NDArray[Any]:
+        if next(left, None) is None:
+            raise EngineError("the network failed")
+        return x
+
+    source = make_clip(tmp_path / "in.mp4")
+    partial(tmp_path / "out.mp4").write_bytes(b"mine")
+    for _ in range(2):
+        left = iter(range(10))
+        with pytest.raises(EngineError, match=r"kept in .*out\.partial-2\.mp4"):
+            segment_video(predictor_of(work), source, tmp_path / "out.mp4")
+    assert partial(tmp_path / "out.mp4").read_bytes() == b"mine"
+    assert len([*tmp_path.iterdir()]) == 3
+
+
 def test_a_failing_network_keeps_what_came_before(tmp_path: Path) -> None:
     left = iter(range(10))
 

@@ -61,7 +61,7 @@ _COMMAND = (
 
 
 @dataclass(frozen=True, slots=True)
-class Tags:
+class ColourTags:
     """What a file says about its samples, in the numbers of ITU-T H.273.
 
     Attributes:
@@ -172,16 +172,16 @@ def _output_curve(frame: VideoFrame) -> int:
     return frame.color_trc if frame.color_trc in (4, 5) else _BT709
 
 
-def _output_tags(first: VideoFrame) -> Tags:
+def _output_tags(first: VideoFrame) -> ColourTags:
     if _managed(first):
-        return Tags(_Matrix.BT709, _LIMITED, _BT709, _output_curve(first))
+        return ColourTags(_Matrix.BT709, _LIMITED, _BT709, _output_curve(first))
     matrix = _matrix(first)
     rgb = matrix == _Matrix.RGB
     if rgb:
         matrix = _by_size(first)
     full = not rgb and (first.color_range == _FULL or first.format.name.startswith("yuvj"))
     extent = _FULL if full else _LIMITED
-    return Tags(matrix, extent, first.color_primaries, first.color_trc)
+    return ColourTags(matrix, extent, first.color_primaries, first.color_trc)
 
 
 def _dolby_alone(frame: VideoFrame) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -19,15 +20,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atrous.errors import AtrousError, InputError
+from atrous.files import sha256
+from atrous.jobs.output import model_of, state
 from atrous.jobs.video.colour import Colours
 from atrous.jobs.video.orientation import Orientation
 from atrous.jobs.video.reader import MAX_PIXELS, Reader
+from atrous.jobs.video.seal import stamp_of
 from atrous.jobs.video.writer import Writer, check_name, upright
 from atrous.labels import LabelSet
 from atrous.runtime.pipeline import TIMEOUT, Pipeline, room
 from atrous.runtime.predictor import Predictor
 from atrous.runtime.stages import Frame, Steps, stages
 from atrous.runtime.worker import SKIP, Item
+from atrous.stamp import hashed
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
 Pixels = NDArray[np.uint8]
 
 _log = logging.getLogger("atrous")
+_READING = "video-1"  # changes where the same clip comes out otherwise
 _PATIENCE = 12.0  # a little more than a source on the network may stay silent
 
 
@@ -52,6 +58,7 @@ class Summary:
         encoder: what compressed it.
         audio: how many audio tracks it has.
         seconds: how long it took.
+        kept: whether it was there already, made from the same by the same model, and stays.
     """
 
     output: Path
@@ -62,6 +69,7 @@ class Summary:
     encoder: str
     audio: int
     seconds: float
+    kept: bool = False
 
 
 def segment_video(
@@ -98,7 +106,7 @@ def segment_video(
         every: only each that-many-th frame goes through the network, those between show its
             classes.
         batch: frames that the network sees at once; by default its own number, 1 if it is free.
-        force: replace the output if it is there already.
+        force: make the output again if it is there already, whoever made it.
         max_pixels: of a frame; a source with a larger one is refused.
         progress: called after every frame with how many are done, and how many there are if the
             file says so.
@@ -117,14 +125,16 @@ def segment_video(
             f"expected every of 1 or more and an opacity of 0–1, got {every} and {opacity:g}"
         )
     check_name(output)
-    _check_place(source, output, force)
     began = time.perf_counter()
+    made_from = _made_from(source, predictor, overlay, opacity, every)
+    if _stands(source, output, made_from, force):
+        return Summary(output, 0, 0, 0, (0, 0), "", 0, time.perf_counter() - began, kept=True)
     reader = Reader(source, live, max_pixels)
     frames = reader.frames()
     try:
         first = next(frames)
         colours = Colours(reader.name, first)
-        writer = Writer(output, reader, first, colours)
+        writer = Writer(output, reader, first, colours, made_from)
         _tell(reader, first, colours, writer)
         total = None if reader.live else reader.video.frames or None
         job = _Job(
@@ -285,19 +295,31 @@ class Paint:
         return np.asarray(paint, np.uint8)
 
 
-def _check_place(source: str | Path | InputContainer, output: Path, force: bool) -> None:
-    """Refuse an output that is the source, or another file that is there.
+def _made_from(source: str | Path | InputContainer, predictor: Predictor, *setting: object) -> str:
+    """Hash of all that a video depends on; of what can be read only once, one that is no other's.
 
     Raises:
-        InputError: it is.
+        InputError: the source cannot be read.
     """
-    if not os.path.lexists(output):
-        return
+    what = secrets.token_hex()
+    if isinstance(source, str | Path) and os.path.lexists(source) and Path(source).is_file():
+        try:
+            what = sha256(Path(source))
+        except OSError as error:
+            raise InputError(f"{source}: cannot be read: {error.strerror}") from None
+    return hashed(what, _READING, model_of(predictor), *map(str, setting))
+
+
+def _stands(source: str | Path | InputContainer, output: Path, made_from: str, force: bool) -> bool:
+    """Whether the output is there already, made from the same.
+
+    Raises:
+        InputError: it is the source, or another file that is not to be replaced.
+    """
     there = isinstance(source, str | Path) and os.path.lexists(source)
     if there and output.exists() and output.samefile(str(source)):
         raise InputError(f"{output}: is the source itself; name another output")
-    if not force:
-        raise InputError(f"{output}: is there already; name another output, or give `force`")
+    return state(output, made_from, stamp_of, force=force) == "stands" and not force
 
 
 def _tell(reader: Reader, first: VideoFrame, colours: Colours, writer: Writer) -> None:

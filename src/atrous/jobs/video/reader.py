@@ -29,6 +29,7 @@ MAX_PIXELS = 2**28
 NETWORK = ("rtsp://", "rtsps://", "rtmp://", "rtp://", "srt://", "tcp://", "udp://")
 _TIMEOUT = 10.0  # seconds that a source on the network may stay silent
 
+_FASTEST = 1000  # frames a second that are meant so; headers say 12800 where they do not know
 _DOUBTFUL = 3  # packets of pictures before a join that may look cut short
 _SLACK = 0.5  # seconds by which a header may promise too much
 
@@ -89,7 +90,10 @@ class Reader:
     @property
     def rate(self) -> Fraction:
         """Frames in a second, as far as the source says."""
-        return self.video.average_rate or self.video.guessed_rate or Fraction(25)
+        for rate in (self.video.average_rate, self.video.guessed_rate):
+            if rate and 0 < rate <= _FASTEST:
+                return rate
+        return Fraction(25)
 
     def frames(self) -> Generator[VideoFrame]:
         """Frames in the order in which they are shown, at times that never jump back.

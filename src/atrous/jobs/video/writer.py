@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atrous.errors import ConfigError, InputError
+from atrous.jobs.output import state
 from atrous.jobs.video import SUFFIXES
 from atrous.jobs.video.colour import Colours
 from atrous.jobs.video.orientation import Orientation
 from atrous.jobs.video.pyav import av, reason
 from atrous.jobs.video.reader import Reader
+from atrous.jobs.video.seal import seal, stamp_of
 from atrous.jobs.video.sound import Sound, add_sound
 from atrous.runtime.stages import helper_threads
 
@@ -52,6 +54,7 @@ class Writer:
         reader: whose time base, shape of pixels and audio are taken over.
         first: its first frame.
         colours: makes the encoder's frames.
+        made_from: what it is stamped with, see `atrous.stamp.FileStamp`.
 
     Attributes:
         encoder: the name of the encoder.
@@ -65,13 +68,20 @@ class Writer:
         InputError: the file cannot be written.
     """
 
-    def __init__(self, output: Path, reader: Reader, first: VideoFrame, colours: Colours) -> None:
-        self.output, self.frames = output, 0
+    def __init__(
+        self,
+        output: Path,
+        reader: Reader,
+        first: VideoFrame,
+        colours: Colours,
+        made_from: str = "",
+    ) -> None:
+        self.output, self.frames, self._made_from = output, 0, made_from
         self._reader, self._colours = reader, colours
         self._last: int | None = None
         self._turn = Orientation.of(first)
         self.width, self.height = self._turn.size(first.width, first.height)
-        self._temporary = output.with_name(f".{secrets.token_hex(8)}.part{output.suffix}")
+        self._temporary = output.with_name(f".atrous-{secrets.token_hex(8)}.part{output.suffix}")
         self._sounds: dict[int, Sound] = {}
         self.notes: tuple[str, ...] = ()
         self._container: Any = None
@@ -133,15 +143,16 @@ class Writer:
             for track, sound in [*self._sounds.items()]:
                 self._sound(track, sound.rest())
             self._container.close()
+            seal(self._temporary, self._made_from, output.suffix)
             self._temporary.replace(output)
         except (av.FFmpegError, OSError) as error:
             raise InputError(f"{output}: cannot be written: {reason(error)}") from None
 
     def keep(self) -> Path | None:
         """End the file early under a name that says so; `None` if there is nothing to keep."""
-        part = partial(self.output)
         try:
             if self.frames:
+                part = _free(partial(self.output))
                 self.finish(part)
                 return part
         except InputError:
@@ -240,6 +251,15 @@ def partial(output: Path) -> Path:
     ending = f".partial{output.suffix}"
     room = _LONGEST - len(os.fsencode(ending))
     return output.with_name(os.fsdecode(os.fsencode(output.stem)[:room]) + ending)
+
+
+def _free(part: Path) -> Path:
+    """A name near this one under which nothing is that Atrous did not make."""
+    for name in (part, *(part.with_stem(f"{part.stem}-{number}") for number in range(2, 100))):
+        with suppress(InputError):
+            state(name, "", stamp_of)
+            return name
+    raise InputError(f"{part}: is in the way")
 
 
 def upright(frame: VideoFrame, colours: Colours, width: int, height: int) -> NDArray[np.uint8]:
