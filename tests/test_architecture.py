@@ -30,7 +30,7 @@ LAYERS = [
     {"profiles", "tiff"},
     {"zoo"},
     {"labels"},
-    {"opening"},
+    {"folders", "opening"},
     {
         "download",
         "files",

@@ -165,7 +165,7 @@ def test_broken_files_are_named_and_fail_at_the_end(
         "eval", "-m", model, "--data", voc, "--protocol", "squash-32", "--json", tmp_path / "r"
     )
     assert done.code == 1
-    assert "2007_000002.jpg: not an image" in done.err
+    assert "2007_000002.jpg: not a picture" in done.err
     assert "2007_000004.png: cannot be read" in done.err
     assert "4 of 6 images" in done.out
     assert json.loads((tmp_path / "r").read_text())["mean_iou"] > 80

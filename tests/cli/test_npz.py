@@ -128,7 +128,7 @@ def test_damage_is_reported_and_the_rest_goes_on(atrous: Run, voc: Path) -> None
     (voc / "JPEGImages" / f"{IDS[1]}.jpg").write_bytes(b"no image")
     done = atrous("npz", "make", *MAKE)
     assert (done.code, done.out) == (1, "5 written, 1 failed; the list is list.txt\n")
-    assert f"failed: VOC2012/JPEGImages/{IDS[1]}.jpg: not an image" in done.err
+    assert f"failed: VOC2012/JPEGImages/{IDS[1]}.jpg: not a picture" in done.err
 
     Path(f"in/{IDS[2]}.npz").write_bytes(b"PK")
     done = atrous("npz", "run", *RUN, "-o", "out")

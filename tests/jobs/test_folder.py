@@ -86,7 +86,7 @@ def test_failures_do_not_stop_the_rest(predictor: Predictor, folder: Path) -> No
     assert [result.status for result in results] == [
         "written", "failed", "written", "failed", "written",
     ]  # fmt: skip
-    assert "aa.jpg: not an image" in results[1].error
+    assert "aa.jpg: not a picture" in results[1].error
     assert "zero.jpg: the file is empty" in results[3].error
     assert "masks/aa.png" not in files(folder.parent / "out")
 

@@ -64,10 +64,40 @@ def test_nothing_there(source: str, tmp_path: Path) -> None:
 
 def test_a_folder_without_images(tmp_path: Path) -> None:
     touch(tmp_path, "notes.txt")
-    with pytest.raises(InputError, match=r"no images in it \(looked for apng, avif, "):
+    with pytest.raises(InputError, match=r"no images in it; 1 left out: \.txt 1$"):
         find([tmp_path])
 
 
 def test_the_results_beside_the_images_are_left_out(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg", "masks/a.png", "overlays/a.jpg", "sub/masks/b.png")
     assert stems(tmp_path, ".", output=tmp_path) == ["a", "sub/masks/b"]
+
+
+def test_what_is_not_there_costs_the_others_nothing(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "empty/notes.txt")
+    named = [tmp_path / name for name in ("missing.jpg", "a.jpg", "*.png", "empty")]
+    found = find(named)
+    assert [(source.stem.name, bool(source.error)) for source in found] == [
+        ("missing.jpg", True), ("*.png", True), ("empty", True), ("a", False),
+    ]  # fmt: skip
+    assert found[0].error == f"{tmp_path}/missing.jpg: no such file or folder"
+    assert found[2].error == f"{tmp_path}/empty: no images in it; 1 left out: .txt 1"
+    with pytest.raises(InputError, match="empty: no images in it"):
+        found[2].check()
+
+
+def test_what_is_left_out_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch(tmp_path, "a/1.jpg", "a/n.txt", "b/2.jpg", "b/n.TXT", "b/m.json", "b/LICENSE")
+    find([tmp_path / "a", tmp_path / "b"])
+    assert [record.message for record in caplog.records] == [
+        "4 left out: .txt 2, .json 1, without ending 1"
+    ]
+
+
+def test_a_linked_folder_once_whatever_led_there(tmp_path: Path) -> None:
+    touch(tmp_path, "photos/a.jpg", "elsewhere/b.jpg")
+    (tmp_path / "photos" / "link").symlink_to("../elsewhere")
+    (tmp_path / "photos" / "loop").symlink_to(".")
+    assert stems(tmp_path, "photos") == ["a", "link/b"]
+    assert stems(tmp_path, "photos", "elsewhere") == ["a", "link/b"]
+    assert len(stems(tmp_path, "photos/**/*.jpg")) == 2

@@ -30,6 +30,7 @@ from atrous.data.dataset import Dataset, Decode, Sample
 from atrous.data.masks import ColourTable, read_ids, read_palette
 from atrous.data.splits import check_split, check_unique, read_lines
 from atrous.errors import ConfigError, InputError
+from atrous.folders import search
 from atrous.formats import SUFFIXES
 from atrous.labels import Colour, LabelSet, interleaved_colour
 from atrous.opening import decoded
@@ -136,15 +137,18 @@ def _folder(value: str | dict[str, str], split: str, path: Path) -> Path:
 
 def _files(folder: Path) -> dict[str, Path]:
     """The images at and below a folder, by their path in it without ending."""
+    listed = search(folder)
+    listed.note(folder)
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-            name = path.relative_to(folder).with_suffix("").as_posix()
-            if name in found:
-                raise ConfigError(
-                    f"{folder}: {found[name].name} and {path.name} share a name; keep one"
-                )
-            found[name] = path
+    # What cannot be looked into is a sample that cannot be read.
+    below = listed.pictures | {path: path.relative_to(folder) for path in listed.failures}
+    for path, inside in sorted(below.items()):
+        name = inside.with_suffix("").as_posix()
+        if name in found:
+            raise ConfigError(
+                f"{folder}: {found[name].name} and {path.name} share a name; keep one"
+            )
+        found[name] = path
     return found
 
 

@@ -76,6 +76,7 @@ class _Job:
 
     def check(self, frame: Frame) -> object:
         """Leave out what has been done already."""
+        frame.source.check()
         target = self.results.target(frame.source.path, frame.source.stem)
         frame.note = self.results.claim(target)
         return SKIP if isinstance(frame.note, ImageResult) else None

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import glob
-import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from atrous.errors import InputError
-from atrous.formats import SUFFIXES
+from atrous.folders import Found, search, sort
 from atrous.jobs.output import FOLDERS, stems
 
 
@@ -20,78 +19,84 @@ class Source:
     Attributes:
         path: the image file.
         stem: what its results are called, see `atrous.jobs.output.stems`.
+        error: why it cannot be read, where that is known already.
     """
 
     path: Path
     stem: Path
+    error: str = ""
+
+    def check(self) -> None:
+        """Raise `InputError` if it is known that it cannot be read."""
+        if self.error:
+            raise InputError(self.error)
 
 
 def find(sources: Sequence[str | Path], output: Path | None = None) -> list[Source]:
-    """Find images in files, folders (recursively, without hidden ones) and glob patterns.
+    """Find images in files, folders (recursively) and glob patterns; see `atrous.folders.search`.
 
-    A file named by itself counts as an image whatever its ending; below a folder, the endings of
-    `atrous.formats.SUFFIXES` do.
+    A file named by itself counts as an image whatever its ending. What cannot be looked into, as a
+    name of nothing beside others, becomes a source with an error. What is left out is said in one
+    line of the log.
 
     Args:
         sources: what to search, in this order; a file found twice counts once.
         output: folder of the results, which are left out; images that lie in it are not.
 
     Raises:
-        InputError: a source does not exist, or holds no image.
+        InputError: there is no image at all.
     """
     made = [] if output is None else [output, *(output / name for name in FOLDERS)]
     excluded = {folder.resolve() for folder in made}
-    found: dict[Path, Path] = {}
+    found = Found()
     for source in sources:
-        for path, relative in matches(source, excluded).items():
-            found.setdefault(path, relative)
-    names = stems(found, lambda path: Path(*path.resolve().parts[1:]))
-    return [Source(path, stem) for path, stem in names.items()]
+        found.add(matches(source, excluded))
+    if not found.pictures:
+        raise InputError("; ".join(found.failures.values()))
+    found.note()
+    names = stems(_once(found.pictures), lambda path: Path(*path.resolve().parts[1:]))
+    failed = [Source(path, Path(path.name), error) for path, error in found.failures.items()]
+    return [*failed, *(Source(path, stem) for path, stem in names.items())]
 
 
-def matches(source: str | Path, excluded: Collection[Path] = ()) -> dict[Path, Path]:
-    """The images that one source names, each with its path below the folder that was searched.
+def matches(source: str | Path, excluded: Collection[Path] = ()) -> Found:
+    """What one source names: a file, a folder or a glob pattern.
 
     Args:
-        source: a file, a folder or a glob pattern.
+        source: what to search.
         excluded: folders to leave out, resolved.
 
-    Raises:
-        InputError: it does not exist, or holds no image.
+    Returns:
+        At least one picture or one failure.
     """
-    found = dict(_matches(source, excluded))
-    if not found:
-        kinds = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
-        raise InputError(f"{source}: no images in it (looked for {kinds})")
+    path, found = Path(source), Found()
+    if path.is_dir():
+        found = search(path, excluded=excluded)
+    elif path.exists():
+        found.pictures[path] = Path(path.name)
+    else:
+        for name in sorted(glob.glob(str(source), recursive=True)):  # noqa: PTH207 (absolute patterns)
+            one = Path(name)
+            if one.is_dir():
+                found.add(search(one, excluded=excluded))
+            else:
+                sort(one, Path(one.name), found)
+        if found == Found():
+            found.failures[path] = f"{source}: no such file or folder"
+    if not found.pictures and not found.failures:
+        found.failures[path] = f"{source}: no images in it"
+        if found.left_out:
+            found.failures[path] += f"; {found.summary()}"
+            found.left_out.clear()
+    found.pictures = _once(found.pictures)
     return found
 
 
-def _matches(source: str | Path, excluded: Collection[Path]) -> Iterator[tuple[Path, Path]]:
-    path = Path(source)
-    if path.is_dir():
-        yield from _below(path, excluded)
-    elif path.exists():
-        yield path, Path(path.name)
-    else:
-        names = sorted(glob.glob(str(source), recursive=True))  # noqa: PTH207 (absolute patterns)
-        if not names:
-            raise InputError(f"{source}: no such file or folder")
-        for name in map(Path, names):
-            if name.is_dir():
-                yield from _below(name, excluded)
-            elif name.suffix.lower() in SUFFIXES:
-                yield name, Path(name.name)
-
-
-def _below(folder: Path, excluded: Collection[Path]) -> Iterator[tuple[Path, Path]]:
-    for parent, folders, names in os.walk(folder):
-        here = Path(parent)
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".") and (here / name).resolve() not in excluded
-        )
-        for name in sorted(names):
-            path = here / name
-            if path.suffix.lower() in SUFFIXES and not name.startswith("."):
-                yield path, path.relative_to(folder)
+def _once(pictures: dict[Path, Path]) -> dict[Path, Path]:
+    """Each file once, whatever linked folders it was found through."""
+    folders: dict[Path, Path] = {}
+    found: dict[Path, Path] = {}
+    for path in pictures:
+        folder = folders.setdefault(path.parent, path.parent.resolve())
+        found.setdefault(folder / path.name, path)
+    return {path: pictures[path] for path in found.values()}

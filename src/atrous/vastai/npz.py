@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from atrous import image
 from atrous.errors import AtrousError, InputError
 from atrous.files import write_atomic
-from atrous.formats import SUFFIXES
+from atrous.folders import search
 
 INPUT, OUTPUT = "input_0", "output_0"
 SUFFIX = ".npz"
@@ -42,21 +42,28 @@ class Converted:
     error: str = ""
 
 
-def find_images(folder: Path) -> dict[str, Path]:
+def find_images(folder: Path, *, said: bool = False) -> dict[str, Path]:
     """The images of a folder by id, which is the file name without its ending, in order.
+
+    Args:
+        folder: of the images; those in it are not searched.
+        said: say what is left out.
 
     Raises:
         InputError: there is no such folder, or two images share an id.
     """
     try:
-        paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        next(folder.iterdir(), None)
     except OSError as error:
         raise InputError(f"{folder}: {error.strerror}; expected a folder of images") from None
+    listed = search(folder, recursive=False)
     found: dict[str, Path] = {}
-    for path in (path for path in paths if path.suffix.lower() in SUFFIXES):
+    for path in sorted((*listed.pictures, *listed.failures)):
         other = found.setdefault(path.stem, path)
         if other != path:
             raise InputError(f"{folder}: {other.name} and {path.name} share the id {path.stem}")
+    if said:
+        listed.note(folder)
     return found
 
 
@@ -109,7 +116,7 @@ def make(
         InputError: `dataset` cannot be read.
         AtrousError: every image failed, or a file cannot be written; what was finished is kept.
     """
-    images = find_images(dataset)
+    images = find_images(dataset, said=ids is None)
     done: list[Path] = []
     for name in images if ids is None else ids:
         path = target.resolve() / f"{name}.npz"

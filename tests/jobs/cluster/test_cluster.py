@@ -190,7 +190,7 @@ def test_a_worker_that_is_killed(
     out, err = process.communicate(timeout=240)
     found = statuses(out)
     assert (process.returncode, found["failed"]) == (1, ["broken.jpg"])
-    assert f"failed: {pictures / 'broken.jpg'}: not an image" in err
+    assert f"failed: {pictures / 'broken.jpg'}: not a picture" in err
     assert_same(tmp_path / "out", expected)
     # Of its batch was done again what it had not finished, and nothing else.
     kept = found.get("kept", [])

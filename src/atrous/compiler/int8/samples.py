@@ -16,6 +16,7 @@ from atrous.data import open_dataset
 from atrous.data.dataset import Decode
 from atrous.data.masks import read_ids
 from atrous.errors import ConfigError, InputError
+from atrous.folders import search
 from atrous.formats import SUFFIXES
 from atrous.vastai import npz
 
@@ -191,7 +192,11 @@ def _found(path: str, suffix: str | None) -> _Found:
             f"{WHERE}: expected a folder of images, or a data set as voc:VOCdevkit:train, found "
             f"{what} at {path} (seen from {Path.cwd()})"
         )
-    files = _of_ending(folder.rglob("*"), ending, path, folder)
+    listed = search(folder, also=(npz.SUFFIX,))
+    if ending is None:
+        listed.note(path)
+    # What cannot be looked into is an image that cannot be read, which is said.
+    files = _of_ending([*listed.pictures, *listed.failures], ending, path, listed.left_out)
     if folder.name != "JPEGImages":
         return _Found(files, {})
     beside = [folder.parent / name for name in _MASKS]
@@ -210,24 +215,19 @@ def _ending(suffix: str | None) -> str | None:
 
 
 def _of_ending(
-    files: Iterable[Path], ending: str | None, path: str, folder: Path | None = None
+    files: Iterable[Path], ending: str | None, path: str, others: Iterable[str] = ()
 ) -> list[Path]:
-    everything = [file for file in files if file.suffix and not _hidden(file, folder)]
-    wanted = {ending} if ending else SUFFIXES | {npz.SUFFIX}
-    found = sorted(file for file in everything if file.suffix.lower() in wanted and file.is_file())
+    everything = list(files)
+    found = sorted(file for file in everything if ending in (None, file.suffix.lower()))
     if not found:
-        there = sorted({file.suffix[1:] for file in everything})
+        suffixes = {file.suffix for file in everything} | set(others)
+        there = sorted(suffix[1:] for suffix in suffixes if suffix.startswith("."))
         listed = ", ".join(there[:8]) + (", …" if len(there) > 8 else "")
         raise ConfigError(
             f"{WHERE}: no {ending[1:] + ' file' if ending else 'image'} in {path}; there are: "
             f"{listed or 'no files'}; dataset.sampler.suffix names the ending"
         )
     return found
-
-
-def _hidden(file: Path, folder: Path | None) -> bool:
-    parts = file.relative_to(folder).parts if folder else (file.name,)
-    return any(part.startswith(".") for part in parts)
 
 
 def _reversed_bits(number: int) -> int:

@@ -92,7 +92,10 @@ def segment(
     with _shared(str(output.place)) as (place, token), joined(address) as ray:
         files = ray.put(model_files(model))
         job = replace(job, model=files, output=replace(output, place=place), token=token)
-        left = dict(enumerate(images))
+        for one in images:
+            if one.error:
+                yield ImageResult(one.place, "failed", error=one.error)
+        left = dict(enumerate(one for one in images if not one.error))
         # A batch that was given up is tried once more image by image: one of them is to blame.
         for alone in (False, True):
             for reply in _replies(ray, job, left, workers, alone):

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from atrous.errors import ConfigError, InputError
+from atrous.folders import WITHOUT, Found
 from atrous.formats import SUFFIXES
 from atrous.jobs import sources
 from atrous.jobs.output import FOLDERS, join, stems
@@ -27,10 +28,12 @@ class RemoteImage:
     Attributes:
         place: a path as it was given, or a URL.
         stem: see `atrous.jobs.output.stems`.
+        error: why it cannot be read, where that is known already.
     """
 
     place: str
     stem: str
+    error: str = ""
 
 
 def is_url(place: str) -> bool:
@@ -61,22 +64,34 @@ def find(places: Sequence[str], output: str) -> list[RemoteImage]:
 
     Raises:
         ConfigError: a URL is none that fsspec knows, or needs a package.
-        InputError: a place does not exist, holds no image, or cannot be read.
+        InputError: there is no image at all.
     """
     made = (output, *(join(output, name) for name in FOLDERS))
     paths = {path.resolve() for path in map(local, made) if path is not None}
     urls = [] if paths else [_url(place, _open(place)[1]) for place in made]
     found: dict[str, Path] = {}
+    failures: dict[str, str] = {}
+    rest = Found()
     for place in places:
         path = local(place)
         if path is None:
-            matches = _listed(place, urls)
-        else:
-            matches = {str(key): name for key, name in sources.matches(path, paths).items()}
-        for key, relative in matches.items():
-            found.setdefault(key, relative)
+            try:
+                for key, relative in _listed(place, urls, rest).items():
+                    found.setdefault(key, relative)
+            except InputError as error:
+                failures[place] = str(error)
+            continue
+        one = sources.matches(path, paths)
+        for picture, relative in one.pictures.items():
+            found.setdefault(str(picture), relative)
+        failures |= {str(name): error for name, error in one.failures.items()}
+        rest.left_out += one.left_out
+    if not found:
+        raise InputError("; ".join(failures.values()))
+    rest.note()
     names = stems(found, _whole)
-    return [RemoteImage(place, stem.as_posix()) for place, stem in names.items()]
+    failed = [RemoteImage(place, Path(place).name, error) for place, error in failures.items()]
+    return [*failed, *(RemoteImage(place, stem.as_posix()) for place, stem in names.items())]
 
 
 def fetch(url: str, file: Path) -> None:
@@ -133,8 +148,11 @@ def _url(url: str, path: str) -> str:
     return f"{system.unstrip_protocol(path)}{chain}{rest}"
 
 
-def _listed(url: str, excluded: Sequence[str]) -> dict[str, Path]:
-    """The images behind a URL, each with its path below the folder that was searched."""
+def _listed(url: str, excluded: Sequence[str], rest: Found) -> dict[str, Path]:
+    """The images behind a URL, each with its path below the folder that was searched.
+
+    Endings decide, as nothing is fetched; others are counted in `rest`.
+    """
     system, path = _open(url)
     if _reading(url, lambda: system.isdir(path)):
         names = sorted(_reading(url, lambda: system.find(path)))
@@ -150,14 +168,15 @@ def _listed(url: str, excluded: Sequence[str]) -> dict[str, Path]:
     left_out = tuple(f"{place}/" for place in excluded if not f"{here}/".startswith(f"{place}/"))
     found = {}
     for name, below in relative.items():
-        hidden = any(part.startswith(".") for part in below.parts)
-        if below.suffix.lower() in SUFFIXES and not hidden:
-            place = _url(url, name)
-            if not place.startswith(left_out):
-                found[place] = Path(below)
+        place, suffix = _url(url, name), below.suffix.lower()
+        if place.startswith(left_out) or any(part.startswith(".") for part in below.parts):
+            continue
+        if suffix in SUFFIXES:
+            found[place] = Path(below)
+        else:
+            rest.left_out[suffix or WITHOUT] += 1
     if not found:
-        kinds = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
-        raise InputError(f"{url}: no images in it (looked for {kinds})")
+        raise InputError(f"{url}: no images in it")
     return found
 
 

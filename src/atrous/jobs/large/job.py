@@ -53,6 +53,7 @@ def segment(
     )
     for source in sources:
         try:
+            source.check()
             with FileRaster(source.path) as file:
                 yield job.do(source, file)
         except FAILURES as error:
