@@ -1,6 +1,7 @@
 import json
 import re
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from PIL import Image
 
 from atrous.cli.options import engine_options
 from atrous.labels import VOC
+from tests.builders.cases import Cases, agreement, expected
 from tests.builders.command import Run
 
 PHOTOGRAPH = Path(__file__).parents[2] / "src" / "atrous" / "assets" / "photograph.jpg"
@@ -58,6 +60,65 @@ def test_a_picture_of_too_many_pixels(atrous: Run, tmp_path: Path) -> None:
     done = atrous("predict", PHOTOGRAPH, "-o", tmp_path, "--max-pixels", "1000")
     assert done.code == 1
     assert "is 135300 pixels, the limit is 1000; make it smaller, or raise --max-pixels" in done.err
+
+
+def test_one_picture_into_one_file(atrous: Run, tmp_path: Path) -> None:
+    done = atrous("predict", PHOTOGRAPH, "-o", tmp_path / "sub" / "mask.png")
+    assert (done.code, f"see {tmp_path}/sub/mask.png" in done.out) == (0, True)
+    assert ids(tmp_path / "sub" / "mask.png")[150, 225] == CAT
+    assert [path.name for path in (tmp_path / "sub").iterdir()] == ["mask.png"]
+
+
+def test_several_pictures_do_not_fit_one_file(atrous: Run, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (9, 9)).save(tmp_path / name)
+    done = atrous("predict", tmp_path, "-o", tmp_path / "mask.png")
+    assert done.code == 2
+    assert "mask.png is a file for one picture, and 2 were found: name a folder" in done.err
+    assert not (tmp_path / "mask.png").exists()
+
+
+CLASH = ("a.jpg", "a.png", "a.jpg.png")
+
+
+@pytest.mark.parametrize("verb", [["predict"], ["predict", "--tile", "256"], ["stream"]])
+def test_pictures_that_share_a_name(
+    verb: list[str], cases: Cases, atrous: Run, tmp_path: Path
+) -> None:
+    folder, out = cases("names"), tmp_path / "out"
+    model = ("-m", folder / "colours.onnx", "--vdsp-params", folder / "colours.json", "-o", out)
+    source = ("--file_path", folder / "clash") if verb == ["stream"] else (folder / "clash",)
+    if "--tile" in verb:
+        pytest.importorskip("rasterio", reason="needs the extra large")
+    for _ in range(2):
+        done = atrous(*verb, *source, *model)
+        assert done.code == 0, done.err
+        assert sorted(path.name for path in (out / "masks").iterdir()) == sorted(
+            f"{name}.png" for name in CLASH
+        )
+        for name in CLASH:
+            right = folder / expected(folder)[f"clash/{name}"]["class_map"]
+            share = agreement(out / "masks" / f"{name}.png", right)
+            assert share > (0.99 if "--tile" in verb else 0.999)  # GDAL decodes JPEG in its own way
+
+
+@pytest.mark.parametrize("verb", [["predict"], ["predict", "--tile", "256"]])
+def test_names_as_long_as_they_may_be(
+    verb: list[str], cases: Cases, atrous: Run, tmp_path: Path
+) -> None:
+    folder, source = cases("names"), tmp_path / "in"
+    if "--tile" in verb:
+        pytest.importorskip("rasterio", reason="needs the extra large")
+    shutil.copytree(folder / "long", source)
+    [short] = source.glob("b" * 60 + ".png")
+    for name in ("c" * 251 + ".png", "d" * 246 + ".jpeg", "d" * 246 + ".tiff"):
+        shutil.copy(short, source / name)
+    model = ("-m", folder / "colours.onnx", "--vdsp-params", folder / "colours.json")
+    for word in ("written", "kept"):
+        done = atrous(*verb, source, *model, "-o", tmp_path / "out")
+        assert (done.code, f"5 {word}" in done.out) == (0, True), done.err
+    assert len([*(tmp_path / "out" / "masks").iterdir()]) == 5
+    assert len([*(tmp_path / "out" / "overlays").iterdir()]) == 5
 
 
 @pytest.mark.heavy
@@ -106,6 +167,14 @@ def test_somebody_elses_model_with_the_seeds_vdsp_file(
         ([PHOTOGRAPH, "-o", "o", "--vdsp_params", "no.json"], 2, "no.json: not a readable JSON"),
         ([PHOTOGRAPH, "-o", "o", "--device", "cuda"], 1, "install onnxruntime-gpu"),
         ([PHOTOGRAPH], 2, "Missing option"),
+        (
+            [PHOTOGRAPH.parent, PHOTOGRAPH, "-o", "o.png", "--cluster", "local"],
+            2,
+            "o.png is a file",
+        ),
+        ([PHOTOGRAPH, "-o", "o.tif"], 2, "is written as .png, or .tif with --tile, an overlay as"),
+        ([PHOTOGRAPH, "-o", "o.bmp", "--tile", "9"], 2, "written as .png or .tif, an overlay as"),
+        ([PHOTOGRAPH, "*.jpg", "-o", "o.png"], 1, "*.jpg: no such file or folder"),
     ],
 )
 def test_errors_are_one_line_and_nothing_is_written(

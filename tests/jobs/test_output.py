@@ -11,6 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from atrous import image
 from atrous.errors import EngineError, InputError
+from atrous.jobs.names import stems
 from atrous.jobs.output import (
     ImageResult,
     Output,
@@ -18,7 +19,6 @@ from atrous.jobs.output import (
     Target,
     join,
     remove_unfinished,
-    stems,
 )
 from atrous.runtime.predictor import Predictor
 from tests.builders.predictors import brightest
@@ -53,20 +53,8 @@ def test_names_in_the_order_of_writing() -> None:
     names = Output("out").names("sub/a")
     assert [*names.values()] == ["overlays/sub/a.jpg", "masks/sub/a.png"]
     assert Output("out", overlays=False).names("a", ".tif") == {"masks": "masks/a.tif"}
-    assert Output("s3://b").folders() == ["s3://b/masks", "s3://b/overlays"]
-    assert Output("out", overlays=False).folders() == ["out/masks"]
-
-
-def test_stems() -> None:
-    found = {name: Path(name) for name in ("a.jpg", "a.png", "b.jpg", "sub/a.jpg")}
-    names = stems({**found, "other": Path("b.jpg")}, lambda one: Path("whole", one))
-    assert {one: name.as_posix() for one, name in names.items()} == {
-        "a.jpg": "a.jpg",
-        "a.png": "a.png",
-        "b.jpg": "whole/b.jpg",
-        "sub/a.jpg": "sub/a",
-        "other": "whole/other",
-    }
+    assert Output("s3://b").shown() == ["s3://b/masks", "s3://b/overlays"]
+    assert Output("out", overlays=False).shown() == ["out/masks"]
 
 
 def test_a_mask_depends_on_image_model_preprocessing_labels_and_setting(
@@ -230,3 +218,84 @@ def test_what_was_left_half_written_goes(tmp_path: Path) -> None:
     remove_unfinished(tmp_path)
     left = [path.name for path in tmp_path.rglob("*") if path.is_file()]
     assert sorted(left) == [".b.part", "a.png"]
+
+
+def named(root: Path, *names: str) -> list[tuple[Path, Path]]:
+    """Pictures in a folder, each another, with what their results are called."""
+    for name in names:
+        if not (root / name).exists():
+            shade = sum(name.encode()) % 200
+            Image.fromarray(PIXELS + np.uint8(shade)).save(root / name)
+    found = stems({root / name: Path(name) for name in names}, lambda path: path)
+    return [*found.items()]
+
+
+def made(results: Results, pairs: list[tuple[Path, Path]]) -> list[str]:
+    """Follow names and write what has to be written; what became of each."""
+    results.follow_names(pairs)
+    became = []
+    for path, stem in pairs:
+        target = results.claim(results.target(path, stem))
+        if isinstance(target, Target):
+            target = results.write(target, PIXELS, CLASSES)
+        became.append(target.status)
+    return became
+
+
+def test_results_follow_when_pictures_come_and_go(
+    results: Results, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert made(results, named(tmp_path, "a.jpg")) == ["written"]
+    masks = tmp_path / "out" / "masks"
+    first = (masks / "a.png").read_bytes()
+    assert made(results, named(tmp_path, "a.jpg", "a.png")) == ["kept", "written"]
+    assert sorted(path.name for path in masks.iterdir()) == ["a.jpg.png", "a.png.png"]
+    assert (masks / "a.jpg.png").read_bytes() == first
+    assert caplog.messages == [
+        "masks get other names, because pictures beside theirs came or went: "
+        f"{masks}/a.png is now a.jpg.png"
+    ]
+    (tmp_path / "a.png").unlink()
+    assert made(results, named(tmp_path, "a.jpg")) == ["kept"]
+    assert sorted(path.name for path in masks.iterdir()) == ["a.png", "a.png.png"]
+    assert (tmp_path / "out" / "overlays" / "a.jpg").is_file()
+
+
+def test_a_result_of_something_else_is_not_taken_over(
+    results: Results, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert made(results, named(tmp_path, "a.jpg")) == ["written"]
+    Image.fromarray(PIXELS + 99).save(tmp_path / "a.jpg")
+    assert made(results, named(tmp_path, "a.jpg", "a.png")) == ["written"] * 2
+    masks = sorted(path.name for path in (tmp_path / "out" / "masks").iterdir())
+    assert masks == ["a.jpg.png", "a.png", "a.png.png"]
+    assert caplog.messages == [
+        f"{tmp_path}/out/masks/a.png stays as it is: of an earlier picture or model, or changed "
+        "since; it is of none of today's pictures called a"
+    ]
+
+
+def test_copies_do_not_take_each_others_results(results: Results, tmp_path: Path) -> None:
+    for name in ("a.jpg", "a.png", "a.jpg.png"):
+        (tmp_path / name).write_bytes(b"the same")
+    pairs = named(tmp_path, "a.jpg", "a.png", "a.jpg.png")
+    assert made(results, pairs) == ["written"] * 3
+    assert made(results, pairs) == ["kept"] * 3
+
+
+@pytest.mark.parametrize(("name", "kind"), [("m.png", "mask"), ("m.JPG", "overlay")])
+def test_a_single_file(source: Path, tmp_path: Path, name: str, kind: str) -> None:
+    place = tmp_path / "sub" / name
+    results = Results(Output(place, single=True), brightest())
+    target = results.claim(results.target(source, Path("a")))
+    assert isinstance(target, Target)
+    written = results.write(target, PIXELS, CLASSES)
+    assert {"mask": written.mask, "overlay": written.overlay}[kind] == place
+    assert [path.name for path in place.parent.iterdir()] == [name]
+    assert results.claim(results.target(source, Path("a"))).status == "kept"  # type: ignore[union-attr]
+    place.write_bytes(b"mine")
+    with pytest.raises(InputError, match="is in the way and kept"):
+        results.claim(target)
+    own = Results(Output(source, force=True, single=True), brightest())
+    with pytest.raises(InputError, match="would replace it"):
+        own.claim(own.target(source, Path("a")))

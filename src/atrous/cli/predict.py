@@ -34,7 +34,8 @@ def predict(
             "-o",
             "--output",
             metavar="PATH",
-            help="Folder for masks/ and overlays/, with --cluster also a URL; or a video file.",
+            help="Folder for masks/ and overlays/, with --cluster also a URL; or a file for one "
+            "picture: NAME.png its mask, NAME.jpg its overlay, NAME.tif with --tile; or a video.",
         ),
     ],
     model: options.ModelOption = None,
@@ -91,6 +92,11 @@ def predict(
     again. What it did not make, or what was changed since, is never replaced: that picture fails,
     unless --force is given. Transparent pixels are put on white. With --json, one line per image.
 
+    Example: atrous predict photograph.jpg -o mask.png
+
+    One picture can go to one file. A mask needs a format that keeps its class ids, so NAME.jpg is
+    the overlay.
+
     Example: atrous predict orthophoto.tif -o out --tile 513
 
     With --tile an image may be larger than memory: it is read and its mask written in rows, and
@@ -141,17 +147,20 @@ class _Asked:
         """Where the results of images go."""
         from atrous.jobs.output import Output
 
-        return Output(self.place, self.overlays, self.opacity, self.force)
+        single = _makes_picture(self.place)
+        return Output(self.place, self.overlays, self.opacity, self.force, single=single)
 
     def images(self) -> list[Source]:
         """The images on this machine.
 
         Raises:
-            ConfigError: the output is a URL, or a source is a video.
+            ConfigError: the output is a URL, or a source is a video, or the output is a file, but
+                not for these sources.
             InputError: there is none.
         """
         from atrous.jobs.sources import find
 
+        self._check_file()
         if "://" in self.place:
             raise ConfigError(f"{self.place} belongs to --cluster")
         if any("://" in name or _is_video(name) for name in self.sources):
@@ -159,7 +168,28 @@ class _Asked:
                 f"a video makes a video: expected -o NAME.mp4 ({', '.join(SUFFIXES)}), got "
                 f"{self.place}"
             )
-        return find(self.sources, Path(self.place))
+        found = find(self.sources, Path(self.place))
+        if _makes_picture(self.place) and len(found) != 1:
+            raise ConfigError(
+                f"{self.place} is a file for one picture, and {len(found)} were found: name a "
+                "folder with -o, for masks/ and overlays/"
+            )
+        return found
+
+    def _check_file(self) -> None:
+        """Refuse an output file that can hold no result.
+
+        Raises:
+            ConfigError: it cannot.
+        """
+        tiffs = () if self.side is None else (".tif", ".tiff")
+        holds = (".png", ".jpg", ".jpeg", *tiffs)
+        if _makes_picture(self.place) and not self.place.lower().endswith(holds):
+            tiff = ", or .tif with --tile" if self.side is None else " or .tif"
+            raise ConfigError(
+                f"{self.place}: a mask is written as .png{tiff}, an overlay as .jpg; expected such "
+                "a name, or a folder"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +276,8 @@ def _cluster(asked: _Asked) -> None:
     network = asked.network
     if _makes_video(asked.place) or any(map(_is_video, asked.sources)):
         raise ConfigError("--cluster segments images: expected no video")
+    if _makes_picture(asked.place):
+        raise ConfigError(f"{asked.place} is a file: --cluster writes into a folder or a URL")
     images = remote.find(asked.sources, asked.place)
     model = find_model(network.model, network.device)
     # Of a cluster this machine need not have the device: here the model is only looked at.
@@ -300,6 +332,13 @@ def _refuse_others(context: typer.Context, job: _Job) -> None:
 
 def _makes_video(output: str) -> bool:
     return output.lower().endswith(SUFFIXES) and not Path(output).is_dir()
+
+
+def _makes_picture(output: str) -> bool:
+    from atrous.formats import SUFFIXES as ENDINGS
+
+    path = Path(output)
+    return "://" not in output and path.suffix.lower() in ENDINGS and not path.is_dir()
 
 
 def _is_video(source: str) -> bool:

@@ -92,7 +92,7 @@ class Report:
         if self._counts["kept"]:
             said += " (--force makes them again)"
         if sum(self._counts.values()) > self._counts["failed"]:
-            said += f"; see {' and '.join(self._output.folders())}"
+            said += f"; see {' and '.join(self._output.shown())}"
         console.print(said, highlight=False, soft_wrap=True)
 
     def _by_image(self) -> Table:

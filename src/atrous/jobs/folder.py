@@ -26,6 +26,7 @@ def segment(
     pipelined: bool = True,
     score: Callable[[Frame], Any] | None = None,
     timeout: float | None = TIMEOUT,
+    whole: bool = True,
 ) -> Generator[ImageResult]:
     """Segment images as a stream: a few are under way at a time, results come in order.
 
@@ -42,13 +43,17 @@ def segment(
             network's. Else one thread for every call of the network does all that an image needs.
         score: called with every frame that was written; `outputs["infer"]` is its `Prediction`.
         timeout: seconds after which a step counts as stuck.
+        whole: whether `sources` are all that go to `output`, and no part of them.
 
     Raises:
         ConfigError: the network takes another number of images at a time.
         InputError: `output` cannot be a folder.
         StreamError: a step is stuck.
     """
-    job = _Job(Results(output, predictor), score)
+    sources, results = list(sources), Results(output, predictor)
+    if whole:
+        results.follow_names((source.path, source.stem) for source in sources)
+    job = _Job(results, score)
     steps = Steps(
         predictor,
         read=lambda source: image.read(source.path, max_pixels),

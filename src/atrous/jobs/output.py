@@ -11,27 +11,29 @@ what it made from something else is made again, what it did not make is replaced
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+import logging
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from atrous import image
 from atrous.errors import AtrousError, InputError
-from atrous.files import is_special, sha256, unfinished
+from atrous.files import is_special, sha256
+from atrous.formatting import shortened
+from atrous.jobs.names import earlier
 from atrous.runtime.predictor import Predictor
 from atrous.stamp import FileStamp, hashed, of_jpeg
 
-T = TypeVar("T")
 Pixels = NDArray[np.uint8]
+_log = logging.getLogger("atrous")
 
 MASKS, OVERLAYS = "masks", "overlays"
 FOLDERS = (MASKS, OVERLAYS)
+JPEG = (".jpg", ".jpeg")
 
 FAILURES = (AtrousError, OSError, MemoryError)
 """What an image fails with while the others go on."""
@@ -47,6 +49,8 @@ class Output:
         opacity: of the overlays' paint, 0–1.
         force: make results again that are there already, whoever made them.
         again: make those again that Atrous made, also where they would stand.
+        single: `place` is no folder but the file of the only result: a mask (.png, .tif), or what
+            cannot hold class ids, an overlay (.jpg).
     """
 
     place: Path | str
@@ -54,14 +58,17 @@ class Output:
     opacity: float = 0.5
     force: bool = False
     again: bool = False
+    single: bool = False
 
     def names(self, stem: Path | str, suffix: str = ".png") -> dict[str, str]:
         """`FOLDERS` → name of an image's result below `place`, in the order of writing."""
         mask = {MASKS: f"{MASKS}/{stem}{suffix}"}
         return {OVERLAYS: f"{OVERLAYS}/{stem}.jpg", **mask} if self.overlays else mask
 
-    def folders(self) -> list[str]:
-        """Where masks lie, and overlays if they are drawn."""
+    def shown(self) -> list[str]:
+        """Where masks lie, and overlays if they are drawn; the file, if it is a single one."""
+        if self.single:
+            return [str(self.place)]
         return [join(self.place, name) for name in (FOLDERS if self.overlays else (MASKS,))]
 
 
@@ -72,7 +79,7 @@ class ImageResult:
     Attributes:
         source: the image file; it and the results may be URLs on a cluster.
         status: `written`, `kept` (its results were there already, made from the same) or `failed`.
-        mask: the palette image, `None` if it failed.
+        mask: the palette image, `None` if it failed or none was asked for.
         overlay: the picture to look at, `None` if it failed or none was asked for.
         size: width and height in pixels, `None` unless it was segmented now.
         shares: share of the pixels of each class id that occurs, 0–1, the largest first.
@@ -107,7 +114,7 @@ class Target:
 
     Attributes:
         source: the image file.
-        mask: the file of its class ids.
+        mask: the file of its class ids, `None` if none is wanted.
         overlay: the file to look at, `None` if none is wanted.
         made_from: hash of what the mask depends on.
         painted: hash of what the overlay depends on.
@@ -115,7 +122,7 @@ class Target:
     """
 
     source: Path
-    mask: Path
+    mask: Path | None
     overlay: Path | None
     made_from: str
     painted: str
@@ -126,7 +133,7 @@ class Results:
     """The results of one job on this machine.
 
     Args:
-        output: where they go; the folder is made.
+        output: where they go; its folder is made.
         predictor: what makes them.
         setting: what else a mask depends on.
         stamp_of: reads the stamp of a mask, see `state`; by default by the ending of its name.
@@ -144,21 +151,86 @@ class Results:
     ) -> None:
         self._output, self._predictor, self._setting = output, predictor, setting
         self._stamp_of = stamp_of or _mask_stamp
-        make_folder(Path(output.place))
+        place = Path(output.place)
+        make_folder(place.parent if output.single else place)
 
     def target(self, path: Path, stem: Path, suffix: str = ".png") -> Target:
         """Where the results of an image go.
 
         Args:
             path: the image file.
-            stem: see `stems`.
+            stem: see `atrous.jobs.names.stems`.
             suffix: of the mask.
         """
-        names = self._output.names(stem, suffix)
-        overlay = Path(self._output.place, names[OVERLAYS]) if OVERLAYS in names else None
+        output = self._output
         made_from = self._made_from(path)
-        painted = hashed(made_from, f"{self._output.opacity:g}", image.PAINT)
-        return Target(path, Path(self._output.place, names[MASKS]), overlay, made_from, painted)
+        painted = hashed(made_from, f"{output.opacity:g}", image.PAINT)
+        if output.single:
+            place = Path(output.place)
+            seen = place.suffix.lower() in JPEG
+            mask, overlay = (None, place) if seen else (place, None)
+            return Target(path, mask, overlay, made_from, painted)
+        names = output.names(stem, suffix)
+        overlay = Path(output.place, names[OVERLAYS]) if OVERLAYS in names else None
+        return Target(path, Path(output.place, names[MASKS]), overlay, made_from, painted)
+
+    def follow_names(self, sources: Iterable[tuple[Path, Path]]) -> None:
+        """Call results that are there as their images' results are called now, and say so.
+
+        What an image's results are called depends on the images beside it: see
+        `atrous.jobs.names`. Only results that stand are renamed.
+
+        Args:
+            sources: image file and `stem` of all images.
+        """
+        if self._output.single:
+            return
+        now = dict(sources)
+        taken, renamed = set(now.values()), []
+        left: dict[Path, str] = {}
+        for path, stem in now.items():
+            for old in earlier(path, stem) - taken:
+                for suffix in (".png", ".tif"):
+                    before = Path(self._output.place, MASKS, f"{old}{suffix}")
+                    if not before.is_file():
+                        continue
+                    if self._renamed(path, old, stem, suffix):
+                        renamed.append(f"{before} is now {stem.name}{suffix}")
+                        left.pop(before, None)
+                    elif old == stem.with_name(path.stem):
+                        left[before] = old.name
+        if renamed:
+            _log.warning(
+                "masks get other names, because pictures beside theirs came or went: %s",
+                shortened(renamed, 3),
+            )
+        if left:
+            first, called = next(iter(left.items()))
+            _log.warning(
+                "%s stays as it is%s: of an earlier picture or model, or changed since; it is of "
+                "none of today's pictures called %s",
+                first,
+                f", and {len(left) - 1} more" if len(left) > 1 else "",
+                called,
+            )
+
+    def _renamed(self, path: Path, old: Path, stem: Path, suffix: str) -> bool:
+        before, after = self.target(path, old, suffix), self.target(path, stem, suffix)
+        pairs = zip(self._files(before), self._files(after), strict=True)
+        moves = []
+        for (file, made_from, stamp_of), (new, _, _) in pairs:
+            stamp = stamp_of(file) if file.is_file() else None
+            if stamp is not None and stamp.made_from == made_from and not new.exists():
+                moves.append((file, new))
+        if not moves or moves[0][0] != before.mask:
+            return False
+        try:
+            for file, new in reversed(moves):
+                new.parent.mkdir(parents=True, exist_ok=True)
+                file.rename(new)
+        except OSError:  # then it is made anew
+            return False
+        return True
 
     def claim(self, target: Target) -> Target | ImageResult:
         """The results that are there already and stay, or where to write them.
@@ -166,10 +238,7 @@ class Results:
         Raises:
             InputError: something is in the way that Atrous did not make.
         """
-        output = self._output
-        files = [(target.mask, target.made_from, self._stamp_of)]
-        if target.overlay is not None:
-            files.append((target.overlay, target.painted, of_jpeg))
+        output, files = self._output, self._files(target)
         for path, _, _ in files:
             if path.exists() and path.samefile(target.source):
                 raise InputError(f"{path}: its result would replace it; choose another `output`")
@@ -188,7 +257,8 @@ class Results:
         """
         shares = image.class_shares(class_map)
         self.draw(target, pixels, class_map, shares)
-        image.write_mask(target.mask, class_map, self._predictor.labels, target.made_from)
+        if target.mask is not None:
+            image.write_mask(target.mask, class_map, self._predictor.labels, target.made_from)
         return self.written(target, class_map.shape[1], class_map.shape[0], shares)
 
     def written(
@@ -210,9 +280,14 @@ class Results:
                 target.overlay, pixels, class_map, labels, opacity, shares, target.painted
             )
 
-    def mask_file(self, target: Target) -> AbstractContextManager[Path]:
-        """A name to write the mask under; it gets its own at the end of the block."""
-        return unfinished(target.mask)
+    def _files(self, target: Target) -> list[tuple[Path, str, Callable[[Path], FileStamp | None]]]:
+        """Every file with what it is made from, and what reads its stamp."""
+        found: list[tuple[Path, str, Callable[[Path], FileStamp | None]]] = []
+        if target.mask is not None:
+            found.append((target.mask, target.made_from, self._stamp_of))
+        if target.overlay is not None:
+            found.append((target.overlay, target.painted, of_jpeg))
+        return found
 
     def _made_from(self, path: Path) -> str:
         """Hash of image, reading, model and setting, of which a mask is a function."""
@@ -265,28 +340,6 @@ def state(
         f"{path}: is in the way and kept: Atrous did not make it, or it was changed since; move it "
         "away, or replace it with `force`"
     )
-
-
-def stems(found: Mapping[T, Path], whole: Callable[[T], Path]) -> dict[T, Path]:
-    """What the results of every image are called, without an ending. No two share a name.
-
-    Where only the endings of images differ, as in `a.jpg` and `a.png`, they are kept.
-
-    Args:
-        found: image → its path below the folder that was searched.
-        whole: image → a path that no other has.
-    """
-    short = Counter(relative.with_suffix("") for relative in found.values())
-    relatives = Counter(found.values())
-    result = {}
-    for one, relative in found.items():
-        if short[relative.with_suffix("")] == 1:
-            result[one] = relative.with_suffix("")
-        elif relatives[relative] == 1:
-            result[one] = relative
-        else:  # the same name below two folders
-            result[one] = whole(one)
-    return result
 
 
 def join(place: Path | str, name: str) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from atrous.errors import InputError
 from atrous.folders import Found, search, sort
-from atrous.jobs.output import FOLDERS, stems
+from atrous.jobs.names import stems
+from atrous.jobs.output import FOLDERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class Source:
 
     Attributes:
         path: the image file.
-        stem: what its results are called, see `atrous.jobs.output.stems`.
+        stem: what its results are called, see `atrous.jobs.names.stems`.
         error: why it cannot be read, where that is known already.
     """
 

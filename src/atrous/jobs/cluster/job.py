@@ -30,6 +30,7 @@ from atrous.jobs.output import (
     OVERLAYS,
     ImageResult,
     Output,
+    Results,
     join,
     make_folder,
     remove_unfinished,
@@ -78,6 +79,7 @@ def segment(
         AtrousError: no worker can do the work.
     """
     options = options or Options(threads=1)
+    _follow_names(predictor, images, output)
     job = ClusterJob(
         model=None,
         identity=predictor.engine.identity,
@@ -106,6 +108,17 @@ def segment(
         for one in left.values():
             reason = f"{one.place}: {2 * MOST_TRIES} workers that took it were lost; out of memory?"
             yield ImageResult(one.place, "failed", error=reason)
+
+
+def _follow_names(
+    predictor: Predictor, images: Sequence[remote.RemoteImage], output: Output
+) -> None:
+    """Do what `folder.segment` does before, for images and results on our own file system."""
+    place = remote.local(str(output.place))
+    if place is not None:
+        here = [(remote.local(one.place), Path(one.stem)) for one in images]
+        results = Results(replace(output, place=place), predictor)
+        results.follow_names((path, stem) for path, stem in here if path is not None)
 
 
 def engine_name(predictor: Predictor, options: Options) -> str:

@@ -159,6 +159,7 @@ class Segmenter:
                     desk.output,
                     max_pixels=job.max_pixels,
                     pipelined=job.options.device != "cpu",
+                    whole=False,
                 )
                 results = [next(made) if isinstance(one, Source) else one for one in found]
                 made.close()

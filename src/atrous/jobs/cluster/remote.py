@@ -16,7 +16,8 @@ from atrous.errors import ConfigError, InputError
 from atrous.folders import WITHOUT, Found
 from atrous.formats import SUFFIXES
 from atrous.jobs import sources
-from atrous.jobs.output import FOLDERS, join, stems
+from atrous.jobs.names import stems
+from atrous.jobs.output import FOLDERS, join
 
 T = TypeVar("T")
 
@@ -27,7 +28,7 @@ class RemoteImage:
 
     Attributes:
         place: a path as it was given, or a URL.
-        stem: see `atrous.jobs.output.stems`.
+        stem: see `atrous.jobs.names.stems`.
         error: why it cannot be read, where that is known already.
     """
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from atrous import image
+from atrous.files import unfinished
 from atrous.jobs.large import raster, tiles
 from atrous.jobs.large.raster import FileRaster, shrunk
 from atrous.jobs.output import FAILURES, ImageResult, Output, Results
@@ -48,9 +50,10 @@ def segment(
     """
     tiles.check(side, overlap)
     seeing = tiles.tiled(predictor, side)
-    job = _Job(
-        seeing, Results(output, seeing, f"{overlap:g}", raster.stamp_of), side, overlap, progress
-    )
+    sources = list(sources)
+    results = Results(output, seeing, f"{overlap:g}", raster.stamp_of)
+    results.follow_names((source.path, source.stem) for source in sources)
+    job = _Job(seeing, results, side, overlap, progress)
     for source in sources:
         try:
             source.check()
@@ -77,10 +80,15 @@ class _Job:
         if isinstance(target, ImageResult):
             return target
         sums = _Sums(file.height, file.width)
-        with self.results.mask_file(target) as mask:
-            labels = self.predictor.labels
-            made_from = target.made_from
-            raster.write_mask(mask, self._bands(file, sums), file, labels, made_from, geographic)
+        with ExitStack() as files:
+            bands = self._bands(file, sums)
+            if target.mask is None:
+                deque(bands, maxlen=0)
+            else:
+                mask = files.enter_context(unfinished(target.mask))
+                geographic = target.mask.suffix.lower() in TIFF
+                labels = self.predictor.labels
+                raster.write_mask(mask, bands, file, labels, target.made_from, geographic)
             if target.overlay is not None:
                 pixels = file.small(image.OVERLAY_SIDE)
                 self.results.draw(target, pixels, sums.small, sums.shares)
