@@ -43,6 +43,7 @@ LAYERS = [
         "stamp",
         "strict_yaml",
     },
+    {"texts"},
     {"errors"},
 ]
 DEPTH = {part: depth for depth, parts in enumerate(LAYERS) for part in parts}

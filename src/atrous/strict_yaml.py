@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from atrous import texts
 from atrous.errors import ConfigError
 
 # A key of another type than text is unknown, too.
@@ -58,10 +59,10 @@ def read(path: Path, overrides: Sequence[str] = (), *, such_as: str) -> dict[str
         ConfigError: the file cannot be read or holds something else, or an override does not fit.
     """
     try:
-        content = parse(path.read_text(encoding="utf-8"))
+        content = parse(texts.read(path))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeError) as error:
         raise ConfigError(f"{path}: not a readable YAML file: {error}") from None
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None

@@ -6,6 +6,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests.builders.cases import Cases
 from tests.builders.command import Run
 from tests.builders.voc import EVAL, FIRST_WRONG, IDS, MAKE, RUN
 
@@ -250,3 +251,15 @@ def test_answers_of_another_size(atrous: Run, voc: Path) -> None:
     assert (done.code, done.out) == (1, "")
     assert "is float16 (1, 21, 32, 32), expected logits (1, 21, 33, 32)" in done.err
     assert "error: no image was scored" in done.err
+
+
+@pytest.mark.parametrize("ids", ["ids.txt", "ids_windows.txt"])
+def test_lists_from_windows(ids: str, atrous: Run, cases: Cases, tmp_path: Path) -> None:
+    folder = cases("lists")
+    listing = tmp_path / "list.txt"
+    done = atrous(
+        "npz", "make", "--dataset_path", folder / "images", "--ids", folder / ids,
+        "--target_path", tmp_path / "npz", "--text_path", listing,
+    )  # fmt: skip
+    assert (done.code, done.out) == (0, f"3 written; the list is {listing}\n")
+    assert [Path(line).stem for line in listing.read_text().splitlines()] == ["a", "b", "c"]

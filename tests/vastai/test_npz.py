@@ -136,7 +136,7 @@ def test_written_as_numpy_writes(tmp_path: Path) -> None:
         ("\n \n", "list.txt: empty"),
         ("x/a.npz\r\ny/b.npz\ny/a.npz\n", "lists the id a twice: y/a.npz"),
         (None, "list.txt: No such file"),
-        (b"\xff\xfe", "list.txt: not a text file"),
+        (b"\xff\0", "list.txt: not a text file"),
     ],
 )
 def test_lists_that_are_none(text: str | bytes | None, message: str, tmp_path: Path) -> None:

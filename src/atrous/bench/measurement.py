@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Literal
 
 from pydantic import ValidationError
 
+from atrous import texts
 from atrous.bench.load import Facts
 from atrous.bench.machine import Machine
 from atrous.bench.plan import Plan
@@ -112,7 +112,7 @@ def load(path: Path) -> Measurement:
         ConfigError: the file is missing, or holds something else.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = texts.read_json(path)
         if isinstance(content, dict) and content.get("kind") == "atrous bench --sweep":
             raise ValueError("it holds a sweep; compare single measurements")
         return Measurement.model_validate(content)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnx
 
-from atrous import artifact
+from atrous import artifact, texts
 from atrous.artifact import Accuracy, Metadata
 from atrous.compiler.config import CompileConfig, Evaluate
 from atrous.compiler.progress import Progress, Tell
@@ -42,8 +42,8 @@ def _dataset(wanted: Evaluate) -> Dataset:
         return opened
     path = Path(wanted.ids)
     try:
-        ids = dict.fromkeys(path.read_text(encoding="utf-8").split())
-    except (OSError, UnicodeDecodeError) as error:
+        ids = dict.fromkeys(texts.read_lines(path))
+    except (OSError, UnicodeError) as error:
         raise ConfigError(f"evaluate.ids: {path}: expected a file of ids: {error}") from None
     found = {sample.id: sample for sample in opened.samples}
     if unknown := [name for name in ids if name not in found]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from atrous import texts
 from atrous.errors import ConfigError
 
 
@@ -23,10 +24,9 @@ def read_lines(path: Path) -> list[str]:
         ConfigError: the file cannot be read.
     """
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
+        return texts.read_lines(path)
+    except (OSError, UnicodeError) as error:
         raise ConfigError(f"{path}: not a readable list of names: {error}") from None
-    return [line for line in lines if line]
 
 
 def check_unique(ids: Sequence[str], path: Path) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from atrous import artifact
+from atrous import artifact, texts
 from atrous.errors import ConfigError
 from atrous.files import write_whole
 from atrous.record import Record
@@ -104,7 +103,7 @@ def load(path: Path) -> Evaluation:
         ConfigError: the file is missing, or holds something else.
     """
     try:
-        return Evaluation.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return Evaluation.model_validate(texts.read_json(path))
     except (OSError, ValueError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise ConfigError(f"{path}: not a result of atrous eval --json: {reason}") from None

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from PIL import Image
 
+from atrous import texts
 from atrous.errors import ConfigError
 
 KEY_VARIABLE = "ATROUS_API_KEY"
@@ -117,12 +118,8 @@ def read_key(api_key_file: Path | None, host: str, *, no_api_key: bool = False) 
             raise ConfigError("`no_api_key` and `api_key_file` exclude each other")
         return None
     try:
-        text = (
-            os.environ.get(KEY_VARIABLE)
-            if api_key_file is None
-            else api_key_file.read_text(encoding="utf-8")
-        )
-    except (OSError, UnicodeDecodeError) as error:
+        text = os.environ.get(KEY_VARIABLE) if api_key_file is None else texts.read(api_key_file)
+    except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a text file"
         raise ConfigError(f"`api_key_file`: cannot read {api_key_file}: {reason}") from None
     if text is None:

@@ -16,7 +16,7 @@ from typing import IO, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from atrous import image
+from atrous import image, texts
 from atrous.errors import AtrousError, InputError
 from atrous.files import write_atomic
 from atrous.folders import search
@@ -259,11 +259,9 @@ def _is_input(path: Path) -> bool:
 def _lines(path: Path) -> list[str]:
     """The lines of a text file that are not blank."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
-        raise InputError(f"{path}: {reason}") from None
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+        lines = texts.read_lines(path)
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
     if not lines:
         raise InputError(f"{path}: empty")
     return lines

@@ -8,10 +8,10 @@ they were rounded to fp16.
 from __future__ import annotations
 
 import difflib
-import json
 from pathlib import Path
 from typing import Any
 
+from atrous import texts
 from atrous.errors import ConfigError
 from atrous.preprocess import Fit, Interpolation, Normalisation, Preprocess
 
@@ -65,8 +65,8 @@ def read(path: Path, size: tuple[int, int] | None = None) -> Preprocess:
         ConfigError: the file cannot be read, or says something that has no meaning here.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        data = texts.read_json(path)
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: not a readable JSON file: {error}") from None
     try:
         return parse(data, size)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
 from pydantic import Field, ValidationError
 
+from atrous import texts
 from atrous.agreement import Agreement
 from atrous.compiler.report.int8 import Int8
 from atrous.compiler.rewrites import Rewrite
@@ -197,7 +197,7 @@ class CompileReport(Record):
         """
         path = path / "report.json" if path.is_dir() else path
         try:
-            return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
+            return cls.model_validate(texts.read_json(path))
         except (OSError, ValueError) as error:
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
             raise ConfigError(f"{path}: not a report of atrous compile: {reason}") from None
