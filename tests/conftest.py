@@ -6,12 +6,14 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from types import FrameType
 
 import numpy as np
 import onnx
 import pytest
+import typer.main
 from numpy.typing import NDArray
 
 from atrous.cli import main
@@ -118,12 +120,17 @@ def small_model() -> Callable[..., onnx.ModelProto]:
     return make_small_model
 
 
+# typer reads every option of every verb anew at each call: 0.1 s, which a user pays once.
+command = cache(typer.main.get_command)
+
+
 @pytest.fixture
 def atrous(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs the command line in this process, as a user would see it."""
 
     def run(*arguments: object) -> Done:
         monkeypatch.setattr(sys, "argv", ["atrous", *map(str, arguments)])
+        monkeypatch.setattr("typer.main.get_command", command)
         monkeypatch.setenv("COLUMNS", "200")
         code: object = 0
         try:
