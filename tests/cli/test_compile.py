@@ -73,6 +73,7 @@ def test_compiles_and_says_what_it_did(atrous: Run, file: Path, tmp_path: Path) 
     assert used.code == 0
 
 
+@pytest.mark.heavy
 def test_json_is_the_report(atrous: Run, file: Path, tmp_path: Path) -> None:
     done = atrous("compile", file, "backend.dtype=fp32", "--json", "--no-rewrite", "decoder")
     assert done.code == 0
@@ -123,6 +124,7 @@ def test_steps_are_told_once_each(atrous: Run, file: Path) -> None:
     assert lines == steps
 
 
+@pytest.mark.heavy
 def test_a_terminal_shows_one_line_that_changes(
     atrous: Run, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +143,7 @@ def pair(atrous: Run, file: Path, tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "out/fp32/mod", tmp_path / "out/fp16/mod"
 
 
+@pytest.mark.heavy
 def test_explains_a_pair(atrous: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:
     folder = tmp_path / "photographs" / "below"
     folder.mkdir(parents=True)
@@ -155,6 +158,7 @@ def test_explains_a_pair(atrous: Run, pair: tuple[Path, Path], tmp_path: Path) -
     assert sorted(p.name for p in (tmp_path / "why").iterdir()) == ["explain.html", "explain.json"]
 
 
+@pytest.mark.heavy
 def test_explains_beside_the_second_on_the_engine_asked_for(
     atrous: Run, pair: tuple[Path, Path]
 ) -> None:
@@ -166,6 +170,7 @@ def test_explains_beside_the_second_on_the_engine_asked_for(
     assert [one["image"] for one in content["images"]] == ["photograph.jpg"]
 
 
+@pytest.mark.heavy
 def test_what_no_path_names_is_explained_in_the_current_folder(
     atrous: Run, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,6 +205,7 @@ def test_wrong_command_lines(atrous: Run, file: Path, words: tuple[str, ...], me
     assert not model.with_name("explain.html").exists()
 
 
+@pytest.mark.heavy
 def test_a_pair_that_is_not_there(atrous: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:
     done = atrous("compile", "--explain", pair[0], tmp_path / "none")
     assert done.code == 1

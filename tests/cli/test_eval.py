@@ -73,6 +73,7 @@ def set_weight(model: onnx.ModelProto, name: str, change: Callable[[Any], None])
     tensor.CopyFrom(numpy_helper.from_array(values, name))
 
 
+@pytest.mark.heavy
 def test_prints_and_stamps(atrous: Run, voc: str, model: Path, tmp_path: Path) -> None:
     arguments = ("-m", model, "--data", voc, "--protocol", "squash-32")
     ways = ("--engine", "onnxruntime", "--json", tmp_path / "r.json", "--report", tmp_path / "rep")

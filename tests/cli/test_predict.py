@@ -29,6 +29,7 @@ def ids(path: Path) -> NDArray[np.uint8]:
         return np.asarray(mask)
 
 
+@pytest.mark.heavy
 def test_the_cat_is_a_cat(atrous: Run, tmp_path: Path) -> None:
     done = atrous("predict", PHOTOGRAPH, "-o", tmp_path)
     assert done.code == 0

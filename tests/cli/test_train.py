@@ -107,6 +107,7 @@ def test_the_synthetic_recipe_learns() -> None:
     assert scored.mean_iou > 90
 
 
+@pytest.mark.heavy
 def test_the_synthetic_pictures_to_score_on_are_others() -> None:
     learnt = {draw(0, number)[0].tobytes() for number in range(800)}
     assert not learnt & {draw(1, number)[0].tobytes() for number in range(40)}

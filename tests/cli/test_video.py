@@ -42,6 +42,7 @@ def test_a_clip_gives_a_clip(atrous: Run, clip: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "masked.mp4"]
 
 
+@pytest.mark.heavy
 def test_a_damaged_clip_is_one_error(atrous: Run, clip: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])

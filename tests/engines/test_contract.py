@@ -112,6 +112,7 @@ def test_closes_twice(engine: Engine) -> None:
             engine.run(batch())
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("model", [None, "default", "default.onnx"])
 def test_the_default_model(model: str | None) -> None:
     with engines.open_engine(model) as opened:
@@ -231,6 +232,7 @@ def test_a_refused_network_in_memory_is_named(engine_name: str) -> None:
         engines.open_engine(OnnxModel(model, name="left"), engine=engine_name)
 
 
+@pytest.mark.heavy
 def test_torch_runs_a_network_where_and_as_it_is(checkpoint: Path) -> None:
     from atrous import models
     from atrous.engines.torch import TorchEngine
@@ -254,6 +256,7 @@ def test_a_damaged_file(engine_name: str, tmp_path: Path) -> None:
         engines.open_engine(tmp_path / "m.onnx", engine=engine_name)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("engine_name", [*ONNX_ENGINES, "torch"])
 def test_threads_in_streams_get_what_one_after_the_other_gets(
     engine_name: str,

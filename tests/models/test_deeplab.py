@@ -119,6 +119,7 @@ def test_any_size_and_number_of_classes(
         assert model(torch.empty(2, 3, height, width)).shape == (2, classes, height, width)
 
 
+@pytest.mark.heavy
 def test_forward_enlarges_the_grid() -> None:
     model = models.build("deeplabv3plus_mobilenet", 3).eval()
     x = torch.randn(1, 3, 66, 97, generator=torch.Generator().manual_seed(0))
@@ -141,6 +142,7 @@ def test_atrous_rates(variant: str, output_stride: int, separable: bool) -> None
     assert [part.padding for part in atrous] == [(rate, rate) for rate in rates]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("size", "output_stride", "low", "high"), [(513, 16, 128, 32), (513, 8, 128, 64)]
 )
@@ -150,6 +152,7 @@ def test_mobilenet_starts_unpadded(size: int, output_stride: int, low: int, high
     assert [tuple(level.shape[1:]) for level in levels] == [(24, low, low), (320, high, high)]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("output_stride", "smallest"), [(8, 103), (16, 71)])
 def test_xception_loses_its_borders(output_stride: int, smallest: int) -> None:
     with torch.device("meta"):
@@ -177,6 +180,7 @@ def test_xception65_costs_what_its_authors_say() -> None:
     assert costs(model) + second == pytest.approx(54.17, rel=5e-3)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("output_stride", [8, 16])
 def test_xception65_keeps_strides_and_dilates_instead(output_stride: int) -> None:
     backbone = AlignedXception(output_stride).eval()

@@ -72,6 +72,7 @@ def read_all(connection: socket.socket) -> bytes:
     return data
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "length", ["Content-Length: 2147483648", "Transfer-Encoding: chunked"], ids=["told", "untold"]
 )
@@ -164,6 +165,7 @@ def test_memory_for_bodies_is_shared() -> None:
         assert live.service.intake.held == 0
 
 
+@pytest.mark.heavy
 def test_a_full_queue_and_an_answer_that_takes_too_long() -> None:
     engine = Network()
     with serving(engine, queue=2, answer_seconds=1.0) as live, ThreadPoolExecutor(2) as pool:

@@ -236,6 +236,7 @@ def test_numbers_that_are_not_finite_are_an_error() -> None:
         ratios(scaled(1.0), scaled(math.inf), SWING)
 
 
+@pytest.mark.heavy
 def test_a_pair(write: Write, images: list[Path]) -> None:
     before, after = write("float", net()), write("int8", net(quantised=True), precision="int8")
     steps = Told()

@@ -303,6 +303,7 @@ def test_layers_can_be_left_out_of_what_is_written(make: Make) -> None:
     assert graph.constant(node.input[1]) is not None
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("mode", ["percentile", "kl_divergence", "mse", "max"])
 def test_every_mode_stays_close(make: Make, mode: str) -> None:
     prepared = make(network(), calibrate_mode=mode)

@@ -175,7 +175,7 @@ def test_mse_finds_the_least(shape: Callable[[], Values], symmetric: bool) -> No
     statistics = described(shape())
     low, high = ranges.choose(statistics, "mse", symmetric=symmetric)
     found = ranges.squared_error(statistics, low, high)
-    parts = np.linspace(0.05, 1, 40)
+    parts = np.linspace(0.05, 1, 20)
     if symmetric:
         far = max(-statistics.low, statistics.high)
         grid = [(-far * part, far * part) for part in parts]

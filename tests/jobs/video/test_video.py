@@ -324,6 +324,7 @@ class Camera:
         self._container.close()
 
 
+@pytest.mark.heavy
 def test_a_live_source_drops_what_the_network_has_no_time_for(tmp_path: Path) -> None:
     def slow(x: NDArray[Any]) -> NDArray[Any]:
         time.sleep(0.03)
@@ -344,6 +345,7 @@ def test_a_live_source_drops_what_the_network_has_no_time_for(tmp_path: Path) ->
     assert camera.closed.is_set()
 
 
+@pytest.mark.heavy
 def test_a_live_source_ends_at_an_interrupt_and_its_file_is_whole(
     tmp_path: Path, predictor: Predictor
 ) -> None:
