@@ -6,6 +6,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from atrous import image
 from tests.builders.cases import Cases
 from tests.builders.command import Run
 from tests.builders.voc import EVAL, FIRST_WRONG, IDS, MAKE, RUN
@@ -236,12 +237,32 @@ def test_errors_are_one_line_and_nothing_is_written(
     assert set(voc.parent.rglob("*")) == before
 
 
-def test_answers_of_another_model(atrous: Run, voc: Path) -> None:
+def test_answers_of_another_model_are_made_again(atrous: Run, voc: Path) -> None:
     atrous("npz", "make", *MAKE)
     atrous("npz", "run", *RUN, "-o", "out")
     done = atrous("npz", "run", *RUN, "-o", "out", "--output", "classmap")
-    assert (done.code, done.out) == (2, "")
-    assert "made by another model, preprocessing, --output or tool" in done.err
+    assert (done.code, done.out) == (0, "6 written; see out\n")
+    np.savez(f"out/{IDS[0]}.npz", output_0=np.zeros((1, 32, 32), np.uint8))
+    done = atrous("npz", "run", *RUN, "-o", "out", "--output", "classmap")
+    assert (done.code, done.out) == (1, "5 kept, 1 failed; see out\n")
+    assert f"out/{IDS[0]}.npz: is in the way and kept" in done.err
+    assert "replace it with --force" in done.err
+
+
+def test_pictures_that_share_a_name_or_have_a_long_one(
+    atrous: Run, cases: Cases, tmp_path: Path
+) -> None:
+    make = ("npz", "make", "--ids", "all", "--target_path", tmp_path / "in", "--dataset_path")
+    text = ("--text_path", tmp_path / "list.txt")
+    for group, count in (("clash", 3), ("long", 2)):
+        for word in ("written", "kept"):
+            done = atrous(*make, cases("names") / group, *text)
+            assert (done.code, done.out.startswith(f"{count} {word};")) == (0, True), done.err
+    folder = cases("names") / "clash"
+    for name in ("a.jpg", "a.png", "a.jpg.png"):
+        with np.load(tmp_path / "in" / f"{name}.npz") as found:
+            pixels = found["input_0"].transpose(1, 2, 0)
+        np.testing.assert_array_equal(pixels, image.read(folder / name))
 
 
 def test_answers_of_another_size(atrous: Run, voc: Path) -> None:

@@ -92,9 +92,17 @@ def test_make_all_and_again(dataset: Path, tmp_path: Path) -> None:
     half(target / "c.npz")
     np.savez(target / "d.npz", input_0=np.zeros((3, 5, 5), np.uint8))  # as the seed's script does
     before = content(target)
-    again = list(npz.make(dataset, None, target, listing))
-    assert [step.name for step in again if step.status == "written"] == ["c"]
+    np.savez(target / "e.npz", input_0=picture(5).transpose(2, 0, 1))
+    again = {step.name: step for step in npz.make(dataset, None, target, listing)}
+    assert [step.status for step in again.values()] == [
+        "kept", "kept", "written", "failed", "kept", "kept",
+    ]  # fmt: skip
+    assert "d.npz: is in the way and kept" in again["d"].error
     assert content(target)["d.npz"] == before["d.npz"]
+    Image.fromarray(picture(9)).save(dataset / "f.png")
+    assert statuses(npz.make(dataset, ["a", "f"], target, listing)) == ["kept", "written"]
+    Image.fromarray(picture(9)).save(dataset / "e.png")
+    assert statuses(npz.make(dataset, ["a", "e"], target, listing)) == ["kept", "failed"]
     assert statuses(npz.make(dataset, None, target, listing, force=True)) == ["written"] * 6
     assert content(target)["d.npz"] != before["d.npz"]
 
@@ -117,9 +125,40 @@ def test_a_list_of_nothing_does_not_replace_one(dataset: Path, tmp_path: Path) -
 
 
 def test_two_images_of_one_id(dataset: Path, tmp_path: Path) -> None:
-    Image.fromarray(picture(0)).save(dataset / "a.jpg")
-    with pytest.raises(InputError, match=r"a\.jpg and a\.png share the id a"):
-        next(npz.make(dataset, IDS, tmp_path / "in", tmp_path / "list.txt"))
+    Image.fromarray(picture(7)).save(dataset / "a.jpg")
+    target, listing = tmp_path / "in", tmp_path / "list.txt"
+    steps = list(npz.make(dataset, None, target, listing))
+    assert [step.name for step in steps][:2] == ["a.jpg", "a.png"]
+    assert statuses(steps) == ["written"] * 7
+    assert [path.stem for path in npz.read_list(listing)][:2] == ["a.jpg", "a.png"]
+    [failed, _] = npz.make(dataset, ["a", "b"], target, listing)
+    assert failed.error.endswith("of the id a; a.jpg and a.png are called so, with their endings")
+
+
+def test_copies_replace_nothing_else(dataset: Path, tmp_path: Path) -> None:
+    copies = tmp_path / "copies"
+    arguments = (dataset, IDS[:2], tmp_path / "in", tmp_path / "list.txt")
+    assert statuses(npz.make(*arguments, copies=copies)) == ["written"] * 2
+    (copies / "a.png").write_bytes(b"mine")
+    steps = list(npz.make(*arguments, copies=copies))
+    assert statuses(steps) == ["kept", "failed"]
+    assert "a.png: another file is in the way" in steps[1].error
+    assert (copies / "a.png").read_bytes() == b"mine"
+    assert statuses(npz.make(*arguments, copies=copies, force=True)) == ["written"] * 2
+
+
+def test_names_that_are_not_utf_8(dataset: Path, tmp_path: Path) -> None:
+    odd = os.fsdecode(b"caf\xe9")
+    Image.fromarray(picture(7)).save(dataset / f"{odd}.png")
+    Image.fromarray(picture(8)).save(dataset / "two\nlines.png")
+    steps = list(npz.make(dataset, None, tmp_path / "in", tmp_path / "list.txt"))
+    assert {step.name: step.status for step in steps if step.name not in IDS} == {
+        odd: "written", "two\nlines": "failed",
+    }  # fmt: skip
+    listed = npz.read_list(tmp_path / "list.txt")
+    assert tmp_path / "in" / f"{odd}.npz" in listed
+    assert set(statuses(run(brightest(), listed, tmp_path / "o", kind="classmap"))) == {"written"}
+    assert (tmp_path / "o" / f"{odd}.npz").is_file()
 
 
 def test_written_as_numpy_writes(tmp_path: Path) -> None:
@@ -295,18 +334,31 @@ def test_an_answer_cut_short_is_made_again(lost: int, inputs: list[Path], tmp_pa
 def test_answers_of_another_are_not_taken_for_ours(inputs: list[Path], tmp_path: Path) -> None:
     output = tmp_path / "o"
     list(run(brightest(), inputs, output, kind="logits"))
-    before = content(output)
     other = brightest()
     other.engine.identity = "another model"
     squeezed = brightest()
     squeezed.preprocess = Preprocess(size=SIZE, normalisation="div255")
-    for predictor, kind in ((other, "logits"), (squeezed, "logits"), (brightest(), "classmap")):
-        with pytest.raises(ConfigError, match=r"b\.npz: made by another model.*`force`"):
-            list(run(predictor, inputs, output, kind=kind))  # type: ignore[arg-type]
-    assert content(output) == before
+    kinds: list[tuple[Predictor, AnswerKind]] = [
+        (other, "logits"), (squeezed, "logits"), (brightest(), "classmap"), (brightest(), "logits"),
+    ]  # fmt: skip
+    for predictor, kind in kinds:
+        assert statuses(run(predictor, inputs, output, kind=kind)) == ["written"] * 6
+    npz.write(inputs[1], INPUT, picture(9).transpose(2, 0, 1))
+    again = statuses(run(brightest(), inputs, output, kind="logits"))
+    assert again == ["kept", "written", *["kept"] * 4]
+
     np.savez(output / "b.npz", output_0=np.zeros((1, 3, *SIZE), np.float16))
-    with pytest.raises(ConfigError, match="or tool"):
-        list(run(brightest(), inputs, output, kind="logits"))
+    _, comment = npz.read_with_comment(output / "d.npz", OUTPUT)
+    npz.write(output / "d.npz", OUTPUT, np.ones((1, 3, *SIZE), np.float16))
+    with zipfile.ZipFile(output / "d.npz", "a") as archive:
+        archive.infolist()[0].comment = comment.encode()
+        archive._didModify = True  # type: ignore[attr-defined]
+    assert npz.read_with_comment(output / "d.npz", OUTPUT)[1] == comment
+    before = content(output)
+    steps = list(run(brightest(), inputs, output, kind="logits"))
+    assert [step.name for step in steps if step.status == "failed"] == ["b", "d"]
+    assert "b.npz: is in the way and kept" in steps[0].error
+    assert content(output) == before
 
 
 KILLED = """
@@ -643,6 +695,27 @@ def test_pictures(tmp_path: Path) -> None:
         np.testing.assert_array_equal(np.asarray(mask)[::10, ::10], MAP)
     with Image.open(pictures / "x_overlay.jpg") as overlay:
         assert overlay.size[0] == 40
+
+
+def test_pictures_are_drawn_again_and_never_over_others(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 20), "grey").save(tmp_path / "x.jpg")
+    np.savez(tmp_path / "x.npz", output_0=MAP)
+    Image.fromarray(MAP).save(tmp_path / "x.png")
+
+    def draw(folder: Path, force: bool = False) -> tuple[str, ...]:
+        [score] = evaluate(
+            {"x": tmp_path / "x.npz"}, tmp_path, SHAPE, generic(3), ConfusionMatrix(3),
+            pictures=folder, images={"x": tmp_path / "x.jpg"}, force=force,
+        )  # fmt: skip
+        return score.errors
+
+    assert draw(tmp_path / "drawn") == draw(tmp_path / "drawn") == ()
+    truth = (tmp_path / "x.png").read_bytes()
+    [error] = draw(tmp_path)
+    assert "x.png: is in the way and kept" in error
+    assert (tmp_path / "x.png").read_bytes() == truth
+    assert not (tmp_path / "x_overlay.jpg").exists()
+    assert draw(tmp_path, force=True) == ()
 
 
 def test_pictures_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,9 @@ npz = typer.Typer(
     rich_markup_mode=None,
 )
 
-ForceOption = Annotated[bool, typer.Option("--force", help="Make existing files again.")]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Make existing files again, whoever made them.")
+]
 _IGNORED = "Accepted and ignored."
 
 
@@ -59,8 +61,9 @@ def make(
     Example: atrous npz make --dataset_path VOC2012/JPEGImages --target_path VOC2012/JPEGImages_npz
 
     The list holds the absolute paths in the order of the ids and is written last. npz files that
-    are there and can be read are kept. Images that fail are reported and the rest goes on; then the
-    exit code is 1.
+    were made from the same image, or hold it, are kept; those that were made here from another are
+    made again, any other is in the way and its image fails. Images that fail are reported and the
+    rest goes on; then the exit code is 1.
     """
     from atrous.vastai import npz as files
 
@@ -108,9 +111,10 @@ def run(
     Example: atrous npz run -m deploy_weights/NAME/mod --vdsp_params vdsp.json
     --datalist npz_datalist.txt --path_output npz_output
 
-    An answer bears the name of its input. Answers that the same network gave under the same
-    settings are kept if they can be read. Files that fail are reported and the rest goes on; then
-    the exit code is 1. Class maps take a fortieth of the disk of logits, or less.
+    An answer bears the name of its input. Answers that the same network gave to the same image
+    under the same settings are kept, others of ours are made again, and a file that is none is in
+    the way. Files that fail are reported and the rest goes on; then the exit code is 1. Class maps
+    take a fortieth of the disk of logits, or less.
     """
     from contextlib import closing
 
@@ -176,6 +180,9 @@ def evaluate(
             help="Pair by position whatever the answers are called, unless they bear the ids.",
         ),
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace pictures that Atrous did not draw.")
+    ] = False,
     absent: Annotated[
         Literal["skip", "zero"],
         typer.Option(help="Classes that occur nowhere: left out of the mean, or counted as 0."),
@@ -190,8 +197,9 @@ def evaluate(
     --draw_dir npz_draw_result
 
     Answers called like their inputs pair by id, numbered ones by position in the list; the result
-    says which. Images that fail are reported and not counted; then the exit code is 1. --absent
-    zero is the rule of VastModelZOO's tool.
+    says which. Images that fail are reported and not counted; then the exit code is 1. Pictures
+    replace none that Atrous did not draw, unless --force is given. --absent zero is the rule of
+    VastModelZOO's tool.
     """
     from atrous.evaluation.health import check_predictions
     from atrous.metrics import ConfusionMatrix
@@ -219,6 +227,7 @@ def evaluate(
         matrix,
         pictures=draw_dir,
         images=files.find_images(src_dir) if draw_dir and src_dir else None,
+        force=force,
     )
     total = len(pairing.answers)
     counted, failed = _follow_scores(scores, total, matrix)

@@ -3,12 +3,15 @@
 The contract is that of VastModelZOO's tools. One npz per image: key `input_0`, uint8 `(3, H, W)`,
 RGB, at the image's own size. A text file lists their absolute paths, one a line. One npz per
 answer: key `output_0`, float16 logits `(1, C, h, w)`, or a uint8 class map `(1, h, w)`, at the
-size of the network input. Here an answer bears the name of its input."""
+size of the network input. Here an answer bears the name of its input, and every file a stamp
+(`atrous.stamp`) in the archive's comment, where `numpy.load` does not show it."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -18,8 +21,11 @@ from numpy.typing import NDArray
 
 from atrous import image, texts
 from atrous.errors import AtrousError, InputError
-from atrous.files import write_atomic
+from atrous.files import sha256, write_atomic
 from atrous.folders import search
+from atrous.jobs.names import stems
+from atrous.jobs.output import state
+from atrous.stamp import KEY, FileStamp, hashed
 
 INPUT, OUTPUT = "input_0", "output_0"
 SUFFIX = ".npz"
@@ -43,28 +49,28 @@ class Converted:
 
 
 def find_images(folder: Path, *, said: bool = False) -> dict[str, Path]:
-    """The images of a folder by id, which is the file name without its ending, in order.
+    """The images of a folder by id, in order.
+
+    An id is a file name without its ending, or with it where that is the id of two: no two share
+    one, see `atrous.jobs.names`.
 
     Args:
         folder: of the images; those in it are not searched.
         said: say what is left out.
 
     Raises:
-        InputError: there is no such folder, or two images share an id.
+        InputError: there is no such folder.
     """
     try:
         next(folder.iterdir(), None)
     except OSError as error:
         raise InputError(f"{folder}: {error.strerror}; expected a folder of images") from None
     listed = search(folder, recursive=False)
-    found: dict[str, Path] = {}
-    for path in sorted((*listed.pictures, *listed.failures)):
-        other = found.setdefault(path.stem, path)
-        if other != path:
-            raise InputError(f"{folder}: {other.name} and {path.name} share the id {path.stem}")
+    paths = sorted((*listed.pictures, *listed.failures))
+    names = stems({path: Path(path.name) for path in paths}, lambda path: path)
     if said:
         listed.note(folder)
-    return found
+    return {str(name): path for path, name in names.items()}
 
 
 def read_ids(path: Path) -> list[str]:
@@ -102,7 +108,9 @@ def make(
 ) -> Iterator[Converted]:
     """Turn images into npz files, one after the other, and then list them.
 
-    An image that fails becomes a step that says why, and the next one follows.
+    An image that fails becomes a step that says why, and the next one follows. An npz file that was
+    made from the same image, or holds it, is kept; one that was made here from another is made
+    again; any other is in the way, and its image fails.
 
     Args:
         dataset: folder of the images.
@@ -110,7 +118,7 @@ def make(
         target: folder of the npz files.
         listing: the list, written when all are done: the npz files that are there.
         copies: folder that gets a copy of each image.
-        force: make npz files again that are there already.
+        force: make npz files again that are there already, whoever made them, and replace copies.
 
     Raises:
         InputError: `dataset` cannot be read.
@@ -123,25 +131,32 @@ def make(
         source = images.get(name)
         try:
             if source is None:
-                raise InputError(f"{dataset}: no image of the id {name}")
-            kept = not force and _is_input(path)
-            pixels = None if kept else image.read(source)
-            content = None if copies is None else source.read_bytes()
+                raise InputError(f"{dataset}: no image of the id {name}{_alike(name, images)}")
+            if "\n" in str(path):
+                raise InputError(
+                    f"{source}: a list cannot hold a name with a line break; rename it"
+                )
+            made_from = hashed(sha256(source), image.READING)
+            pixels = None if force else _missing(path, source, made_from)
+            if force:
+                pixels = image.read(source)
+            content = None if copies is None else _copy(source, copies / source.name, force)
         except InputError as error:
             yield Converted(name, "failed", error=str(error))
             continue
         except OSError as error:
             yield Converted(name, "failed", error=f"{source}: {error.strerror}")
             continue
+        kept = pixels is None
         if pixels is not None:
-            write(path, INPUT, pixels.transpose(2, 0, 1))
+            write(path, INPUT, pixels.transpose(2, 0, 1), made_from)
         if copies is not None and content is not None:
             _write(copies / source.name, content)
         done.append(path)
         yield Converted(name, "kept" if kept else "written", path)
     if not done:
         raise AtrousError(f"{dataset}: nothing was converted; {listing} is not written")
-    _write(listing, "".join(f"{path}\n" for path in done).encode())
+    _write(listing, os.fsencode("".join(f"{path}\n" for path in done)))
 
 
 def read_input(path: Path, *, channels_last: bool = False) -> NDArray[np.uint8]:
@@ -204,14 +219,29 @@ def read_with_comment(path: Path, key: str) -> tuple[NDArray[Any], str]:
         raise InputError(f"{path}: not an npz file that can be read: {first}") from None
 
 
-def write(path: Path, key: str, array: NDArray[Any], comment: str = "") -> None:
+def stamp_of(path: Path, key: str) -> FileStamp | None:
+    """The stamp of an npz file that `write` wrote and nobody has changed since, else `None`.
+
+    One that is cut short, or damaged in another way that no reader gets over, counts as ours, made
+    from something else: there is nothing in it to lose.
+    """
+    try:
+        array, comment = read_with_comment(path, key)
+    except InputError:
+        return FileStamp("", "") if _is_damaged(path) else None
+    name, _, text = comment.partition(" ")
+    stamp = FileStamp.parse(text) if name == KEY else None
+    return stamp and stamp.of(_hash_of(array))
+
+
+def write(path: Path, key: str, array: NDArray[Any], made_from: str = "") -> None:
     """Write an npz file of one array, as `numpy.savez` does, whole or not at all.
 
     Args:
         path: where; missing folders are made.
         key: the name of the array.
         array: any type but objects.
-        comment: left in the archive, where `numpy.load` does not show it.
+        made_from: for the stamp, see `atrous.stamp`; without it there is none.
 
     Raises:
         AtrousError: it cannot be written.
@@ -219,6 +249,8 @@ def write(path: Path, key: str, array: NDArray[Any], comment: str = "") -> None:
     # Deflating a VOC class map takes 2 ms and leaves 1 % of it; logits take 490 ms and leave 70 %.
     small = array.dtype == np.uint8 and key == OUTPUT
     method = zipfile.ZIP_DEFLATED if small else zipfile.ZIP_STORED
+
+    comment = f"{KEY} {FileStamp(made_from, _hash_of(array))}" if made_from else ""
 
     def fill(file: IO[bytes]) -> None:
         entry = zipfile.ZipInfo(f"{key}.npy")
@@ -247,13 +279,64 @@ def _store(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
         ) from None
 
 
-def _is_input(path: Path) -> bool:
-    """Whether an npz file with an image is there."""
+def _missing(path: Path, source: Path, made_from: str) -> NDArray[np.uint8] | None:
+    """The pixels of an image whose npz file is not there yet, or was made from something else.
+
+    Raises:
+        InputError: the image cannot be read, or what is there is not ours and holds another image.
+    """
     try:
-        read_input(path)
-    except InputError:
+        if state(path, made_from, lambda path: stamp_of(path, INPUT)) == "stands":
+            return None
+    except InputError:  # another tool's, or an earlier version's, may hold the same
+        pixels = image.read(source)
+        try:
+            same = np.array_equal(read_input(path), pixels)
+        except InputError:
+            same = False
+        if not same:
+            raise
+        return None
+    return image.read(source)
+
+
+def _copy(source: Path, copy: Path, force: bool) -> bytes | None:
+    """What to write as a copy of an image; `None` if it is there.
+
+    Raises:
+        InputError: another file has its name.
+    """
+    content = source.read_bytes()
+    if not copy.exists():
+        return content
+    if copy.is_file() and copy.read_bytes() == content:
+        return None
+    if not force:
+        raise InputError(f"{copy}: another file is in the way; move it away, or give `force`")
+    return content
+
+
+def _alike(name: str, images: Mapping[str, Path]) -> str:
+    """What else an id may have meant."""
+    alike = [other for other, path in images.items() if path.stem == name]
+    return f"; {' and '.join(alike)} are called so, with their endings" if alike else ""
+
+
+def _is_damaged(path: Path) -> bool:
+    """Whether a file begins as an npz file and is none."""
+    try:
+        with path.open("rb") as file:
+            begins = file.read(2)
+        return begins in (b"", b"P", b"PK") and not (begins and zipfile.is_zipfile(path))
+    except OSError:
         return False
-    return True
+
+
+def _hash_of(array: NDArray[Any]) -> str:
+    """Hash of type, shape and values."""
+    digest = hashlib.sha256(f"{array.dtype.str} {array.shape} ".encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def _lines(path: Path) -> list[str]:

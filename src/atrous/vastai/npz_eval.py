@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from atrous import image
 from atrous.errors import AtrousError, InputError
+from atrous.jobs.output import state
 from atrous.labels import LabelSet
 from atrous.metrics import ConfusionMatrix
+from atrous.stamp import hashed, of_jpeg, of_pixels
 from atrous.vastai.npz import OUTPUT, read
 from atrous.vastai.validation import count, nearest
 
@@ -94,6 +96,7 @@ def evaluate(
     *,
     pictures: Path | None = None,
     images: Mapping[str, Path] | None = None,
+    force: bool = False,
 ) -> Iterator[AnswerScore]:
     """Count pixels and draw pictures, one image after the other; see `atrous.vastai.validation`.
 
@@ -107,6 +110,7 @@ def evaluate(
         matrix: counts the pixels.
         pictures: folder that gets a mask `ID.png` and an overlay `ID_overlay.jpg` of every answer.
         images: photograph by id, needed for pictures.
+        force: replace pictures that Atrous did not draw. Those that it drew are drawn again.
 
     Raises:
         AtrousError: a picture cannot be written.
@@ -125,7 +129,7 @@ def evaluate(
         counted = not errors
         if pictures is not None:
             try:
-                _draw(pictures, name, (images or {}).get(name), class_map, labels)
+                _draw(pictures, name, (images or {}).get(name), class_map, labels, force)
             except InputError as error:
                 errors.append(str(error))
         yield AnswerScore(name, counted, tuple(errors))
@@ -166,15 +170,24 @@ def read_class_map(path: Path, shape: tuple[int, int], num_classes: int) -> NDAr
 
 
 def _draw(
-    folder: Path, name: str, source: Path | None, class_map: NDArray[np.uint8], labels: LabelSet
+    folder: Path,
+    name: str,
+    source: Path | None,
+    class_map: NDArray[np.uint8],
+    labels: LabelSet,
+    force: bool,
 ) -> None:
     if source is None:
         raise InputError(f"{name}: no photograph of this id to draw on")
+    mask_file, overlay_file = folder / f"{name}.png", folder / f"{name}_overlay.jpg"
+    state(mask_file, "", image.mask_stamp, force=force)
+    state(overlay_file, "", of_jpeg, force=force)
     photograph = image.read(source)
     mask = nearest(class_map, (photograph.shape[0], photograph.shape[1]))
+    made_from = hashed(of_pixels(mask), labels.name)
     try:
-        image.write_mask(folder / f"{name}.png", mask, labels)
-        image.write_overlay(folder / f"{name}_overlay.jpg", photograph, mask, labels)
+        image.write_mask(mask_file, mask, labels, made_from)
+        image.write_overlay(overlay_file, photograph, mask, labels, made_from=made_from)
     except OSError as error:
         raise AtrousError(
             f"{folder}: the pictures of {name} cannot be written: {error.strerror}; those before "

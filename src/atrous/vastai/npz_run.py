@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +10,15 @@ from typing import Literal
 import numpy as np
 
 from atrous import upsample
-from atrous.errors import ConfigError, EngineError, InputError
+from atrous.errors import EngineError, InputError
+from atrous.files import sha256
+from atrous.jobs.output import model_of, state
 from atrous.runtime.pipeline import TIMEOUT, Pipeline
 from atrous.runtime.predictor import Predictor
 from atrous.runtime.stages import Frame, Steps, stages
 from atrous.runtime.worker import SKIP
-from atrous.vastai.npz import OUTPUT, Converted, read_input, read_with_comment, write
+from atrous.stamp import hashed
+from atrous.vastai.npz import OUTPUT, Converted, read_input, stamp_of, write
 
 AnswerKind = Literal["logits", "classmap"]
 """What an answer holds."""
@@ -35,8 +36,9 @@ def run(
     """Run a network over npz files as a stream: a few are under way at a time.
 
     A file that fails becomes a step that says why, and the next one follows. An answer that the
-    same network gave under the same settings is kept if it can be read. Closing the generator ends
-    the work; what was finished is kept.
+    same network gave to the same image under the same settings is kept; one of another is made
+    again, and a file that is no answer of ours is in the way: its image fails. Closing the
+    generator ends the work; what was finished is kept.
 
     Args:
         predictor: the network.
@@ -44,16 +46,15 @@ def run(
         output: folder of the answers, each called like its input.
         kind: float16 logits `(1, C, h, w)` or a uint8 class map `(1, h, w)`, at the size of the
             network input.
-        force: make answers again that are there already.
+        force: make answers again that are there already, whoever gave them.
         batch: images that the network sees at once; by default its own number, 1 if it is free.
 
     Raises:
-        ConfigError: an answer is there that another model or another setting made, or the network
-            takes another number of images at a time.
+        ConfigError: the network takes another number of images at a time.
         StreamError: a step is stuck.
         AtrousError: a file cannot be written; what was finished is kept.
     """
-    job = _Job(predictor, output, kind, force, _stamp(predictor, kind))
+    job = _Job(predictor, output, kind, force, hashed(model_of(predictor), kind))
     steps = Steps(predictor, read=read_input)
     work = stages(steps, before={"check": job.check}, batch=batch)
     work = work.doing(finish={"postprocess": job.answer, "write": job.write})
@@ -83,52 +84,35 @@ class _Job:
     def check(self, frame: Frame) -> object:
         """Leave out what has been answered already."""
         path = self._path(frame)
-        if self.force or not _is_there(path, self.made_by):
-            return None
-        frame.note = Converted(path.stem, "kept", path)
-        return SKIP
+        try:
+            made_from = hashed(self.made_by, sha256(frame.source))
+        except OSError:
+            return None  # reading it will say why
+        found = state(path, made_from, lambda path: stamp_of(path, OUTPUT), force=self.force)
+        if found == "stands" and not self.force:
+            frame.note = Converted(path.stem, "kept", path)
+            return SKIP
+        frame.note = made_from
+        return None
 
     def answer(self, frame: Frame) -> None:
         """What the network says, at the size of its input."""
         assert frame.prediction is not None
         whole = self.predictor.at_input(frame.prediction)
         if self.kind == "classmap":
-            frame.note = whole.class_map()[None]
+            frame.note = frame.note, whole.class_map()[None]
             return
         largest = np.abs(whole.grid).max()
         if largest > np.finfo(np.float16).max:
             raise EngineError(f"a logit of {largest:.3g} does not fit float16; use `kind` classmap")
         logits = upsample.enlarge(whole.grid, whole.rows, whole.columns)
-        frame.note = logits.astype(np.float16)[None]
+        frame.note = frame.note, logits.astype(np.float16)[None]
 
     def write(self, frame: Frame) -> None:
         path = self._path(frame)
-        write(path, OUTPUT, frame.note, self.made_by)
+        made_from, answer = frame.note
+        write(path, OUTPUT, answer, made_from)
         frame.note = Converted(path.stem, "written", path)
 
     def _path(self, frame: Frame) -> Path:
         return self.output / f"{frame.source.stem}.npz"
-
-
-def _stamp(predictor: Predictor, kind: AnswerKind) -> str:
-    """What the answers of one run have in common; they carry it, so that none are mixed."""
-    settings = [predictor.engine.identity, predictor.preprocess.to_dict(), kind]
-    return "atrous " + hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-
-
-def _is_there(path: Path, made_by: str) -> bool:
-    """Whether an answer of this run is there; a damaged one does not count.
-
-    Raises:
-        ConfigError: it is the answer of another.
-    """
-    try:
-        _, found = read_with_comment(path, OUTPUT)
-    except InputError:
-        return False
-    if found != made_by:
-        raise ConfigError(
-            f"{path}: made by another model, preprocessing, `kind` or tool; choose another "
-            "`output`, or replace what is there with `force`"
-        )
-    return True
