@@ -20,15 +20,13 @@ def read(path: Path) -> str:
 
     Raises:
         OSError: it cannot be read.
-        UnicodeError: it is no text.
+        UnicodeError: it is none.
     """
     data = path.read_bytes()
     try:
         text = data.decode("utf-16" if data.startswith(_UTF_16) else "utf-8-sig")
     except UnicodeDecodeError:
         raise UnicodeError("not a text file in UTF-8") from None
-    if "\0" in text:
-        raise UnicodeError("not a text file")
     return text.replace("\r\n", "\n")
 
 
@@ -44,10 +42,9 @@ def read_lines(path: Path) -> list[str]:
     try:
         text = read(path)
     except UnicodeError:
-        data = path.read_bytes()
-        if b"\0" in data:
-            raise
-        text = data.decode("utf-8", "surrogateescape")
+        text = path.read_bytes().decode("utf-8", "surrogateescape")
+    if "\0" in text:
+        raise UnicodeError("not a text file")
     # Lists that were put together of several hold several marks.
     lines = (re.sub(rf"^[\s{_MARK}]+|[\s{_MARK}]+$", "", line) for line in re.split("[\r\n]", text))
     return [line for line in lines if line]
