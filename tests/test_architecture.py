@@ -40,6 +40,7 @@ LAYERS = [
         "metadata",
         "pam",
         "record",
+        "resize",
         "stamp",
         "strict_yaml",
     },

@@ -236,3 +236,14 @@ def test_uint8_is_refused_where_it_would_lose(
     preprocess = Preprocess.from_dict(settings)
     with pytest.raises(ConfigError, match=message):
         preprocess(image, preprocess.empty("uint8"))
+
+
+def test_a_thin_strip_is_resized_only_where_the_crop_sees_it() -> None:
+    """Whole it would take 2 GB; each column of the strip is 64 wide in the crop."""
+    strip = np.zeros((4, 40_000, 3), np.uint8)
+    strip[:, 19_998:20_000] = 255
+    crop = Preprocess(size=(256, 256), fit="crop", interpolation="pillow-bilinear",
+                      normalisation="none")(strip)  # fmt: skip
+    assert crop.shape == (3, 256, 256)
+    assert crop[0, 128].tolist()[40:90] == [255.0] * 50
+    assert crop[0, 128].tolist()[170:] == [0.0] * 86

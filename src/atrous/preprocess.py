@@ -14,16 +14,15 @@ from typing import Annotated, Any, Literal, Self, overload
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from pydantic import Field, ValidationError, model_validator
 
 from atrous.errors import ConfigError, InputError
 from atrous.geometry import Axis
 from atrous.record import Record
+from atrous.resize import Interpolation, resized
 from atrous.zoo import IMAGENET_MEAN, IMAGENET_STD
 
 Fit = Literal["squash", "crop", "letterbox", "pad"]
-Interpolation = Literal["opencv-bilinear", "opencv-bicubic", "pillow-bilinear", "pillow-bicubic"]
 Normalisation = Literal[
     "div255-mean-std",  # (x / 255 - mean) / std
     "mean-std",  # (x - mean) / std
@@ -34,12 +33,6 @@ Normalisation = Literal[
 Triple = tuple[float, float, float]
 Tensor = NDArray[np.float32] | NDArray[np.uint8]
 Pixels = Annotated[int, Field(ge=1, le=65535)]
-
-_OPENCV = {"opencv-bilinear": cv2.INTER_LINEAR, "opencv-bicubic": cv2.INTER_CUBIC}
-_PILLOW = {
-    "pillow-bilinear": Image.Resampling.BILINEAR,
-    "pillow-bicubic": Image.Resampling.BICUBIC,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +163,10 @@ class Preprocess(Record):
                 f"image: expected uint8 (height, width, 3), got {image.dtype} {image.shape}"
             )
         inner, (top, left) = self.layout(*image.shape[:2])
-        resized = self._resized(image, inner)
         height, width = self.size
         bottom, right = top + inner[0], left + inner[1]
-        visible = resized[max(0, -top) : height - top, max(0, -left) : width - left]
+        rows, columns = seen(inner[0], top, height), seen(inner[1], left, width)
+        visible = resized(image, inner, self.interpolation, rows, columns)
         if out is None:
             out = self.empty("float32")
         tables, padding = self._values(out.dtype == np.uint8)
@@ -276,17 +269,10 @@ class Preprocess(Record):
                 inner = _scaled(height, width, min(1.0, tall / height, wide / width))
                 return inner, (0, 0)
 
-    def _resized(self, image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-        height, width = size
-        if image.shape[:2] == size:
-            return image
-        if self.interpolation in _OPENCV:
-            kind = _OPENCV[self.interpolation]
-            resized = cv2.resize(image, (width, height), interpolation=kind)
-        else:
-            pillow = Image.fromarray(image).resize((width, height), _PILLOW[self.interpolation])
-            resized = np.asarray(pillow)
-        return resized.astype(np.uint8, copy=False)
+
+def seen(inner: int, corner: int, extent: int) -> tuple[int, int]:
+    """Of an axis resized to `inner`, what shows of it in `extent` pixels where it is put."""
+    return max(0, -corner), min(inner, extent - corner)
 
 
 def _half(rows: int, columns: int) -> tuple[int, int]:

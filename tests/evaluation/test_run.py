@@ -256,3 +256,14 @@ def test_an_id_that_stands_twice_is_refused() -> None:
 
     with pytest.raises(InputError, match="lists '00' more than once"):
         evaluation(Twice())
+
+
+def test_an_image_that_there_is_no_memory_for_costs_no_other() -> None:
+    def small_alone(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        if pixels.shape[2] == 20 + 7:
+            raise MemoryError
+        return pixels
+
+    result = evaluation(model=predictor(small_alone)).run()
+    assert result.failed == ["7.png: not enough memory for it"]
+    assert result.mean_iou == 100

@@ -27,13 +27,13 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from atrous import upsample
 from atrous.errors import ConfigError
 from atrous.geometry import Axis
 from atrous.jobs.large import tiles
-from atrous.preprocess import Preprocess
+from atrous.preprocess import Preprocess, seen
+from atrous.resize import resized
 from atrous.runtime.predictor import Predictor
 
 Pixels = NDArray[np.uint8]
@@ -132,10 +132,8 @@ class Protocol:
             return label
         (inner, (top, left)) = preprocess.layout(*label.shape)
         height, width = preprocess.size
-        if inner != label.shape:
-            resized = Image.fromarray(label).resize(inner[::-1], Image.Resampling.NEAREST)
-            label = np.asarray(resized)
-        return label[-top : height - top, -left : width - left]
+        rows, columns = seen(inner[0], top, height), seen(inner[1], left, width)
+        return resized(label, inner, "nearest", rows, columns)
 
     def predict(self, predictor: Predictor, image: Pixels) -> Scored:
         """Segment one image the way the protocol says.

@@ -7,7 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from atrous.evaluation.result import Evaluation
 from atrous.evaluation.run import Evaluator
@@ -15,6 +14,7 @@ from atrous.files import write_whole
 from atrous.pages.figures import embedded, painted, scaled
 from atrous.pages.page import render
 from atrous.preprocess import Preprocess
+from atrous.resize import resized
 
 SHOWN = 6
 _WIDTH = 320
@@ -85,5 +85,5 @@ def covered(
     if image.shape[:2] == shape:
         return image
     inner, (top, left) = preprocess.layout(*image.shape[:2])
-    resized = np.asarray(Image.fromarray(image).resize(inner[::-1], Image.Resampling.BILINEAR))
-    return np.ascontiguousarray(resized[-top:, -left:][: shape[0], : shape[1]])
+    rows, columns = (-top, shape[0] - top), (-left, shape[1] - left)
+    return np.ascontiguousarray(resized(image, inner, "pillow-bilinear", rows, columns))

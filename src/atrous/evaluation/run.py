@@ -171,20 +171,23 @@ class Evaluator:
                 raise InputError(
                     f"{look.sample.label}: label is {label.shape}, its image {image.shape[:2]}"
                 )
-        except InputError as error:
-            look.failed = str(error)
-            return SKIP
-        look.image, look.truth = image, self.protocol.truth(label, self.preprocess)
+            look.image, look.truth = image, self.protocol.truth(label, self.preprocess)
+        except (InputError, MemoryError) as error:
+            return _failed(look, error)
         return None
 
-    def _predict(self, look: _Look) -> None:
+    def _predict(self, look: _Look) -> object:
         assert look.image is not None
-        seen = self.protocol.predict(self.predictor, look.image)
-        look.class_map, look.finite = seen.class_map, seen.finite
-        if self.reference is not None:
-            other = self.protocol.predict(self.reference, look.image)
-            look.same, look.compared = same_pixels(other.class_map, seen.class_map)
+        try:
+            seen = self.protocol.predict(self.predictor, look.image)
+            look.class_map, look.finite = seen.class_map, seen.finite
+            if self.reference is not None:
+                other = self.protocol.predict(self.reference, look.image)
+                look.same, look.compared = same_pixels(other.class_map, seen.class_map)
+        except MemoryError as error:
+            return _failed(look, error)
         look.image = None
+        return None
 
     def _count(self, look: _Look) -> None:
         assert look.truth is not None
@@ -259,6 +262,14 @@ def _check_size(engine: Engine, preprocess: Preprocess, protocol: Protocol) -> N
         raise InputError(
             f"protocol {protocol.name} makes inputs of {preprocess.size}, the model takes {fixed}"
         )
+
+
+def _failed(look: _Look, error: InputError | MemoryError) -> object:
+    """Leave an image out, and say why."""
+    room = isinstance(error, MemoryError)
+    look.failed = f"{look.sample.image}: not enough memory for it" if room else str(error)
+    look.image = look.truth = look.class_map = None
+    return SKIP
 
 
 def _add(look: _Look, tally: Tally) -> None:

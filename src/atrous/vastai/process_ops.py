@@ -19,8 +19,9 @@ from pydantic import (
 )
 
 from atrous.errors import ConfigError
-from atrous.preprocess import Interpolation, Preprocess
+from atrous.preprocess import Preprocess
 from atrous.record import Record
+from atrous.resize import Interpolation
 
 WHERE = "dataset.process_ops"
 

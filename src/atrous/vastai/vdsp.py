@@ -13,7 +13,8 @@ from typing import Any
 
 from atrous import texts
 from atrous.errors import ConfigError
-from atrous.preprocess import Fit, Interpolation, Normalisation, Preprocess
+from atrous.preprocess import Fit, Normalisation, Preprocess
+from atrous.resize import Interpolation
 
 _OP_TYPES: dict[str, Fit] = {
     "FUSION_OP_RGB_RESIZE_CVTCOLOR_NORM_TENSOR": "squash",
