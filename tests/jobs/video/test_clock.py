@@ -21,10 +21,27 @@ def moved(times: list[float], length: float = 1.0) -> list[float]:
         ([10, 11, 12, 3, 4], [10, 11, 12, 13, 14]),
         ([0, 1, 1, 2], [0, 1, 1, 2]),  # repeated: no jump
         ([-1, 0, -1, 0], [-1, 0, 1, 2]),
+        ([0, 1, 99999, 100000], [0, 1, 2, 3]),
     ],
 )
 def test_one_track(times: list[float], expected: list[float]) -> None:
     assert moved(times) == expected
+
+
+@pytest.mark.parametrize(
+    ("start", "first", "expected"), [(F(7), 8, 1), (None, 8, 0), (None, -1, -1), (F(0), 8, 8)]
+)
+def test_the_start(start: F | None, first: int, expected: int) -> None:
+    clock = Clock(start)
+    assert first + clock.shift(0, F(first), F(1)) == expected
+    assert first + 1 + clock.shift(0, F(first + 1), F(1)) == expected + 1
+
+
+def test_a_track_that_begins_a_day_ahead_does_not_drag_the_others_along() -> None:
+    clock = Clock()
+    assert clock.shift(0, F(0), F(1)) == 0
+    assert clock.shift(1, F(99999), F(1)) + 99999 == 1
+    assert clock.shift(0, F(1), F(1)) == 0
 
 
 def test_a_frame_out_of_its_order_is_no_jump() -> None:

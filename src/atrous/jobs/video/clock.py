@@ -1,4 +1,4 @@
-"""Times that go on where those of a source jump back, as in clips that were joined."""
+"""Times that go on where those of a source jump, as in clips that were joined."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 _JUMP = Fraction(1, 2)  # seconds; less is a frame out of its order
+_PAUSE = Fraction(6 * 3600)  # more than MP4 holds between two frames at 90 kHz
 
 
 @dataclass(slots=True)
@@ -22,16 +23,21 @@ class Clock:
     """Says by how much the times of a source are to be moved, so that they never jump back.
 
     Every part that begins with a jump back is moved as a whole, all its tracks by the same time,
-    to where the part before it ended. Jumps ahead, as where a camera paused, are kept.
+    to where the part before it ended; so is one that begins with a jump ahead that no pause
+    explains. Shorter jumps ahead, as where a camera paused, are kept.
+
+    Args:
+        start: the time that becomes 0, in seconds; `None` for the first that comes, if it is over
+            0.
     """
 
-    def __init__(self) -> None:
-        self._shifts = [Fraction(0)]
+    def __init__(self, start: Fraction | None = Fraction(0)) -> None:
+        self._shifts = [] if start is None else [-start]
         self._tracks: dict[int, _Track] = {}
 
     @property
     def jumps(self) -> int:
-        """How often times have jumped back."""
+        """How often times have jumped."""
         return len(self._shifts) - 1
 
     def shift(self, index: int, when: Fraction, length: Fraction) -> Fraction:
@@ -42,12 +48,18 @@ class Clock:
             when: its time, in the order of showing.
             length: how long it lasts.
         """
+        if not self._shifts:
+            self._shifts.append(min(-when, Fraction(0)))
         track = self._tracks.get(index)
         if track is None:  # one that begins late belongs to the part that runs
+            ends = [other.end for other in self._tracks.values()]
             track = self._tracks[index] = _Track(self.jumps, when, when, Fraction(0))
+            if ends and when + self._shifts[-1] - max(ends) >= _PAUSE:
+                self._begin(track, when)
         else:
             back = track.last - when
-            if back >= _JUMP or (back >= length and when < track.first + length / 2):
+            restarts = back >= length and when < track.first + length / 2
+            if restarts or back >= _JUMP or -back - length >= _PAUSE:
                 self._begin(track, when)
         shift = self._shifts[track.part]
         track.last = max(track.last, when)

@@ -6,12 +6,14 @@ import logging
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atrous.errors import AtrousError, InputError
 from atrous.jobs.video.clock import Clock
+from atrous.jobs.video.joined import another
 from atrous.jobs.video.pyav import av, reason
 from atrous.runtime.stages import helper_threads
 
@@ -29,6 +31,7 @@ MAX_PIXELS = 2**28
 NETWORK = ("rtsp://", "rtsps://", "rtmp://", "rtp://", "srt://", "tcp://", "udp://")
 _TIMEOUT = 10.0  # seconds that a source on the network may stay silent
 
+_TS_DISCONT = 0x200  # AVFMT_TS_DISCONT of FFmpeg
 _FASTEST = 1000  # frames a second that are meant so; headers say 12800 where they do not know
 _DOUBTFUL = 3  # packets of pictures before a join that may look cut short
 _SLACK = 0.5  # seconds by which a header may promise too much
@@ -68,7 +71,9 @@ class Reader:
         self.live = live if live is not None else camera or network
         self.on_packet: Callable[[], None] | None = None
         self.audio: deque[Packet[Any]] = deque()
-        self._max_pixels, self._clock = max_pixels, Clock()
+        self._max_pixels, self._read = max_pixels, 0
+        self._said: set[str] = set()
+        self._size: tuple[int, int] | None = None
         if isinstance(source, str | Path):
             self._container = self._open(camera, network)
         else:
@@ -79,6 +84,7 @@ class Reader:
         except InputError:
             self._container.close()
             raise
+        self._clock = Clock(self._start())
         self.sounds: list[AudioStream] = [*self._container.streams.audio]
         self.left_out = _in_words(
             self._container, {self.video.index, *(s.index for s in self.sounds)}
@@ -104,6 +110,7 @@ class Reader:
         found, end = 0, Fraction(0)
         try:
             for packet in self._whole():
+                self._read = max(self._read, (packet.pos or 0) + packet.size)
                 if packet.pts is not None:
                     end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
                 if packet.stream is not self.video:
@@ -111,12 +118,16 @@ class Reader:
                 else:
                     for frame in self._decoded(packet, found):
                         self._check_size(frame)
+                        self._check_change(frame, found)
                         self._move(frame)
                         found += 1
                         yield frame
                 if self.on_packet is not None:
                     self.on_packet()
         except _CutShort:
+            for frame in self._held():
+                found += 1
+                yield frame
             raise self._damaged(found, "a packet is cut short") from None
         except AtrousError:
             raise
@@ -126,6 +137,11 @@ class Reader:
             raise InputError(f"{self.name}: expected a video, found no frame in it")
         if end < self._length() - _SLACK:
             raise self._damaged(found, f"it ends at {float(end):.1f} s of {self._length():.1f} s")
+        if not self.live and os.path.lexists(self.name) and another(Path(self.name), self._read):
+            self._say(
+                "another clip begins behind its end and is left out, as players do; join clips "
+                "with FFmpeg's concat demuxer"
+            )
 
     def close(self) -> None:
         """Close the source."""
@@ -179,11 +195,36 @@ class Reader:
         base = frame.time_base or self.video.time_base
         if frame.pts is None or base is None:
             return
-        length, jumps = (frame.duration or 0) * base or 1 / self.rate, self._clock.jumps
+        length = (frame.duration or 0) * base or 1 / self.rate
         shift = self._clock.shift(self.video.index, frame.pts * base, length)
         frame.pts += round(shift / base)
-        if self._clock.jumps > jumps == 0:
-            _log.warning("%s: its times jump back; they go on from where they were", self.name)
+        if self._clock.jumps:
+            self._say("its times jump; they go on from where they were")
+
+    def _check_change(self, frame: VideoFrame, found: int) -> None:
+        size = (frame.width, frame.height)
+        if self._size is None:
+            self._size = size
+        elif size != self._size:
+            (width, height), (before, above) = size, self._size
+            self._say(
+                "its frames change their size; those of another are fitted into the first",
+                f"from {before}×{above} to {width}×{height} after {found} frames",
+            )
+
+    def _say(self, what: str, more: str = "") -> None:
+        """Log what is noticed on the way, once."""
+        if what not in self._said:
+            self._said.add(what)
+            _log.warning("%s: %s%s", self.name, what, f" ({more})" if more else "")
+
+    def _start(self) -> Fraction | None:
+        """The time that becomes 0: clocks of broadcasts and cameras start anywhere."""
+        if self.live:
+            return None
+        anywhere = self._container.format.flags & _TS_DISCONT
+        start = self._container.start_time if anywhere else 0
+        return Fraction(start, av.time_base) if start is not None else None
 
     def _decoded(self, packet: Packet[Any], found: int) -> list[VideoFrame]:
         try:
@@ -193,6 +234,13 @@ class Reader:
             if self.live:  # one that joins in the middle has to wait for a key frame
                 return []
             raise self._damaged(found, reason(error)) from None
+
+    def _held(self) -> Iterator[VideoFrame]:
+        """The whole frames that the decoder still holds."""
+        with suppress(av.FFmpegError):
+            for frame in self.video.decode(None):
+                self._move(frame)
+                yield frame
 
     def _check_size(self, picture: VideoFrame | VideoCodecContext) -> None:
         width, height = picture.width, picture.height

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("atrous")
 
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EPIPE}
 _LONGEST = 255  # bytes of a name
 
 # The quality is about that of the source: CRF 20 of x264, and what looks like it in VP9.
@@ -183,13 +184,12 @@ class Writer:
             for packet in packets:
                 self._container.mux_one(packet)
         except (av.FFmpegError, OSError, ValueError) as error:
-            if getattr(error, "errno", errno.EINVAL) != errno.EINVAL:
+            if getattr(error, "errno", None) in _DISK:
                 raise InputError(
-                    f"{self.output}: cannot be written: {reason(error)}; check the space on its "
-                    f"disk"
+                    f"{self.output}: cannot be written: {reason(error)}; check its disk"
                 ) from None
             del self._sounds[track]
-            _log.warning("%s: an audio track ends early: %s", self.output, reason(error))
+            _log.warning("%s: an audio track ends early: %s", self._reader.name, reason(error))
 
     def _open(self, first: VideoFrame, sounds: list[AudioStream], copy: bool) -> None:
         """Begin the file, with these audio tracks."""
