@@ -125,20 +125,29 @@ class Reading:
 _plain = Reading()
 
 
-def read(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+def read(
+    path: Path,
+    max_pixels: int = MAX_PIXELS,
+    *,
+    value_range: tuple[float, float] | None = None,
+    bands: tuple[int, ...] | None = None,
+) -> NDArray[np.uint8]:
     """Read an image as a person would see it; see `Reading.picture`.
 
     Args:
         path: the file.
         max_pixels: refuse an image of more pixels than this, before decoding it.
+        value_range: see `Taking`.
+        bands: see `Taking`.
 
     Returns:
         `(H, W, 3)` uint8, RGB.
 
     Raises:
+        ConfigError: range or bands are none.
         InputError: see `Reading.picture`.
     """
-    return replace(_plain, max_pixels=max_pixels)(path)
+    return replace(_plain, taking=Taking(value_range, bands), max_pixels=max_pixels)(path)
 
 
 def turned(picture: Picture, stored: int) -> Picture:
@@ -256,14 +265,21 @@ def overlay(
     return np.vstack([result, _legend(result.shape[1], shares, labels)])
 
 
-def class_shares(class_map: NDArray[np.uint8]) -> dict[int, float]:
-    """Share of the pixels of each class id that occurs, 0–1, the largest first."""
+def class_shares(
+    class_map: NDArray[np.uint8], valid: NDArray[np.bool_] | None = None
+) -> dict[int, float]:
+    """Share of the pixels of each class id that occurs, 0–1, the largest first.
+
+    Args:
+        class_map: `(H, W)` uint8, class ids.
+        valid: `(H, W)` bool: pixels without data do not count.
+    """
     counts = np.zeros(256, np.int64)
-    flat = class_map.reshape(-1)
+    flat = class_map.reshape(-1) if valid is None else class_map[valid]
     for start in range(0, flat.size, 2**20):  # bincount widens what it counts to 64 bits
         counts += np.bincount(flat[start : start + 2**20], minlength=256)
     order = np.argsort(-counts, kind="stable")
-    return {int(i): float(counts[i] / class_map.size) for i in order if counts[i]}
+    return {int(i): float(counts[i] / flat.size) for i in order if counts[i]}
 
 
 def class_name(labels: LabelSet, class_id: int) -> str:

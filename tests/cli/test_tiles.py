@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
 from tests.builders.command import Run
 
@@ -75,11 +76,15 @@ def test_overlap_belongs_to_tiles(atrous: Run, tmp_path: Path) -> None:
     assert "--overlap belongs to images in tiles (--tile): not for whole images" in done.err
 
 
-def test_a_limit_on_pixels_is_refused_beside_tiles(atrous: Run, tmp_path: Path) -> None:
-    command = ("predict", "x.tif", "-o", str(tmp_path / "out"), "--tile", "513")
+@pytest.mark.parametrize("name", ["a.tif", "a.png"])
+def test_a_limit_on_pixels_holds_for_tiles(
+    name: str, quick: Path, atrous: Run, tmp_path: Path
+) -> None:
+    Image.new("RGB", (50, 40)).save(tmp_path / name)
+    command = ("predict", tmp_path / name, "-m", quick, "-o", tmp_path / "out", "--tile", "513")
     done = atrous(*command, "--max-pixels", "1000")
-    assert done.code == 2
-    assert "--max-pixels belongs to whole images and a cluster (--cluster): not for" in done.err
+    assert done.code == 1
+    assert f"{name}: 50×40 is 2000 pixels, the limit is 1000; make it smaller, or" in done.err
 
 
 @pytest.mark.parametrize(

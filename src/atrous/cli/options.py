@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from atrous.engines.base import Options
+    from atrous.image import Reading
     from atrous.labels import LabelSet
     from atrous.preprocess import Preprocess
     from atrous.runtime.predictor import Predictor
@@ -83,6 +84,32 @@ VdspOption = Annotated[
 SizeOption = Annotated[
     str | None, typer.Option(help="Network input as N or HEIGHT,WIDTH, for models of free size.")
 ]
+RangeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--range",
+        metavar="LOW,HIGH",
+        help="Stored values that are black and white, where samples have more than 8 bits, a sign "
+        "or a fraction. Default: the depth that the file declares.",
+    ),
+]
+BandsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--bands",
+        metavar="R,G,B",
+        help="Bands to take, from 1: one as grey or three as colours, and one more as "
+        "transparency. Default: as the file tags them.",
+    ),
+]
+MaxPixelsOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Refuse larger images. Default: 2^28, and with --tile none for those that are read in "
+        "rows.",
+        min=1,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 TileOption = Annotated[
     int | None,
@@ -114,6 +141,38 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     if len(parts) > 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
         raise ConfigError(f"`size`: expected N, HEIGHT,WIDTH or [3,HEIGHT,WIDTH], got {text!r}")
     return int(parts[0]), int(parts[-1])
+
+
+def parse_reading(
+    value_range: str | None, bands: str | None, max_pixels: int | None = None
+) -> Reading:
+    """How images are read.
+
+    Args:
+        value_range: two numbers, as `0,4095`.
+        bands: numbers from 1, as `4,3,2`.
+        max_pixels: of an image.
+
+    Raises:
+        ConfigError: they are something else.
+    """
+    from atrous.image import Reading
+    from atrous.samples import Taking
+
+    try:
+        low_high = None if value_range is None else [*map(float, value_range.split(","))]
+    except ValueError:
+        low_high = []
+    if low_high is not None and len(low_high) != 2:
+        raise ConfigError(
+            f"`value_range`: expected LOW,HIGH, two numbers as 0,4095, got {value_range!r}"
+        )
+    try:
+        numbers = None if bands is None else tuple(map(int, bands.split(",")))
+    except ValueError:
+        raise ConfigError(f"`bands`: expected numbers as 1,2,3, got {bands!r}") from None
+    taking = Taking(None if low_high is None else (low_high[0], low_high[1]), numbers)
+    return Reading(taking) if max_pixels is None else Reading(taking, max_pixels)
 
 
 def parse_device(text: str, index: int | None = None) -> Device:

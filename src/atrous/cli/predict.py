@@ -15,6 +15,7 @@ from atrous.errors import ConfigError
 from atrous.jobs.video import SUFFIXES
 
 if TYPE_CHECKING:
+    from atrous.image import Reading
     from atrous.jobs.output import Output
     from atrous.jobs.sources import Source
 
@@ -52,7 +53,9 @@ def predict(
     labels: options.LabelsOption = None,
     vdsp_params: options.VdspOption = None,
     size: options.SizeOption = None,
-    max_pixels: Annotated[int, typer.Option(help="Refuse larger images.", min=1)] = 2**28,
+    value_range: options.RangeOption = None,
+    bands: options.BandsOption = None,
+    max_pixels: options.MaxPixelsOption = None,
     side: options.TileOption = None,
     overlap: options.OverlapOption = None,
     every: Annotated[
@@ -100,7 +103,7 @@ def predict(
     Example: atrous predict orthophoto.tif -o out --tile 513
 
     With --tile an image may be larger than memory: it is read and its mask written in rows, and
-    where tiles overlap their scores are blended. A GeoTIFF gives a GeoTIFF.
+    where tiles overlap their scores are blended. A GeoTIFF gives a cloud-optimised GeoTIFF.
 
     Example: atrous predict clip.mp4 -o masked.mp4
 
@@ -118,7 +121,8 @@ def predict(
     )
     asked = _Asked(
         src, output, network, as_json,
-        overlays, opacity, force, max_pixels, side, overlap, every, address, workers,
+        overlays, opacity, force, value_range, bands, max_pixels,
+        side, overlap, every, address, workers,
     )  # fmt: skip
     job = _job(asked)
     _refuse_others(context, job)
@@ -136,7 +140,9 @@ class _Asked:
     overlays: bool
     opacity: float
     force: bool
-    max_pixels: int
+    value_range: str | None
+    bands: str | None
+    max_pixels: int | None
     side: int | None
     overlap: float | None
     every: int
@@ -149,6 +155,14 @@ class _Asked:
 
         single = _makes_picture(self.place)
         return Output(self.place, self.overlays, self.opacity, self.force, single=single)
+
+    def reading(self) -> Reading:
+        """How images are read.
+
+        Raises:
+            ConfigError: an option of it is wrong.
+        """
+        return options.parse_reading(self.value_range, self.bands, self.max_pixels)
 
     def images(self) -> list[Source]:
         """The images on this machine.
@@ -211,10 +225,10 @@ def _folder(asked: _Asked) -> None:
     from atrous.cli.results import Report
     from atrous.jobs.folder import segment
 
-    sources = asked.images()
+    sources, reading = asked.images(), asked.reading()
     with asked.network.open() as predictor:
         output = asked.output()
-        results = segment(predictor, sources, output, max_pixels=asked.max_pixels)
+        results = segment(predictor, sources, output, reading=reading)
         report = Report(predictor.labels, predictor.engine.name, output, asked.as_json)
         report.follow(results, len(sources))
 
@@ -224,14 +238,21 @@ def _large(asked: _Asked) -> None:
     from atrous.jobs.large.job import segment
     from atrous.jobs.large.tiles import OVERLAP
 
-    sources = asked.images()
+    sources, reading = asked.images(), asked.reading()
     assert asked.side is not None
     overlap = OVERLAP if asked.overlap is None else asked.overlap
     with asked.network.open() as predictor:
         output = asked.output()
         report = Report(predictor.labels, predictor.engine.name, output, asked.as_json)
         results = segment(
-            predictor, sources, output, side=asked.side, overlap=overlap, progress=report.rows
+            predictor,
+            sources,
+            output,
+            side=asked.side,
+            overlap=overlap,
+            reading=reading,
+            max_pixels=asked.max_pixels,
+            progress=report.rows,
         )
         report.follow(results, len(sources))
 
@@ -251,7 +272,7 @@ def _video(asked: _Asked) -> None:
             opacity=asked.opacity,
             every=asked.every,
             force=asked.force,
-            max_pixels=asked.max_pixels,
+            max_pixels=asked.reading().max_pixels,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     if asked.as_json:
@@ -278,7 +299,7 @@ def _cluster(asked: _Asked) -> None:
         raise ConfigError("--cluster segments images: expected no video")
     if _makes_picture(asked.place):
         raise ConfigError(f"{asked.place} is a file: --cluster writes into a folder or a URL")
-    images = remote.find(asked.sources, asked.place)
+    images, reading = remote.find(asked.sources, asked.place), asked.reading()
     model = find_model(network.model, network.device)
     # Of a cluster this machine need not have the device: here the model is only looked at.
     here = replace(network, model=str(model), device="cpu", threads=1, instances=1, cache=None)
@@ -295,17 +316,18 @@ def _cluster(asked: _Asked) -> None:
             address=asked.address or "",
             workers=asked.workers,
             options=workers_own,
-            max_pixels=asked.max_pixels,
+            reading=reading,
         )
         engine = cluster.engine_name(predictor, workers_own)
         Report(predictor.labels, engine, output, asked.as_json).follow(results, len(images))
 
 
 _DRAWN = frozenset({"overlays", "opacity", "force"})
-_FOLDER = _Job("whole images", _DRAWN | {"max_pixels"}, _folder)
-_LARGE = _Job("images in tiles (--tile)", _DRAWN | {"side", "overlap"}, _large)
+_READ = frozenset({"value_range", "bands", "max_pixels"})
+_FOLDER = _Job("whole images", _DRAWN | _READ, _folder)
+_LARGE = _Job("images in tiles (--tile)", _DRAWN | _READ | {"side", "overlap"}, _large)
 _VIDEO = _Job("a video (-o NAME.mp4)", _DRAWN | {"every", "max_pixels"}, _video)
-_CLUSTER = _Job("a cluster (--cluster)", _DRAWN | {"max_pixels", "address", "workers"}, _cluster)
+_CLUSTER = _Job("a cluster (--cluster)", _DRAWN | _READ | {"address", "workers"}, _cluster)
 _JOBS = (_FOLDER, _LARGE, _VIDEO, _CLUSTER)
 
 

@@ -6,10 +6,9 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from atrous import image
+from atrous.image import Reading
 from atrous.jobs.output import FAILURES, ImageResult, Output, Results
 from atrous.jobs.sources import Source
-from atrous.opening import MAX_PIXELS
 from atrous.runtime.pipeline import TIMEOUT, Pipeline
 from atrous.runtime.predictor import Predictor
 from atrous.runtime.stages import Frame, Steps, stages
@@ -21,7 +20,7 @@ def segment(
     sources: Iterable[Source],
     output: Output,
     *,
-    max_pixels: int = MAX_PIXELS,
+    reading: Reading | None = None,
     batch: int | None = None,
     pipelined: bool = True,
     score: Callable[[Frame], Any] | None = None,
@@ -37,7 +36,7 @@ def segment(
         predictor: the network.
         sources: see `atrous.jobs.sources.find`.
         output: where the results go.
-        max_pixels: refuse larger images before decoding them.
+        reading: how images are read.
         batch: images that the network sees at once; by default its own number, 1 if it is free.
         pipelined: overlap decoding, the network and writing, which takes more cores than the
             network's. Else one thread for every call of the network does all that an image needs.
@@ -50,13 +49,14 @@ def segment(
         InputError: `output` cannot be a folder.
         StreamError: a step is stuck.
     """
-    sources, results = list(sources), Results(output, predictor)
+    reading, sources = reading or Reading(), list(sources)
+    results = Results(output, predictor, str(reading.taking))
     if whole:
         results.follow_names((source.path, source.stem) for source in sources)
     job = _Job(results, score)
     steps = Steps(
         predictor,
-        read=lambda source: image.read(source.path, max_pixels),
+        read=lambda source: reading.picture(source.path),
         taps=() if score is None else ("infer",),
     )
     work = stages(steps, before={"check": job.check}, after={"write": job.write}, batch=batch)
@@ -90,6 +90,7 @@ class _Job:
         """Write what was made."""
         assert frame.pixels is not None
         assert frame.class_map is not None
-        frame.note = self.results.write(frame.note, frame.pixels, frame.class_map)
+        written = self.results.write(frame.note, frame.pixels, frame.class_map, frame.valid)
+        frame.note = written
         if self.score is not None:
             frame.note = replace(frame.note, score=self.score(frame))

@@ -247,15 +247,22 @@ class Results:
             return ImageResult(target.source, "kept", target.mask, target.overlay)
         return replace(target, stale="stale" in there)
 
-    def write(self, target: Target, pixels: Pixels, class_map: Pixels) -> ImageResult:
+    def write(
+        self,
+        target: Target,
+        pixels: Pixels,
+        class_map: Pixels,
+        valid: NDArray[np.bool_] | None = None,
+    ) -> ImageResult:
         """Write the results of an image that is in memory.
 
         Args:
             target: where they go.
             pixels: `(H, W, 3)` uint8, RGB.
             class_map: `(H, W)` uint8, class ids.
+            valid: `(H, W)` bool, where the image has data; the shares are of those pixels.
         """
-        shares = image.class_shares(class_map)
+        shares = image.class_shares(class_map, valid)
         self.draw(target, pixels, class_map, shares)
         if target.mask is not None:
             image.write_mask(target.mask, class_map, self._predictor.labels, target.made_from)

@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from atrous import image
 from atrous.errors import ConfigError, InputError
+from atrous.image import Reading
 from atrous.preprocess import Placement, Tensor
 from atrous.runtime.predictor import Prediction, Predictor
 from atrous.runtime.worker import Stage
+from atrous.samples import Picture
 
 Pixels = NDArray[np.uint8]
+Read = Callable[[Any], Pixels | Picture]
 Work = Mapping[str, Callable[[Any], object]]
 """Name → function of a step."""
 
@@ -32,6 +35,7 @@ class Frame:
     Attributes:
         source: a file, or pixels.
         pixels: `(H, W, 3)` uint8, RGB.
+        valid: `(H, W)` bool, where the image has data; `None` where that is everywhere.
         placement: where the image lies in the network input.
         tensor: the network input, `(3, H, W)`.
         prediction: logits on their grid.
@@ -42,6 +46,7 @@ class Frame:
 
     source: Any
     pixels: Pixels | None = None
+    valid: NDArray[np.bool_] | None = None
     placement: Placement | None = None
     tensor: Tensor | None = None
     prediction: Prediction | None = None
@@ -55,7 +60,7 @@ class Steps:
 
     Args:
         predictor: network, preprocessing and labels.
-        read: source → pixels.
+        read: source → pixels, or a `Picture`; by default files are decoded and arrays taken.
         taps: names of steps whose outputs are kept in `Frame.outputs`.
 
     Raises:
@@ -66,18 +71,21 @@ class Steps:
         self,
         predictor: Predictor,
         *,
-        read: Callable[[Any], Pixels] | None = None,
+        read: Read | None = None,
         taps: Collection[str] = (),
     ) -> None:
         if unknown := [tap for tap in taps if tap not in STEPS]:
             raise InputError(f"tap {unknown[0]!r}: no such step; there are {', '.join(STEPS)}")
         self.predictor = predictor
-        self._read = read or pixels_of
+        self._read = read or partial(_picture, Reading())
         self._taps = frozenset(taps)
 
     def decode(self, frame: Frame) -> None:
         """Read the source."""
-        frame.pixels = self._tap(frame, "decode", self._read(frame.source))
+        found = self._read(frame.source)
+        picture = found if isinstance(found, Picture) else Picture(found)
+        frame.pixels = self._tap(frame, "decode", picture.pixels)
+        frame.valid = picture.valid
 
     def preprocess(self, frame: Frame) -> None:
         """Make the network input."""
@@ -109,7 +117,10 @@ class Steps:
     def postprocess(self, frame: Frame) -> None:
         """Make the class map."""
         assert frame.prediction is not None
-        frame.class_map = self._tap(frame, "postprocess", frame.prediction.class_map())
+        class_map = frame.prediction.class_map()
+        if frame.valid is not None:
+            class_map[~frame.valid] = self.predictor.labels.ignore_index
+        frame.class_map = self._tap(frame, "postprocess", class_map)
         frame.prediction = None
 
     def _tap(self, frame: Frame, step: str, output: Any) -> Any:
@@ -201,6 +212,5 @@ def helper_threads() -> int:
     return max(1, min(8, (os.cpu_count() or 1) // 2))
 
 
-def pixels_of(source: str | Path | Pixels) -> Pixels:
-    """RGB pixels of a file, or what is given if it is pixels already."""
-    return source if isinstance(source, np.ndarray) else image.read(Path(source))
+def _picture(reading: Reading, source: str | Path | Pixels) -> Pixels | Picture:
+    return source if isinstance(source, np.ndarray) else reading.picture(Path(source))

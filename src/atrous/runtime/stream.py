@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from atrous.engines.base import Options
 from atrous.runtime.pipeline import TIMEOUT, Overflow, Pipeline
 from atrous.runtime.predictor import Predictor
-from atrous.runtime.stages import Frame, Steps, stages
+from atrous.runtime.stages import Frame, Read, Steps, stages
 from atrous.runtime.worker import Item
 
 Image = str | Path | NDArray[np.uint8]
@@ -60,7 +60,8 @@ class Stream:
         capacity: images under way, by default twice as many as work side by side.
         overflow: what `submit` does when that many are: `block`, or `drop` the oldest that waits.
         taps: steps whose outputs go into the results.
-        read: makes pixels of what is handed in; by default files are decoded and arrays taken.
+        read: makes pixels, or a `Picture`, of what is handed in; by default files are decoded and
+            arrays taken. `image.Reading(taking).picture` reads files otherwise.
         timeout: seconds after which a step counts as stuck and the stream fails; `None` for never.
         helpers: threads before the network and after it, one for every two cores by default.
 
@@ -78,7 +79,7 @@ class Stream:
         capacity: int | None = None,
         overflow: Overflow = "block",
         taps: Collection[str] = (),
-        read: Callable[[Any], NDArray[np.uint8]] | None = None,
+        read: Read | None = None,
         timeout: float | None = TIMEOUT,
         helpers: int | None = None,
     ) -> None:

@@ -27,6 +27,7 @@ from atrous.jobs.sources import find
 from atrous.labels import generic
 from atrous.preprocess import Preprocess
 from atrous.runtime.predictor import Predictor
+from atrous.samples import Taking
 from tests.builders.threads import threads
 
 fsspec = pytest.importorskip("fsspec", reason="needs pip install 'atrous[cluster]'")
@@ -79,6 +80,7 @@ def job(predictor: Predictor) -> node.ClusterJob:
         labels=predictor.labels,
         output=Output("memory://results/job"),
         token="",
+        taking=Taking(),
         max_pixels=10_000,
     )
 

@@ -23,6 +23,7 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from atrous.engines.base import Options
 from atrous.errors import ConfigError, EngineError, InputError
+from atrous.image import Reading
 from atrous.jobs.cluster import remote
 from atrous.jobs.cluster.node import MOST_TRIES, ClusterJob, Reply, Segmenter, Tries
 from atrous.jobs.output import (
@@ -35,7 +36,6 @@ from atrous.jobs.output import (
     make_folder,
     remove_unfinished,
 )
-from atrous.opening import MAX_PIXELS
 from atrous.runtime.predictor import Predictor
 
 _LARGEST_BATCH = 32
@@ -54,7 +54,7 @@ def segment(
     address: str = "local",
     workers: int = 0,
     options: Options | None = None,
-    max_pixels: int = MAX_PIXELS,
+    reading: Reading | None = None,
 ) -> Generator[ImageResult]:
     """Segment images as `folder.segment` does, on many machines; results come as they are made.
 
@@ -71,14 +71,14 @@ def segment(
             one that runs here or that `RAY_ADDRESS` names.
         workers: actors, 0 for as many as there is room for.
         options: of the engine of a worker.
-        max_pixels: refuse larger images before decoding them.
+        reading: how images are read.
 
     Raises:
         ConfigError: Ray is not installed or not there, or no machine has room for a worker.
         InputError: `output` cannot be made a folder.
         AtrousError: no worker can do the work.
     """
-    options = options or Options(threads=1)
+    options, reading = options or Options(threads=1), reading or Reading()
     _follow_names(predictor, images, output)
     job = ClusterJob(
         model=None,
@@ -89,7 +89,8 @@ def segment(
         labels=predictor.labels,
         output=output,
         token="",
-        max_pixels=max_pixels,
+        taking=reading.taking,
+        max_pixels=reading.max_pixels,
     )
     with _shared(str(output.place)) as (place, token), joined(address) as ray:
         files = ray.put(model_files(model))

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from atrous.engines.base import Options
 from atrous.errors import AtrousError, ConfigError, EngineError
+from atrous.image import Reading
 from atrous.jobs import folder
 from atrous.jobs.cluster import remote
 from atrous.jobs.output import FAILURES, FOLDERS, ImageResult, Output, join
@@ -24,6 +25,7 @@ from atrous.jobs.sources import Source
 from atrous.labels import LabelSet
 from atrous.preprocess import Preprocess
 from atrous.runtime.predictor import Predictor
+from atrous.samples import Taking
 
 MOST_TRIES = 2
 """Workers that a batch may lose before it is given up."""
@@ -44,7 +46,8 @@ class ClusterJob:
         labels: what the classes are called.
         output: its place is an absolute path or a URL.
         token: name of a file in `output`, empty if it is a URL: who sees it shares the folder.
-        max_pixels: see `folder.segment`.
+        taking: how samples are taken where a file does not say.
+        max_pixels: refuse larger images before decoding them.
     """
 
     model: Any
@@ -55,6 +58,7 @@ class ClusterJob:
     labels: LabelSet
     output: Output
     token: str
+    taking: Taking
     max_pixels: int
 
 
@@ -157,7 +161,7 @@ class Segmenter:
                     self._predictor,
                     [source for source in found if isinstance(source, Source)],
                     desk.output,
-                    max_pixels=job.max_pixels,
+                    reading=Reading(job.taking, job.max_pixels),
                     pipelined=job.options.device != "cpu",
                     whole=False,
                 )

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from atrous import image
 from atrous.files import unfinished
+from atrous.geotiff import shrunk
+from atrous.image import Reading
 from atrous.jobs.large import raster, tiles
-from atrous.jobs.large.raster import FileRaster, shrunk
+from atrous.jobs.large.raster import FileRaster
 from atrous.jobs.output import FAILURES, ImageResult, Output, Results
 from atrous.jobs.sources import Source
 from atrous.runtime.predictor import Predictor
@@ -29,6 +31,8 @@ def segment(
     *,
     side: int,
     overlap: float = tiles.OVERLAP,
+    reading: Reading | None = None,
+    max_pixels: int | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> Generator[ImageResult]:
     """Segment images one after the other, each tile by tile.
@@ -42,6 +46,8 @@ def segment(
             files with their tags.
         side: of a tile, pixels.
         overlap: share of a tile that it has in common with its neighbour.
+        reading: how images are read; its limit on pixels holds for those that are read at once.
+        max_pixels: refuse larger images whichever way they are read.
         progress: called with the rows of an image that are done, and all of them.
 
     Raises:
@@ -49,15 +55,15 @@ def segment(
         InputError: `output` cannot be a folder.
     """
     tiles.check(side, overlap)
-    seeing = tiles.tiled(predictor, side)
-    sources = list(sources)
-    results = Results(output, seeing, f"{overlap:g}", raster.stamp_of)
+    seeing, reading = tiles.tiled(predictor, side), reading or Reading()
+    sources, setting = list(sources), f"{overlap:g} {reading.taking}".strip()
+    results = Results(output, seeing, setting, raster.stamp_of)
     results.follow_names((source.path, source.stem) for source in sources)
     job = _Job(seeing, results, side, overlap, progress)
     for source in sources:
         try:
             source.check()
-            with FileRaster(source.path) as file:
+            with FileRaster(source.path, reading, max_pixels) as file:
                 yield job.do(source, file)
         except FAILURES as error:
             yield ImageResult.failure(source.path, error)
@@ -98,7 +104,9 @@ class _Job:
         found = tiles.segment(self.predictor, file, side=self.side, overlap=self.overlap)
         with closing(found):
             for band in found:
-                sums.add(band)
+                empty = file.without_data(len(band))
+                band[empty] = self.predictor.labels.ignore_index
+                sums.add(band, empty)
                 yield band
                 if self.progress is not None:
                     self.progress(sums.done, file.height)
@@ -120,12 +128,14 @@ class _Sums:
         self._counts = np.zeros(256, np.int64)
         self.done = 0
 
-    def add(self, band: Pixels) -> None:
-        """The next band, `(h, width)`."""
+    def add(self, band: Pixels, empty: NDArray[np.bool_]) -> None:
+        """The next band, `(h, width)`, and where it has no data."""
         first, last = np.searchsorted(self._rows, (self.done, self.done + len(band)))
         rows = self._rows[first:last] - self.done
         self.small[first:last] = band[rows][:, self._columns]
-        self._counts += np.bincount(band.reshape(-1), minlength=256)
+        self._counts += np.bincount(
+            band[~empty] if empty.any() else band.reshape(-1), minlength=256
+        )
         self.done += len(band)
 
     @property

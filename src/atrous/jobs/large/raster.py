@@ -2,110 +2,158 @@
 
 from __future__ import annotations
 
-import os
+import threading
 import warnings
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+import cv2
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
+from PIL import Image
+from PIL.ImageFile import ImageFile
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.shutil import copy
+from rasterio.windows import Window
 
-from atrous.errors import ConfigError, InputError
+from atrous import tiff
+from atrous.errors import InputError
+from atrous.files import unfinished
+from atrous.geotiff import GeoRaster, shrunk
+from atrous.image import Reading
 from atrous.labels import LabelSet
 from atrous.metadata import orientation
-from atrous.opening import decoded
+from atrous.opening import UnknownFormat, check_size, decoded
+from atrous.samples import Picture
 from atrous.stamp import KEY, FileStamp, PixelHash
-
-try:
-    import rasterio
-    from rasterio.enums import ColorInterp, Resampling
-    from rasterio.errors import NotGeoreferencedWarning, RasterioError
-    from rasterio.shutil import copy
-    from rasterio.windows import Window
-except ImportError as error:
-    raise ConfigError(
-        "large images need rasterio, not installed: pip install 'atrous[large]'"
-    ) from error
 
 Pixels = NDArray[np.uint8]
 
-_ROWS = 512
-_COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
-_PLAIN = (ColorInterp.gray, ColorInterp.undefined)
+AT_ONCE = 2**26
+"""Images of other formats than TIFF up to so many pixels are decoded at once (200 MB)."""
+
+_IN_ROWS = ("JPEG", "PNG", "JPEG2000")
+_MODES = ("L", "RGB", "RGBA", "LA", "I;16")
+_ROWS = 256
+_BLOCK = 512
+_CLOUD = {
+    "COMPRESS": "DEFLATE", "BLOCKSIZE": _BLOCK, "OVERVIEW_RESAMPLING": "MODE",
+    "OVERVIEWS": "IGNORE_EXISTING", "BIGTIFF": "IF_SAFER",
+}  # fmt: skip
 
 
 class FileRaster:
     """An image file of any size, as RGB rows. Use it as a context manager.
 
-    Palettes and grey are turned into RGB, 16 bits keep their upper 8, transparent pixels are put
-    on white, and of more bands than RGB the others are left out.
+    Rows of a TIFF, and of a JPEG, PNG or JPEG 2000 that is too large to be decoded at once, are
+    read as they are asked for. Everything else is decoded as a whole, within the limit on pixels.
 
     Args:
-        path: a file that GDAL reads.
+        path: the file.
+        reading: how images are read.
+        max_pixels: refuse larger images also where rows are read.
+
+    Attributes:
+        path: the file.
 
     Raises:
-        InputError: it cannot be read, holds other pixels, or is stored turned.
+        InputError: it cannot be read, or is too large to be.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, reading: Reading | None = None, max_pixels: int | None = None
+    ) -> None:
         self.path = path
-        if not path.is_file():
-            raise InputError(f"{path}: cannot be read: no such file")
-        _check_upright(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        self._reading = reading or Reading()
+        self._rows: GeoRaster | None = None
+        if _in_rows(path, max_pixels):
+            self._rows = GeoRaster(path, path, self._reading.taking, self._reading.notes)
             try:
-                self._file = rasterio.open(path)
-            except RasterioError as error:
-                raise InputError(f"{path}: not an image that GDAL can read: {error}") from None
-        self.height, self.width = int(self._file.height), int(self._file.width)
-        try:
-            self._bands = self._chosen()
-        except InputError:
-            self.close()
-            raise
+                check_size((self._rows.width, self._rows.height), str(path), max_pixels)
+            except InputError:
+                self._rows.close()
+                raise
+        self._lock = threading.Lock()
+        self._known: deque[NDArray[np.bool_] | int] = deque()
+        self._seen = 0
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return len(self._whole.pixels) if self._rows is None else self._rows.height
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return int(self._whole.pixels.shape[1]) if self._rows is None else self._rows.width
+
+    @cached_property
+    def _whole(self) -> Picture:
+        return self._reading.picture(self.path)
 
     @property
     def georeferenced(self) -> bool:
         """Whether it says where on Earth it lies."""
-        file = self._file
-        return bool(file.crs or file.gcps[0] or file.rpcs or not file.transform.is_identity)
+        return self._rows is not None and self._rows.georeferenced
 
     def rows(self, start: int, stop: int) -> Pixels:
-        """`(stop - start, width, 3)` uint8 RGB.
+        """`(stop - start, width, 3)` uint8 RGB; asked for from top to bottom, with overlaps.
 
         Raises:
             InputError: the file is damaged there.
         """
-        return self._rgb(self._read(window=Window(0, start, self.width, stop - start)))
+        part = self._part(start, stop)
+        with self._lock:
+            if stop > self._seen:
+                new = stop - self._seen
+                self._known.append(new if part.valid is None else part.valid[-new:])
+                self._seen = stop
+        return part.pixels
+
+    def without_data(self, count: int) -> NDArray[np.bool_]:
+        """Where the next `count` rows have no data, `(count, width)`; they have been read."""
+        result = np.zeros((count, self.width), np.bool_)
+        done = 0
+        with self._lock:
+            while done < count:
+                first = self._known.popleft()
+                rows = first if isinstance(first, int) else len(first)
+                taken = min(rows, count - done)
+                if not isinstance(first, int):
+                    result[done : done + taken] = ~first[:taken]
+                if taken < rows:
+                    rest = rows - taken if isinstance(first, int) else first[taken:]
+                    self._known.appendleft(rest)
+                done += taken
+        return result
 
     def small(self, longest: int) -> Pixels:
         """The whole image, at most `longest` pixels on its longer side."""
+        if self._rows is not None:
+            return self._rows.small(longest)
         height, width = shrunk(self.height, self.width, longest)
-        bands = len(self._bands)
-        return self._rgb(
-            self._read(out_shape=(bands, height, width), resampling=Resampling.average)
-        )
+        pixels = self._whole.pixels
+        if (height, width) == pixels.shape[:2]:
+            return pixels
+        shown = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+        return np.asarray(shown, np.uint8)
 
     def place(self) -> dict[str, Any]:
         """What of it a mask of the same size keeps, as arguments of `rasterio.open`."""
-        gcps, gcps_crs = self._file.gcps
-        kept = {
-            "crs": gcps_crs if gcps else self._file.crs,
-            "transform": None if self._file.transform.is_identity else self._file.transform,
-            "gcps": gcps or None,
-            "rpcs": self._file.rpcs,
-        }
-        return {name: value for name, value in kept.items() if value is not None}
+        return {} if self._rows is None else self._rows.place()
 
     def tags(self) -> dict[str, str]:
         """Its metadata."""
-        return dict(self._file.tags())
+        return {} if self._rows is None else self._rows.tags()
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        if self._rows is not None:
+            self._rows.close()
 
     def __enter__(self) -> Self:
         return self
@@ -113,48 +161,32 @@ class FileRaster:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def _chosen(self) -> tuple[int, ...]:
-        """Numbers of the bands that are read: grey, palette or RGB, and alpha behind them."""
-        file = self._file
-        kinds = list(file.colorinterp)
-        if set(file.dtypes) - {"uint8", "uint16"}:
-            raise InputError(
-                f"{self.path}: pixels are {', '.join(sorted(set(file.dtypes)))}, expected 8 or 16 "
-                "bits without sign; convert it, for example gdal_translate -ot Byte -scale"
-            )
-        alpha = (kinds.index(ColorInterp.alpha) + 1,) if ColorInterp.alpha in kinds else ()
-        if all(colour in kinds for colour in _COLOURS):
-            return (*(kinds.index(colour) + 1 for colour in _COLOURS), *alpha)
-        if kinds[0] is ColorInterp.palette:
-            return (1,)
-        if kinds[0] in _PLAIN:
-            return (1, 2, 3) if len(kinds) - len(alpha) >= 3 else (1, *alpha)
-        raise InputError(
-            f"{self.path}: bands are {', '.join(kind.name for kind in kinds)}, expected grey, a "
-            "palette or RGB; convert it"
-        )
+    def _part(self, start: int, stop: int) -> Picture:
+        if self._rows is not None:
+            return self._rows.read(start, stop)
+        valid = self._whole.valid
+        part = None if valid is None else valid[start:stop]
+        return Picture(self._whole.pixels[start:stop], part)
 
-    def _read(self, **how: Any) -> NDArray[Any]:
-        try:
-            return np.asarray(self._file.read(self._bands, **how))
-        except (RasterioError, MemoryError) as error:
-            reason = error.__cause__ or error
-            raise InputError(f"{self.path}: cannot be read: {reason}") from None
 
-    def _rgb(self, bands: NDArray[Any]) -> Pixels:
-        if bands.dtype == np.uint16:
-            bands = (bands >> 8).astype(np.uint8)
-        if self._file.colorinterp[0] is ColorInterp.palette:
-            table = np.zeros((256, 4), np.uint8)
-            for value, colour in self._file.colormap(1).items():
-                table[value] = colour
-            bands = np.moveaxis(table[bands[0]], 2, 0)
-        colours, alpha = bands[: 3 if len(bands) >= 3 else 1], bands[len(bands) // 2 * 2 - 1]
-        if len(bands) in (2, 4) and alpha.min() < 255:
-            share = alpha.astype(np.uint16)
-            colours = ((colours * share + 255 * (255 - share) + 127) // 255).astype(np.uint8)
-        shown = np.broadcast_to(colours, (3, *colours.shape[1:]))
-        return np.ascontiguousarray(np.moveaxis(shown, 0, 2))
+def _in_rows(path: Path, max_pixels: int | None) -> bool:
+    """Whether a file is read in rows: GDAL makes of it what Pillow would, and it may be large."""
+    try:
+        return decoded(path, str(path), _readable_in_rows, max_pixels)
+    except UnknownFormat:
+        with path.open("rb") as file:
+            return tiff.is_tiff(file)  # of more bands than Pillow knows
+
+
+def _readable_in_rows(picture: Image.Image) -> bool:
+    assert isinstance(picture, ImageFile)
+    if picture.format == "TIFF":
+        assert picture.fp is not None
+        tags = tiff.read_tags(picture.fp)
+        return tags.plain and tags.orientation == 1
+    large = picture.width * picture.height > AT_ONCE
+    known = picture.format in _IN_ROWS and picture.mode in _MODES
+    return large and known and "transparency" not in picture.info and orientation(picture) == 1
 
 
 def write_mask(
@@ -181,34 +213,51 @@ def write_mask(
     """
     palette = labels.palette()
     colours = {i: (*palette[3 * i : 3 * i + 3], 255) for i in range(256)}
-    rows = path if geographic else path.with_suffix(".rows")
     profile = {
         "driver": "GTiff", "width": raster.width, "height": raster.height, "count": 1,
-        "dtype": "uint8", "photometric": "palette", "compress": "deflate",
-        "bigtiff": "if_safer",
+        "dtype": "uint8", "photometric": "palette", "compress": "deflate", "bigtiff": "if_safer",
     }  # fmt: skip
+    if geographic:
+        blocks = {"tiled": True, "blockxsize": _BLOCK, "blockysize": _BLOCK}
+        profile |= {**blocks, "nodata": labels.ignore_index, **raster.place()}
+    rows_name = path.with_name(f"{path.name}.rows")
     try:
-        with warnings.catch_warnings():
+        with unfinished(rows_name) as rows, warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            place = raster.place() if geographic else {}
-            with rasterio.open(rows, "w", **profile, **place) as file:
+            with rasterio.open(rows, "w", **profile) as file:
                 file.write_colormap(1, colours)
                 top, content = 0, PixelHash(raster.height, raster.width)
-                for band in bands:
+                for band in _blocks(bands) if geographic else bands:
                     file.write(band, 1, window=Window(0, top, band.shape[1], len(band)))
                     content.add(band)
                     top += len(band)
                 tags = raster.tags() if geographic else {}
                 file.update_tags(**{**tags, KEY: str(FileStamp(made_from, content.hexdigest()))})
-            if not geographic:
+            if geographic:
+                copy(rows, path, driver="COG", **_CLOUD)
+            else:
                 copy(rows, path, driver="PNG", ZLEVEL=3, WRITE_METADATA_AS_TEXT="YES")
     except RasterioError as error:
         reason = error.__cause__ or error
         raise InputError(f"{raster.path}: its mask cannot be written: {reason}") from None
     finally:
-        if not geographic:
-            rows.unlink(missing_ok=True)
-        Path(f"{path}.aux.xml").unlink(missing_ok=True)
+        for beside in (rows_name, Path(f"{path}.aux.xml"), Path(f"{path}.ovr.tmp")):
+            beside.unlink(missing_ok=True)
+
+
+def _blocks(bands: Iterable[Pixels]) -> Iterator[Pixels]:
+    """The same rows, as many at a time as a block of the file has."""
+    waiting: list[Pixels] = []
+    for band in bands:
+        waiting.append(band)
+        if sum(map(len, waiting)) >= _BLOCK:
+            rows = np.concatenate(waiting)
+            whole = len(rows) - len(rows) % _BLOCK
+            for top in range(0, whole, _BLOCK):
+                yield rows[top : top + _BLOCK]
+            waiting = [rows[whole:]]
+    if waiting and sum(map(len, waiting)):
+        yield np.concatenate(waiting)
 
 
 def stamp_of(path: Path) -> FileStamp | None:
@@ -227,21 +276,3 @@ def stamp_of(path: Path) -> FileStamp | None:
                 return found.of(content.hexdigest())
         except (RasterioError, MemoryError):
             return None
-
-
-def shrunk(height: int, width: int, longest: int) -> tuple[int, int]:
-    """Height and width, made smaller if the longer one exceeds `longest`."""
-    scale = min(1.0, longest / max(height, width))
-    return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-def _check_upright(path: Path) -> None:
-    try:
-        turned = decoded(path, str(path), orientation, None)
-    except InputError:
-        return  # GDAL says what is wrong with it, or knows it
-    if turned != 1:
-        raise InputError(
-            f"{path}: stored turned (EXIF orientation {turned}), which tiles do not undo; turn it "
-            f"first, for example: magick {os.fspath(path)} -auto-orient upright.tif"
-        )
