@@ -1,5 +1,6 @@
 """Files that are odd, and none of which may cost the others anything."""
 
+import contextlib
 import io
 import struct
 import zlib
@@ -16,6 +17,7 @@ from atrous import image as images
 from atrous.data.masks import read_ids
 from atrous.errors import InputError
 from tests.builders import odd
+from tests.builders.mutants import KINDS, mutants, originals
 
 Pixels = NDArray[np.uint8]
 
@@ -237,3 +239,35 @@ def test_heic_without_its_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "a.heic").write_bytes(odd.HEIC)
     with pytest.raises(InputError, match=r"a\.heic: .* pip install 'atrous\[heic\]'"):
         images.read(tmp_path / "a.heic")
+
+
+def damaged(count: int, seed: int, folder: Path) -> None:
+    for name, data in mutants(count, seed):
+        path = folder / name
+        path.write_bytes(data)
+        for read in (images.read, read_ids):
+            with contextlib.suppress(InputError):
+                assert read(path).dtype == np.uint8
+        path.unlink()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_files_are_pictures_or_errors(tmp_path: Path) -> None:
+    damaged(300, 1, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_5000_damaged_files_are_pictures_or_errors(tmp_path: Path) -> None:
+    assert {Image.open(io.BytesIO(data)).format for _, data in originals()} >= set(KINDS)
+    damaged(5000, 0, tmp_path)
+
+
+@pytest.mark.filterwarnings("error")
+def test_pillow_s_limit_does_not_come_back_where_a_tiff_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("1", (64, 64)).save(tmp_path / "a.tif", compression="group4")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert read_ids(tmp_path / "a.tif").shape == (64, 64)
+    assert Image.MAX_IMAGE_PIXELS == 100

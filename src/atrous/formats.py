@@ -7,11 +7,13 @@ the file names.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 HEIC = "pip install 'atrous[heic]'"
 
@@ -137,7 +139,22 @@ def readable() -> frozenset[str]:
             continue
         if one.name == "HEIF":
             importlib.import_module("pi_heif").register_heif_opener(thumbnails=False)
+    _quiet_libtiff()
     return frozenset(one.name for one in FORMATS if _works(one, Image.OPEN))
+
+
+def _quiet_libtiff() -> None:
+    """Keep Pillow's libtiff from printing what it also reports, without the file's name.
+
+    It is found among the libraries of this process; where it is not, nothing happens.
+    """
+    try:
+        loaded = Path("/proc/self/maps").read_text(errors="replace")
+        for library in set(re.findall(r"/\S*/libtiff[^/\s]*\.so\S*", loaded)):
+            for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+                ctypes.CDLL(library)[name](None)
+    except (OSError, AttributeError):
+        pass
 
 
 def _works(one: Format, known: Collection[str]) -> bool:

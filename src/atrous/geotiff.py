@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,10 +29,12 @@ from atrous.samples import (
     to_picture,
 )
 
+os.environ.setdefault("CPL_LOG", os.devnull)  # GDAL prints what it also reports
+
 try:
     import rasterio
     from rasterio.enums import ColorInterp, MaskFlags, Resampling
-    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+    from rasterio.errors import NotGeoreferencedWarning
     from rasterio.io import MemoryFile
     from rasterio.windows import Window
 except ImportError as error:
@@ -75,14 +78,22 @@ class GeoRaster:
                 else:
                     assert isinstance(source, Path)
                     self._file = rasterio.open(source, driver=_driver(source))
-            except (RasterioError, OSError) as error:
+            except Exception as error:  # GDAL's errors have no class in common
                 raise InputError(f"{name}: not an image that GDAL can read: {error}") from None
         self.height, self.width = int(self._file.height), int(self._file.width)
         try:
-            self._understand(source)
-        except BaseException:
+            try:
+                self._understand(source)
+            except InputError:
+                raise
+            except Exception:  # of a tag that it leaves out GDAL complains once
+                self._understand(source)
+        except InputError:
             self.close()
             raise
+        except Exception as error:
+            self.close()
+            raise InputError(f"{name}: cannot be read: {error}") from None
 
     @property
     def georeferenced(self) -> bool:
@@ -258,7 +269,7 @@ class GeoRaster:
     def _try(self, read: Callable[[], Any]) -> NDArray[Any]:
         try:
             return np.asarray(read())
-        except (RasterioError, MemoryError) as error:
+        except Exception as error:
             reason = error.__cause__ or error
             raise InputError(f"{self._name}: cannot be read: {reason}") from None
 

@@ -73,14 +73,14 @@ def decoded(
             with opened_file(source) as file:
                 try:
                     with _opened(file, name, max_pixels) as picture:
-                        return convert(picture)
+                        return convert(_with_room(picture))
                 except Exception as error:
                     plain = _again(file, error)
                     if plain is None:
                         raise
             with _opened(plain.file, name, max_pixels) as picture:
                 picture.info.update(plain.info)
-                return convert(picture)
+                return convert(_with_room(picture))
         except InputError:
             raise
         except Exception as error:
@@ -108,7 +108,7 @@ def unreadable(name: str, error: BaseException) -> InputError:
     else:
         lines = str(error).strip().splitlines()
         reason = lines[0] if lines else type(error).__name__
-        if not isinstance(error, (OSError, SyntaxError, ValueError)):
+        if not isinstance(error, (OSError, SyntaxError, ValueError, RuntimeError)):
             reason = f"damaged ({type(error).__name__}: {reason})"
     return InputError(f"{name}: cannot be read: {reason}")
 
@@ -175,6 +175,19 @@ def _opened(file: IO[bytes], name: str, max_pixels: int | None) -> Image.Image:
     except BaseException:
         picture.close()
         raise
+    return picture
+
+
+def _with_room(picture: Image.Image) -> Image.Image:
+    """The picture; of a large TIFF with room for it, which Pillow makes within its own limit."""
+    most = Image.MAX_IMAGE_PIXELS
+    if hasattr(picture, "tag_v2") and most is not None and picture.width * picture.height > most:
+        with _open_lock:
+            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            try:
+                picture.load_prepare()  # type: ignore[attr-defined]
+            finally:
+                Image.MAX_IMAGE_PIXELS = limit
     return picture
 
 

@@ -16,6 +16,7 @@ from atrous.cli.data import data
 from atrous.cli.doctor import doctor
 from atrous.cli.eval import evaluate
 from atrous.cli.export import export
+from atrous.cli.libraries import name_pictures
 from atrous.cli.models import models
 from atrous.cli.npz import npz
 from atrous.cli.predict import predict
@@ -70,6 +71,7 @@ def main() -> None:
     notes = logging.StreamHandler()
     notes.setFormatter(_Note("note: %(message)s"))
     logging.getLogger("atrous").handlers = [notes]
+    name_pictures()
     try:
         app()
     except AtrousError as error:
