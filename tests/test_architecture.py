@@ -33,6 +33,7 @@ LAYERS = [
     {"folders", "opening"},
     {
         "download",
+        "external_data",
         "files",
         "formats",
         "formatting",

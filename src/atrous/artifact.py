@@ -13,6 +13,7 @@ from typing import Literal
 import onnx
 from pydantic import ValidationError
 
+from atrous import external_data
 from atrous.cache import PACKAGE
 from atrous.errors import ArtifactError
 from atrous.files import write_whole
@@ -78,6 +79,11 @@ class Metadata(Record):
         accuracies: every accuracy measured on it.
         calibration: how it was quantised, if it was.
         licence: of the weights.
+        activation: what makes probabilities of the scores: `softmax` between classes that exclude
+            each other, `sigmoid` for each class alone, `none` where they are probabilities already,
+            `argmax` where they say of one class 1 and of the others 0.
+        threshold: probability from which on a pixel is not background, of a network that says it
+            for each class alone.
     """
 
     format: Literal[1] = 1
@@ -91,20 +97,29 @@ class Metadata(Record):
     accuracies: tuple[Accuracy, ...] = ()
     calibration: Calibration | None = None
     licence: str = ""
+    activation: Literal["softmax", "sigmoid", "none", "argmax"] = "softmax"
+    threshold: float | None = None
 
 
 def load(path: Path) -> onnx.ModelProto:
     """Read an ONNX file, weights in a file beside it included.
 
     Raises:
-        ArtifactError: the file is missing, damaged, or no ONNX model.
+        ArtifactError: the file or its data is missing or damaged, or it is no ONNX model.
     """
     try:
-        model = onnx.load(path)
+        model = onnx.load(path, load_external_data=False)
+        external_data.read(model, path)
         onnx.checker.check_model(model)
     except FileNotFoundError:
         raise ArtifactError(f"{path}: no such file") from None
+    except ArtifactError:
+        raise
     except Exception as error:  # protobuf, onnx and the file system each raise their own
+        if path.is_file() and external_data.is_pointer(path):
+            raise ArtifactError(
+                f"{path}: it is a pointer of Git LFS, not the model; fetch it with git lfs pull"
+            ) from None
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ArtifactError(f"{path}: not a valid ONNX model: {first}") from None
     return model
@@ -155,7 +170,9 @@ def serialised(model: onnx.ModelProto, metadata: Metadata) -> bytes:
     kept = [entry for entry in model.metadata_props if entry.key != KEY]
     del model.metadata_props[:]
     model.metadata_props.extend(kept)
-    text = metadata.model_dump_json()
+    # Older versions know nothing of what most models do not need.
+    late = {"activation", "threshold"} - metadata.model_fields_set
+    text = metadata.model_dump_json(exclude=late)
     model.metadata_props.append(onnx.StringStringEntryProto(key=KEY, value=text))
     content: bytes = model.SerializeToString(deterministic=True)
     return content

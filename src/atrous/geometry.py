@@ -27,11 +27,13 @@ class Axis:
         size: number of output pixels.
         scale: source pixels per output pixel.
         offset: source position of output pixel 0; may lie outside the source.
+        nearest: it reads the source pixel that is nearest, and nothing between two.
     """
 
     size: int
     scale: float = 1.0
     offset: float = 0.0
+    nearest: bool = False
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -64,7 +66,7 @@ class Axis:
         else:
             step = grid / extent
             shift = (step - 1) / 2
-        return Axis(self.size, self.scale * step, self.offset * step + shift)
+        return Axis(self.size, self.scale * step, self.offset * step + shift, self.nearest)
 
     def positions(self, source: int) -> NDArray[np.float64]:
         """Source position of every output pixel, clamped to the source's pixels.
@@ -72,8 +74,10 @@ class Axis:
         Returns:
             `(size,)` positions in `0 .. source - 1`.
         """
-        return np.clip(self.scale * np.arange(self.size) + self.offset, 0.0, source - 1.0)
+        exact = self.scale * np.arange(self.size) + self.offset
+        return np.clip(np.floor(exact + 0.5) if self.nearest else exact, 0.0, source - 1.0)
 
     def part(self, start: int, stop: int) -> Axis:
         """The output pixels `start .. stop - 1` alone, at the same positions up to rounding."""
-        return Axis(stop - start, self.scale, self.scale * start + self.offset)
+        offset = self.scale * start + self.offset
+        return Axis(stop - start, self.scale, offset, self.nearest)

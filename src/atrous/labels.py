@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -125,6 +125,16 @@ def of_number(num_classes: int) -> LabelSet:
     """The known set of that many classes, or `generic` names."""
     sizes = {known.num_classes: known for known in LABEL_SETS.values()}
     return sizes.get(num_classes) or generic(num_classes)
+
+
+def named(names: Sequence[str]) -> LabelSet:
+    """Classes of these names, with distinct colours.
+
+    Raises:
+        InputError: they are not 1..256.
+    """
+    colours = tuple(map(interleaved_colour, range(min(len(names), 257))))
+    return LabelSet("named", tuple(names)[:257], colours)
 
 
 def generic(num_classes: int) -> LabelSet:

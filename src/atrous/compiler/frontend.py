@@ -16,7 +16,7 @@ from typing import Any
 import onnx
 from onnx import TensorProto
 
-from atrous import artifact, cache, engines, zoo
+from atrous import artifact, cache, engines, external_data, zoo
 from atrous.artifact import Metadata
 from atrous.compiler.config import CompileConfig, Shape
 from atrous.compiler.graph import opset
@@ -316,15 +316,9 @@ def _hash(path: Path) -> str:
     """SHA-256 of a file; of an ONNX file with its weights beside it, of the hashes of all."""
     if path.suffix.lower() != ".onnx":
         return sha256(path)
-    graph = onnx.load(path, load_external_data=False).graph
-    beside = {
-        entry.value
-        for tensor in graph.initializer
-        if tensor.data_location == TensorProto.EXTERNAL
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
+    beside = external_data.locations(onnx.load(path, load_external_data=False))
     if not beside:
         return sha256(path)
-    hashes = [sha256(file) for file in (path, *(path.parent / name for name in sorted(beside)))]
+    files = [external_data.found(path, name) for name in sorted(beside)]
+    hashes = [sha256(file) for file in (path, *files)]
     return hashlib.sha256("".join(hashes).encode()).hexdigest()

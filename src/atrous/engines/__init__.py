@@ -10,7 +10,7 @@ from pathlib import Path
 
 from atrous import artifact
 from atrous.cache import resolve
-from atrous.engines import processor
+from atrous.engines import adapt, processor
 from atrous.engines.base import Device, Engine, Options
 from atrous.engines.onnx_model import OnnxModel
 from atrous.errors import ConfigError, EngineError
@@ -52,6 +52,10 @@ def open_engine(
     options = options or Options()
     source = model if isinstance(model, OnnxModel) else find_model(model, options.device)
     checkpoint = isinstance(source, Path) and source.suffix.lower() in _CHECKPOINTS
+    if not checkpoint and engine != "torch" and (engine == "auto" or engine in ENGINES):
+        source = read_model(source, options)
+        for note in source.notes:
+            _log.warning("%s", note)
     if engine == "auto":
         return _open("torch", source, options) if checkpoint else _open_fastest(source, options)
     if engine not in ENGINES:
@@ -60,6 +64,21 @@ def open_engine(
         reads = "checkpoints (.pth, .safetensors)" if engine == "torch" else "ONNX files"
         raise ConfigError(f"{source}: engine {engine} reads {reads}")
     return _open(engine, source, options)
+
+
+def read_model(source: Path | OnnxModel, options: Options) -> OnnxModel:
+    """A network in the form that engines take; see `atrous.engines.adapt`.
+
+    Args:
+        source: an ONNX file, or what was read from one.
+        options: what is said of it.
+
+    Raises:
+        ArtifactError: it is missing, damaged, or no segmentation network.
+        ConfigError: `options` do not fit it.
+    """
+    model = source if isinstance(source, OnnxModel) else OnnxModel.read(source)
+    return adapt.adapted(model, options.reading)
 
 
 def _open_fastest(source: Path | OnnxModel, options: Options) -> Engine:
@@ -91,7 +110,7 @@ def _open(engine: str, source: Path | OnnxModel, options: Options) -> Engine:
 
             assert isinstance(source, Path)
             return TorchEngine(source, options)
-        model = source if isinstance(source, OnnxModel) else OnnxModel.read(source)
+        model = source if isinstance(source, OnnxModel) else read_model(source, options)
         if engine == "openvino":
             from atrous.engines.openvino import OpenVinoEngine
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atrous.artifact import Metadata
+from atrous.engines.reading import Layout, Reading
 from atrous.engines.signature import Signature
 from atrous.errors import EngineError, InputError
 from atrous.preprocess import Tensor
@@ -35,6 +36,11 @@ class Options:
             `threads` and the weights.
         cache: folder where engines keep what they built from a model, so that it opens faster the
             next time (OpenVINO, TensorRT); `None` keeps nothing.
+        layout: order of the axes of somebody else's scores, `nchw` or `nhwc`, where both fit.
+        output_name: of the output, or any tensor, that holds the scores, where several might.
+        threshold: probability from which on a pixel is not background, for networks that say it
+            for each class alone.
+        names: of the classes, where they are known beforehand.
 
     Raises:
         InputError: a value is out of range, or `cache` is a file.
@@ -44,6 +50,10 @@ class Options:
     threads: int = 0
     streams: int = 1
     cache: Path | None = None
+    layout: Layout | None = None
+    output_name: str | None = None
+    threshold: float | None = None
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.threads < 0:
@@ -52,6 +62,12 @@ class Options:
             raise InputError(f"streams: expected 1 or more, got {self.streams}")
         if self.cache is not None and self.cache.exists() and not self.cache.is_dir():
             raise InputError(f"cache: expected a folder, found a file: {self.cache}")
+        _ = self.reading
+
+    @property
+    def reading(self) -> Reading:
+        """How somebody else's network is read."""
+        return Reading(self.layout, self.output_name, self.threshold, self.names)
 
     @property
     def cores(self) -> int:
@@ -89,11 +105,13 @@ class Engine(ABC):
         metadata: what the artefact says of itself, `None` for somebody else's model.
         streams: calls from different threads that it runs at the same time.
         identity: hash of graph and weights, or of the checkpoint; names the model in results.
+        untried: it may not run at a size that it says it takes, see `dry_run`.
     """
 
     name: str
     identity: str = ""
     streams: int = 1
+    untried: bool = False
     signature: Signature
     metadata: Metadata | None = None
 

@@ -11,6 +11,7 @@ import onnx
 
 from atrous import artifact
 from atrous.artifact import Metadata
+from atrous.engines.reading import Meaning
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,11 +22,15 @@ class OnnxModel:
         proto: graph and weights, also those that lay in a file beside it; not to be changed.
         metadata: what the artefact says of itself, `None` for somebody else's model.
         name: in messages; of the file, or of what the network was made from.
+        meaning: what its scores stand for, `None` where nobody has looked; see `adapt`.
+        notes: what was decided about somebody else's network, for people.
     """
 
     proto: onnx.ModelProto = field(repr=False)
     metadata: Metadata | None = None
     name: str = "the model"
+    meaning: Meaning | None = None
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, path: Path) -> Self:

@@ -31,7 +31,7 @@ class OnnxRuntimeEngine(Engine):
     """Run an ONNX network on ONNX Runtime.
 
     Args:
-        model: what to run.
+        model: what to run, in our form; see `adapt`.
         options: device and threads; TensorRT keeps its builds in `cache`.
 
     Raises:
@@ -40,6 +40,7 @@ class OnnxRuntimeEngine(Engine):
     """
 
     name = "onnxruntime"
+    untried = True
 
     def __init__(self, model: OnnxModel, options: Options | None = None) -> None:
         options = options or Options()

@@ -26,7 +26,7 @@ class OpenVinoEngine(Engine):
     and `options.streams` of them run at the same time.
 
     Args:
-        model: what to run.
+        model: what to run, in our form; see `adapt`.
         options: threads, streams and the folder of compiled models; `cpu` is the only device.
 
     Raises:
@@ -35,6 +35,7 @@ class OpenVinoEngine(Engine):
     """
 
     name = "openvino"
+    untried = True
 
     def __init__(self, model: OnnxModel, options: Options | None = None) -> None:
         options = options or Options()

@@ -50,7 +50,7 @@ def open_session(
     """
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = threads
-    settings.log_severity_level = 3
+    settings.log_severity_level = 4  # what fails is raised, and told by who asked for it
     settings.graph_optimization_level = _LEVELS[optimised]
     settings.enable_cpu_mem_arena = arena
     if trace is not None:

@@ -2,14 +2,15 @@
 
 Everything above the engines sees one kind of network: images `(N, 3, H, W)` in, logits
 `(N, C, h, w)` out, and a rule by which the one lies on the other. For an ONNX file that is made in
-two steps, as only a runtime knows the final shapes: `runnable` turns the graph into what a runtime
-is given, and `Runnable.signature` reads what the runtime then says of it.
+three steps, as only a runtime knows the final shapes: `adapt` brings somebody else's graph to that
+form, `runnable` turns it into what a runtime is given, and `Runnable.signature` reads what the
+runtime then says of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from atrous.engines.drop_resize import drop_last_resize
 from atrous.engines.onnx_model import OnnxModel
+from atrous.engines.reading import PLAIN, Meaning
 from atrous.errors import ArtifactError, InputError
 from atrous.geometry import Axis, CoordinateRule
 
@@ -51,11 +53,13 @@ class Signature:
         input: images, `(N, 3, H, W)`, float32, or uint8 where the graph normalises.
         output: their logits, `(N, C, h, w)` float32, `h × w` at most `H × W`.
         coordinates: how the logit grid `h × w` lies on the input `H × W`.
+        meaning: what the scores stand for.
     """
 
     input: TensorSpec
     output: TensorSpec
     coordinates: CoordinateRule = "half_pixel"
+    meaning: Meaning = PLAIN
 
     @classmethod
     def of(
@@ -107,10 +111,13 @@ class Signature:
             rows: positions on the input's rows.
             columns: positions on the input's columns.
         """
-        return (
+        axes = (
             rows.on_grid(grid.shape[1], size[0], self.coordinates),
             columns.on_grid(grid.shape[2], size[1], self.coordinates),
         )
+        if self.meaning.activation == "argmax":  # between two classes there is no third
+            return replace(axes[0], nearest=True), replace(axes[1], nearest=True)
+        return axes
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +129,13 @@ class Runnable:
         content: the serialised graph. Not a proto, so that no second copy of the weights is held
             while a runtime makes its own.
         coordinates: how the logit grid lies on the input.
+        meaning: what its scores stand for.
     """
 
     name: str
     content: bytes
     coordinates: CoordinateRule
+    meaning: Meaning = PLAIN
 
     def signature(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Signature:
         """What the network takes and gives.
@@ -152,7 +161,7 @@ class Runnable:
                 f"{self.name}: expected float32 logits (N, C, H, W) as output, found "
                 f"{logits.dtype} {logits.shape}; export the network without its argmax"
             )
-        return Signature(image, logits, self.coordinates)
+        return Signature(image, logits, self.coordinates, self.meaning)
 
     def _only(self, role: str, specs: Sequence[TensorSpec]) -> TensorSpec:
         if len(specs) != 1:
@@ -165,8 +174,9 @@ def runnable(model: OnnxModel, *, whole: bool = False) -> Runnable:
     """What a runtime is given of a network.
 
     Args:
-        model: left as it is.
+        model: in our form, see `adapt`; left as it is.
         whole: keep the last resize, which `atrous.upsample` does otherwise where it can.
     """
     proto, rule = (model.proto, None) if whole else drop_last_resize(model.proto)
-    return Runnable(model.name, proto.SerializeToString(), rule or "half_pixel")
+    meaning = model.meaning or PLAIN
+    return Runnable(model.name, proto.SerializeToString(), rule or "half_pixel", meaning)

@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atrous import engines, upsample
+from atrous.engines import dry_run
 from atrous.engines.base import Engine, Options
 from atrous.engines.onnx_model import OnnxModel
+from atrous.engines.reading import BACKGROUND
 from atrous.errors import ConfigError, EngineError
 from atrous.geometry import Axis
-from atrous.labels import LabelSet, generic
-from atrous.preprocess import Placement, Preprocess, Tensor
+from atrous.labels import LabelSet, generic, named
+from atrous.preprocess import Normalisation, Placement, Preprocess, Tensor
 
 _log = logging.getLogger("atrous")
 
@@ -131,9 +133,14 @@ class Predictor:
         Raises:
             AtrousError: the model cannot be opened, or does not fit the arguments.
         """
+        options = options or Options()
+        if labels is not None and not options.names:
+            options = replace(options, names=labels.names)
         opened = engines.open_engine(model, engine=engine, options=options)
+        name = "the model in the package" if model is None else str(model)
         try:
-            return cls(opened, *_settings(opened, model, preprocess, labels, size))
+            prepared = _preprocess(opened, name, preprocess, size)
+            return cls(opened, prepared, _labels(opened, name, labels))
         except BaseException:
             opened.close()
             raise
@@ -245,42 +252,72 @@ class Predictor:
         self.close()
 
 
-def _settings(
+def _preprocess(
     engine: Engine,
-    model: str | Path | OnnxModel | None,
-    preprocess: Preprocess | PreprocessOf | None,
-    labels: LabelSet | None,
+    name: str,
+    given: Preprocess | PreprocessOf | None,
     size: tuple[int, int] | None,
-) -> tuple[Preprocess, LabelSet]:
-    """Preprocessing and labels from the arguments, the model, or a default said aloud."""
+) -> Preprocess:
+    """Preprocessing from the arguments, the model, or a default said aloud; the network runs at
+    its size."""
     height, width = engine.signature.size
     known = engine.metadata
-    if preprocess is not None and not isinstance(preprocess, Preprocess):
-        preprocess = preprocess(size or ((height, width) if height and width else None))
-    if preprocess is None and known is not None:
-        preprocess = known.preprocess
-    if preprocess is None:
-        raw = engine.signature.dtype == "uint8"
-        preprocess = Preprocess(
-            size=(height or 513, width or 513),
-            normalisation="none" if raw else "div255-mean-std",
-        )
-        _log.warning(
-            "%s does not say how its images were prepared: assuming RGB squashed to %d×%d, %s; "
-            "`preprocess` says otherwise",
-            model,
-            *preprocess.size,
-            "0–255 as uint8" if raw else "ImageNet mean and std",
-        )
+    if given is not None and not isinstance(given, Preprocess):
+        given = given(size or ((height, width) if height and width else None))
+    if given is None and known is not None:
+        given = known.preprocess
+    if given is not None:
+        preprocess = given if size is None else given.with_size(*size)
+        dry_run.check(engine, name, preprocess.size)
+    else:
+        preprocess = _assumed(engine, name, size)
+    # A grey picture is made of red, green and blue in this order.
+    grey = engine.signature.meaning.grey
+    return preprocess.model_copy(update={"colour": "rgb"}) if grey else preprocess
+
+
+def _assumed(engine: Engine, name: str, size: tuple[int, int] | None) -> Preprocess:
+    """What most networks take, said aloud."""
     if size is not None:
-        preprocess = preprocess.with_size(*size)
-    if labels is None and known is not None:
-        labels = known.labels
-    if labels is None:
-        labels = generic(engine.signature.classes or 21)
-        _log.warning(
-            "%s does not name its classes: calling them class 0 to class %d; `labels` names them",
-            model,
-            labels.num_classes - 1,
-        )
-    return preprocess, labels
+        dry_run.check(engine, name, size)
+        fitting = dry_run.Fitting(size)
+    else:
+        fitting = dry_run.choose(engine, name)
+    own = engine.signature
+    how: dict[Normalisation, str] = {
+        "none": "0–255 as uint8",
+        "div255": "0–1",
+        "div127.5-minus-one": "-1–1",
+        "div255-mean-std": "ImageNet mean and std",
+    }
+    kind: Normalisation = "div255-mean-std"
+    if own.dtype == "uint8" or own.meaning.grey:
+        kind = "none" if own.dtype == "uint8" else "div255"
+    _log.warning(
+        "%s does not say how its images were prepared: assuming RGB squashed to %d×%d%s, %s; "
+        "`preprocess` says otherwise",
+        name,
+        *fitting.size,
+        f" (it takes {fitting.rule})" if fitting.step != 1 else "",
+        how[kind],
+    )
+    return Preprocess(size=fitting.size, normalisation=kind)
+
+
+def _labels(engine: Engine, name: str, given: LabelSet | None) -> LabelSet:
+    """Labels from the arguments, the model, or a default said aloud."""
+    own = engine.signature
+    if given is None and engine.metadata is not None:
+        given = engine.metadata.labels
+    if given is not None:
+        before = len(own.meaning.names) == own.classes == given.num_classes + 1
+        return named((BACKGROUND, *given.names)) if before else given
+    if own.meaning.names and own.meaning.names[0] == BACKGROUND:
+        return named(own.meaning.names)
+    labels = generic(own.classes or 21)
+    _log.warning(
+        "%s does not name its classes: calling them class 0 to class %d; `labels` names them",
+        name,
+        labels.num_classes - 1,
+    )
+    return labels

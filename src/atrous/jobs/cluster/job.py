@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
+from atrous import external_data
 from atrous.engines.base import Options
 from atrous.errors import ConfigError, EngineError, InputError
 from atrous.image import Reading
@@ -132,15 +132,16 @@ def model_files(model: Path) -> dict[str, bytes]:
     """Name → content of a model's file and of those beside it that hold its weights.
 
     Raises:
+        ArtifactError: one is missing.
         InputError: one cannot be read.
     """
-    names = [model.name]
+    files = {model.name: model}
     try:
         if model.suffix == ".onnx":
-            graph = onnx.load(model, load_external_data=False).graph
-            away = filter(uses_external_data, graph.initializer)
-            names += sorted({ExternalDataInfo(tensor).location for tensor in away})
-        return {name: (model.parent / name).read_bytes() for name in names}
+            graph = onnx.load(model, load_external_data=False)
+            beside = sorted(external_data.locations(graph))
+            files |= {name: external_data.found(model, name) for name in beside}
+        return {name: file.read_bytes() for name, file in files.items()}
     except OSError as error:
         raise InputError(f"{model}: cannot be read: {error.strerror}") from None
 

@@ -1,0 +1,275 @@
+"""Decide what the scores of somebody else's network are, and what has to be done to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from atrous.engines import probe, score_output
+from atrous.engines.image_input import ImageInput
+from atrous.engines.onnx_graph import Dims, OnnxGraph, attributes
+from atrous.engines.onnx_model import OnnxModel
+from atrous.engines.reading import BACKGROUND, Activation, Meaning, Reading
+from atrous.engines.score_output import ScoreOutput, constant_of
+from atrous.errors import ArtifactError, ConfigError
+
+_FIRST = (BACKGROUND, "_background_", "background_", "bg", "unlabelled", "unlabeled", "other")
+"""What the first class may be called, if it is what remains."""
+
+
+@dataclass
+class ScorePlan:
+    """What is done to the scores.
+
+    Attributes:
+        found: where they are.
+        dims: of that tensor.
+        axis: of the classes there; `None` where there is no such axis.
+        kind: type of the values there.
+        classes: in the end.
+        floor: score of what is below the threshold, put before the others; `None` for none.
+        first: `floor` belongs to the first class, not to one before it.
+        meaning: of the scores in the end.
+        notes: what was decided.
+    """
+
+    found: ScoreOutput
+    dims: Dims
+    axis: int | None
+    kind: int
+    classes: int | None
+    floor: float | None
+    first: bool
+    meaning: Meaning
+    notes: list[str]
+
+    @property
+    def output_dims(self) -> Sequence[int | str]:
+        """Of the output in the end."""
+        rank = len(self.dims)
+        rows, columns = {2: (0, 1), 3: (1, 2)}.get(rank, (1, 2) if self.axis == 3 else (2, 3))
+        batch = 1 if rank == 2 or (rank == 3 and self.axis == 0) else self.dims[0]
+        sizes = (batch, self.classes, self.dims[rows], self.dims[columns])
+        names = ("batch", "classes", "rows", "columns")
+        return [size or name for size, name in zip(sizes, names, strict=True)]
+
+    def changes_nothing(self, graph: OnnxGraph, output: onnx.ValueInfoProto) -> bool:
+        """Whether the network gives such scores as it is."""
+        return (
+            len(graph.graph.output) == 1
+            and self.found.tensor == output.name
+            and self.kind == TensorProto.FLOAT
+            and (self.axis, len(self.dims)) == (1, 4)
+            and self.floor is None
+            and not self.found.decided
+        )
+
+
+def planned(
+    graph: OnnxGraph, model: OnnxModel, image: ImageInput, found: ScoreOutput, reading: Reading
+) -> ScorePlan:
+    """What the scores are, and what has to be done to them."""
+    dims, kind = graph.dims(found.tensor), graph.kind(found.tensor)
+    hidden = dims is None or (found.axis is None and dims[1:2] == dims[3:] == (None,))
+    if dims is None or hidden or not kind:
+        dims, kind = probe.shape_of(model, image, found.tensor, dims)
+    if found.decided:
+        return _of_ids(model, image, found, reading, dims, kind)
+    axis = _class_axis(found, dims, image, model.name)
+    classes = dims[axis] if axis is not None else 1
+    if classes is None:
+        classes = score_output.number_of(graph, replace(found, axis=axis))
+    if classes is None:
+        shape, _ = probe.shape_of(model, image, found.tensor, None)
+        classes = shape[axis] if axis is not None else 1
+    notes = list(found.notes)
+    if axis == 3 or (found.axis == 1 and _ends_last(graph, found)):
+        notes.append("its scores are channels-last: transposed")
+    return _with_threshold(
+        ScorePlan(found, dims, axis, kind, classes, None, False, Meaning(), notes), reading, model
+    )
+
+
+def _ends_last(graph: OnnxGraph, found: ScoreOutput) -> bool:
+    """Whether the output gives classes last, of scores that have them first."""
+    readers = graph.readers(found.tensor)
+    return any(
+        node.op_type == "Transpose" and list(attributes(node).get("perm", ())) == [0, 2, 3, 1]
+        for node in readers
+    )
+
+
+def _class_axis(found: ScoreOutput, dims: Dims, image: ImageInput, name: str) -> int | None:
+    """The axis of the classes among those of the scores; `None` where one class needs none.
+
+    Raises:
+        ArtifactError: no reading of the shape makes it a map of scores.
+    """
+    if len(dims) == 3 and _lies_on(dims[1:], image.size):
+        return 0 if found.axis == 0 or image.alone or dims[0] not in (1, None) else None
+    if len(dims) == 2 and _lies_on(dims, image.size):
+        return None
+    if len(dims) == 4:
+        fits = {1: _lies_on(dims[2:], image.size), 3: _lies_on(dims[1:3], image.size)}
+        axis = found.axis
+        # What the operators say holds, unless the sizes say the contrary.
+        if axis in fits and not fits[axis] and fits[4 - axis]:
+            axis = 4 - axis
+        if axis is None and all(fits.values()) and None not in dims and dims[1] != dims[3]:
+            raise ArtifactError(
+                f"{name}: its scores {_times(dims)} can be read with the classes first or last; "
+                "`layout` says which: nchw or nhwc"
+            )
+        axis = axis or next((axis for axis, fit in fits.items() if fit), None)
+        plane = dims[1:3] if axis == 3 else dims[2:]
+        if axis is not None and (plane != (1, 1) or image.size == (1, 1)):
+            return axis
+    raise ArtifactError(
+        f"{name}: its output {found.tensor} has the shape {_times(dims)}, which is no map of "
+        f"scores (N, C, h, w) or (N, h, w, C) over a picture of {_times(image.size)}; Atrous runs "
+        "networks that give every pixel a class; `output_name` says which output does"
+    )
+
+
+def _times(dims: Dims) -> str:
+    return "×".join(str(size or "?") for size in dims)
+
+
+def _lies_on(grid: Dims, size: Dims) -> bool:
+    """Whether a grid may lie on a picture, at one stride for both axes, as far as sizes are known.
+
+    A side that is fixed while that of the picture is free does not lie on it.
+    """
+    if any(s is None and g is not None for g, s in zip(grid, size, strict=True)):
+        return False
+    known = [(g, s) for g, s in zip(grid, size, strict=True) if g is not None and s is not None]
+    if len(known) < 2:
+        return True
+    (rows, height), (columns, width) = known
+    if height == width:
+        return rows == columns
+    least = max(height / (rows + 1), width / (columns + 1))
+    most = min(height / max(rows - 1, 0.5), width / max(columns - 1, 0.5))
+    return least <= most
+
+
+def _with_threshold(plan: ScorePlan, reading: Reading, model: OnnxModel) -> ScorePlan:
+    """Decide what one class, or classes that do not exclude each other, are compared with."""
+    found, wanted, classes = plan.found, reading.threshold, plan.classes
+    function = found.applied or found.kept
+    activation: Activation = (
+        "none" if found.kept else "sigmoid" if function == "sigmoid" else "softmax"
+    )
+    if classes == 1:
+        return _of_one(plan, reading)
+    if function == "softmax" and wanted is not None:
+        raise no_threshold(model.name)
+    if wanted is None:
+        if function == "sigmoid":
+            plan.notes.append(
+                "its labels do not exclude each other (it ends in a sigmoid): a pixel gets the "
+                "largest, and `threshold` leaves background where none reaches it"
+            )
+        plan.meaning = Meaning(activation)
+        return plan
+    if model.metadata is not None:
+        raise no_threshold(model.name)
+    if not function:
+        activation = "sigmoid"
+    plan.floor = constant_of(wanted, logit=activation == "sigmoid")
+    names = reading.names
+    plan.first = len(names) == classes and names[0].lower() in _FIRST
+    if plan.first:
+        what = f"class 0, {names[0]}"
+    else:
+        own = names if len(names) == classes else [f"class {i + 1}" for i in range(classes or 0)]
+        names = names if len(names) == (classes or 0) + 1 else (BACKGROUND, *own)
+        what = "a class 0 before the others, background"
+        plan.classes = classes and classes + 1
+    plan.notes.append(f"pixels that reach {wanted:g} for no class are {what}")
+    plan.meaning = Meaning(activation, wanted, tuple(names))
+    return plan
+
+
+def _of_one(plan: ScorePlan, reading: Reading) -> ScorePlan:
+    """Two classes of one: what is above the threshold, and the rest."""
+    found = plan.found
+    if "softmax" in (found.applied,):
+        plan.notes.append(
+            "its one score has been through a softmax, which is 1 everywhere: cut off"
+        )
+    logit = not found.kept
+    threshold = reading.threshold
+    if threshold is None and found.cut is not None:
+        applied = found.applied == "sigmoid"
+        inside = 0 < found.cut < 1
+        threshold = found.cut if inside and (applied or not logit) else 0.5
+        if logit and not applied:
+            plan.floor = found.cut
+            threshold = float(1 / (1 + np.exp(-found.cut)))
+    threshold = 0.5 if threshold is None else threshold
+    if plan.floor is None:
+        plan.floor = constant_of(threshold, logit=logit)
+    names = reading.names
+    if len(names) != 2:
+        names = (BACKGROUND, names[0] if len(names) == 1 else "foreground")
+    kind = "probabilities" if found.kept else "scores (logits)"
+    plan.notes.append(
+        f"its one channel holds {kind}: {names[1]} is what has a probability over {threshold:g} "
+        "(`threshold`)"
+    )
+    plan.classes = 2
+    plan.meaning = Meaning("none" if found.kept else "sigmoid", threshold, tuple(names))
+    return plan
+
+
+def _of_ids(
+    model: OnnxModel,
+    image: ImageInput,
+    found: ScoreOutput,
+    reading: Reading,
+    dims: Dims,
+    kind: int,
+) -> ScorePlan:
+    """Of a network that gives class ids: as many classes as it is known to have."""
+    if reading.threshold is not None:
+        raise no_threshold(model.name)
+    axis = None
+    grid: Dims = dims[-2:]
+    if len(dims) == 4 and dims[1] != 1 and dims[3] == 1:
+        axis, grid = 3, dims[1:3]
+    elif len(dims) == 4 and dims[1] == 1:
+        axis = 1
+    if (
+        len(dims) not in (2, 3, 4)
+        or (len(dims) == 4 and axis is None)
+        or not _lies_on(grid, image.size)
+    ):
+        raise ArtifactError(
+            f"{model.name}: its output {found.tensor} holds whole numbers of the shape "
+            f"{_times(dims)}, which is no class map (N, h, w) over a picture of "
+            f"{_times(image.size)}; `output_name` says which output is"
+        )
+    own = model.metadata.labels.num_classes if model.metadata else len(reading.names)
+    classes = own or (
+        2 if kind == TensorProto.BOOL else probe.highest(model, image, found.tensor) + 1
+    )
+    notes = list(found.notes)
+    if not own:
+        notes.append(f"ids up to {classes - 1} are expected, as a run shows; `labels` names all")
+    names = (BACKGROUND, "foreground") if classes == 2 and not own else ()
+    return ScorePlan(
+        found, dims, axis, kind, max(classes, 2), None, False, Meaning("argmax", None, names), notes
+    )
+
+
+def no_threshold(name: str) -> ConfigError:
+    """What is raised where a threshold means nothing."""
+    return ConfigError(
+        f"`threshold`: {name} chooses between classes that exclude each other, where the largest "
+        "score wins; a threshold belongs to a network of one class, or one that ends in a sigmoid"
+    )

@@ -1,0 +1,65 @@
+"""How somebody else's network is read: what the user says of it, and what was found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from atrous.errors import InputError
+
+Layout = Literal["nchw", "nhwc"]
+"""Order of the axes of scores: classes before the pixels, or behind them."""
+
+Activation = Literal["softmax", "sigmoid", "none", "argmax"]
+"""What makes probabilities of scores: `softmax` between classes that exclude each other, `sigmoid`
+for each class alone, `none` where they are probabilities already, `argmax` where they are
+decided."""
+
+BACKGROUND = "background"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the user says of a network that does not say it itself.
+
+    Attributes:
+        layout: of its scores, where both would fit.
+        output_name: of the output, or of any tensor, that holds the scores.
+        threshold: probability from which on a pixel is foreground, of a network that says it for
+            each class alone; 0.5 for one class, none for more, where the largest is taken.
+        names: what its classes are called, where that is known.
+
+    Raises:
+        InputError: the threshold is no probability.
+    """
+
+    layout: Layout | None = None
+    output_name: str | None = None
+    threshold: float | None = None
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not 0 < self.threshold < 1:
+            raise InputError(f"`threshold`: expected between 0 and 1, got {self.threshold:g}")
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a network's input and scores stand for, beyond their shapes.
+
+    Attributes:
+        activation: what makes probabilities of the scores.
+        threshold: probability from which on a pixel is not background, `None` where the largest
+            score wins.
+        names: what the classes are called, as far as the graph says it.
+        grey: whether it sees one channel, made of the three inside the graph.
+    """
+
+    activation: Activation = "softmax"
+    threshold: float | None = None
+    names: tuple[str, ...] = ()
+    grey: bool = False
+
+
+PLAIN = Meaning()
+"""Of logits of classes that exclude each other."""

@@ -1,0 +1,388 @@
+"""The output of somebody else's network: which holds the scores, and what these have been through.
+
+Exports end in more than logits: a softmax, a sigmoid, an argmax, casts, other orders of axes. Read
+from the end towards the beginning, these say what the scores are; `adapt` then cuts them off.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+import onnx
+from onnx import NodeProto, TensorProto, helper
+
+from atrous.engines.onnx_graph import Dims, OnnxGraph, attributes, described, dims_of, type_name
+from atrous.engines.reading import Layout, Reading
+from atrous.errors import ArtifactError, ConfigError
+
+FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
+
+_BEST = ("out", "logits", "output", "scores", "pred", "prediction")
+"""Names of outputs, the likeliest first."""
+
+_BOXES = ("box", "dets", "detection", "pred_logits", "class_queries")
+_MOVERS = ("Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Dropout")
+
+# What is between 0 and 1 stays so.
+_KEEPING = (
+    "Identity", "Cast", "Transpose", "Squeeze", "Unsqueeze", "Reshape", "Slice", "Gather", "Split",
+    "Resize", "Upsample", "DepthToSpace", "Dropout", "MaxPool", "AveragePool", "Clip",
+    "QuantizeLinear", "DequantizeLinear",
+)  # fmt: skip
+
+# Values of these lie as classes before the pixels, whatever else the graph does.
+_SPATIAL = (
+    "Conv", "ConvTranspose", "BatchNormalization", "InstanceNormalization", "MaxPool",
+    "AveragePool", "GlobalAveragePool", "DepthToSpace", "SpaceToDepth", "Upsample",
+    "QLinearConv", "ConvInteger",
+)  # fmt: skip
+_ELEMENTWISE = (
+    "Add", "Sub", "Mul", "Div", "Relu", "Clip", "LeakyRelu", "HardSwish", "HardSigmoid", "Sigmoid",
+    "Identity", "Cast", "Dropout", "Resize", "Pad", "QuantizeLinear", "DequantizeLinear", "Elu",
+    "Tanh", "Concat", "Slice", "Softmax", "LogSoftmax", "PRelu", "Max", "Min", "Neg", "Exp",
+)  # fmt: skip
+
+Applied = Literal["", "softmax", "sigmoid"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreOutput:
+    """Where the scores of the classes are, and what they have been through.
+
+    Attributes:
+        tensor: that holds them.
+        axis: of the classes there, `None` if the graph does not say it.
+        applied: the function behind `tensor` that was left out, as it keeps the order of scores.
+        kept: the function that `tensor` has been through, because it stands before the enlargement.
+        cut: a score from which on the graph decides for foreground, of a graph that does.
+        decided: `tensor` holds class ids.
+        notes: what was chosen and cut, for people.
+    """
+
+    tensor: str
+    axis: int | None = None
+    applied: Applied = ""
+    kept: Applied = ""
+    cut: float | None = None
+    decided: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class _Walk:
+    """On the way from an output to what makes it."""
+
+    tensor: str
+    axis: int | None
+    behind: list[NodeProto] = field(default_factory=list)
+
+
+def choose(graph: OnnxGraph, reading: Reading, name: str) -> tuple[onnx.ValueInfoProto, list[str]]:
+    """The output that holds the scores, and what is to be said of the choice.
+
+    Raises:
+        ArtifactError: it is no segmentation network, or several outputs could be meant.
+        ConfigError: there is no tensor of the name that was given.
+    """
+    outputs = list(graph.graph.output)
+    if reading.output_name is not None:
+        return _named(graph, reading.output_name, name), []
+    detects = [o for o in outputs if any(word in o.name.lower() for word in _BOXES)]
+    if detects or any(node.op_type == "NonMaxSuppression" for node in graph.graph.node):
+        found = ", ".join(map(described, outputs))
+        raise ArtifactError(
+            f"{name}: a network that finds boxes (detection), with the outputs {found}; Atrous "
+            "runs networks that give every pixel a class; `output_name` says which output does"
+        )
+    if len(outputs) == 1:
+        return outputs[0], []
+    main = [o for o in outputs if "aux" not in o.name.lower()]
+    likely = [o for o in main if _is_map(o)] or main
+    scored = [o for o in likely if o.type.tensor_type.elem_type in FLOATS]
+    if len(scored) == 1:
+        likely = scored  # beside the class map that is made of it
+    named = [o for word in _BEST for o in likely if o.name.lower() == word]
+    chosen = likely[0] if len(likely) == 1 else named[0] if named else None
+    if chosen is None:
+        found = ", ".join(map(described, outputs))
+        raise ArtifactError(
+            f"{name}: has {len(outputs)} outputs: {found}; `output_name` says which one holds the "
+            "scores of the classes"
+        )
+    others = ", ".join(o.name for o in outputs if o is not chosen)
+    return chosen, [f"its output {chosen.name} is used, not {others} (`output_name` chooses)"]
+
+
+def _named(graph: OnnxGraph, wanted: str, name: str) -> onnx.ValueInfoProto:
+    known: dict[str, onnx.ValueInfoProto] = {v.name: v for v in graph.graph.output}
+    if wanted not in known:
+        if graph.maker(wanted) is None:
+            raise ConfigError(
+                f"`output_name` {wanted}: {name} makes no tensor of that name; its outputs are "
+                f"{', '.join(map(described, known.values()))}"
+            )
+        kind = graph.kind(wanted) or TensorProto.FLOAT
+        known[wanted] = helper.make_tensor_value_info(wanted, kind, graph.dims(wanted))
+    return known[wanted]
+
+
+def _is_map(value: onnx.ValueInfoProto) -> bool:
+    """Whether an output may have something to say of every pixel."""
+    kind = value.type.tensor_type
+    dims = dims_of(kind)
+    return not kind.HasField("shape") or (len(dims) == 4 and dims[2:] != (1, 1)) or len(dims) == 3
+
+
+def read(
+    graph: OnnxGraph, output: onnx.ValueInfoProto, layout: Layout | None, name: str
+) -> ScoreOutput:
+    """What an output holds.
+
+    Args:
+        graph: of the network.
+        output: see `choose`.
+        layout: of its scores, if the user says it.
+        name: of the network, in messages.
+
+    Raises:
+        ArtifactError: it is no segmentation network; says what it seems to be.
+    """
+    kind = output.type.tensor_type.elem_type or graph.kind(output.name)
+    decided = _decided(graph, output.name)
+    if decided is not None:
+        return _scores(graph, decided.tensor, decided.axis, decided)
+    if kind and kind not in FLOATS:
+        _check_ids(output, name)
+        what = f"its output {output.name} holds class ids ({type_name(kind)}): taken as they are"
+        return ScoreOutput(output.name, decided=True, notes=(f"{what}, enlarged to the nearest",))
+    _check_scores(output, name)
+    axis = {"nchw": 1, "nhwc": 3, None: None}[layout]
+    return _scores(graph, output.name, axis, ScoreOutput(output.name))
+
+
+def _decided(graph: OnnxGraph, output: str) -> ScoreOutput | None:
+    """Where the scores are that a class map at the end is made of, `None` if none is seen."""
+    tensor = output
+    while (node := graph.maker(tensor)) is not None:
+        if node.op_type in _MOVERS:
+            tensor = node.input[0]
+            continue
+        axis = attributes(node).get("axis")
+        if node.op_type == "ArgMax":
+            said = f"it ends in an argmax: cut at {node.input[0]} before it"
+            return ScoreOutput(node.input[0], axis or 0, notes=(said,))
+        if node.op_type == "TopK" and tensor == node.output[1] and _is_one(graph, node.input[1]):
+            said = f"it ends in the best class alone: cut at {node.input[0]} before it"
+            return ScoreOutput(node.input[0], -1 if axis is None else axis, notes=(said,))
+        return _compared(graph, node)
+    return None
+
+
+def _compared(graph: OnnxGraph, node: NodeProto) -> ScoreOutput | None:
+    """The scores behind `score > number`, or `round(score)`, of a network of one class."""
+    if node.op_type == "Round":
+        tensor, cut = node.input[0], 0.5
+    elif node.op_type in ("Greater", "GreaterOrEqual", "Less", "LessOrEqual"):
+        inputs = node.input[:] if node.op_type.startswith("Greater") else node.input[::-1]
+        number = graph.constant(inputs[1])
+        if number is None or number.size != 1:
+            return None
+        tensor, cut = inputs[0], float(number.reshape(-1)[0])
+    else:
+        return None
+    dims = graph.dims(tensor)
+    if dims is None or len(dims) != 4 or 1 not in (dims[1], dims[3]):
+        return None
+    said = f"it ends in a comparison with {cut:g}: cut at {tensor} before it"
+    axis = 1 if dims[1] == 1 else 3
+    return ScoreOutput(tensor, axis, cut=cut, notes=(said,))
+
+
+def _is_one(graph: OnnxGraph, name: str) -> bool:
+    value = graph.constant(name)
+    return value is not None and value.size == 1 and int(value.reshape(-1)[0]) == 1
+
+
+def _scores(graph: OnnxGraph, tensor: str, axis: int | None, found: ScoreOutput) -> ScoreOutput:
+    """Walk from the scores to what makes them, over what only moves them and what keeps their
+    order."""
+    walk = _Walk(tensor, axis if axis is None or axis >= 0 else axis + (_rank(graph, tensor) or 4))
+    kept = _Walk(walk.tensor, walk.axis)
+    applied: Applied = ""
+    while (node := graph.maker(walk.tensor)) is not None:
+        function = _function(graph, node, walk)
+        if function and not applied:
+            applied = function
+            kept = _Walk(walk.tensor, walk.axis)
+        elif not _passes(graph, node):
+            break
+        if node.op_type == "Transpose" and walk.axis is not None:
+            walk.axis = int(attributes(node)["perm"][walk.axis])
+        walk.tensor = node.input[0]
+    if walk.axis is None:
+        walk.axis = class_axis(graph, walk.tensor)
+    maker = graph.maker(walk.tensor)
+    enlarged = maker is not None and maker.op_type in ("Resize", "Upsample")
+    if applied and not enlarged:
+        kept_axis = kept.axis if kept.axis is not None else class_axis(graph, kept.tensor)
+        return replace(found, tensor=kept.tensor, axis=kept_axis, kept=applied)
+    before: Applied = "" if applied else _origin(graph, walk.tensor)
+    return replace(found, tensor=walk.tensor, axis=walk.axis, applied=applied, kept=before)
+
+
+def _origin(graph: OnnxGraph, tensor: str) -> Applied:
+    """The function that scores have been through somewhere before, so that they are
+    probabilities."""
+    for _ in range(32):
+        node = graph.maker(tensor)
+        if node is None:
+            return ""
+        if node.op_type == "Softmax":
+            return "softmax"
+        if node.op_type in ("Sigmoid", "HardSigmoid") or _is_logistic(graph, node):
+            return "sigmoid"
+        if node.op_type == "Clip" and _bounds(graph, node) == (0, 1):
+            return "sigmoid"
+        if node.op_type not in _KEEPING:
+            return ""
+        tensor = node.input[0]
+    return ""
+
+
+def _bounds(graph: OnnxGraph, clip: NodeProto) -> tuple[float | None, float | None]:
+    own = attributes(clip)
+    given = [graph.constant(name) for name in clip.input[1:3]]
+    found = [float(one.reshape(-1)[0]) if one is not None and one.size else None for one in given]
+    low, high = [*found, None, None][:2]
+    return own.get("min", low), own.get("max", high)
+
+
+def _is_logistic(graph: OnnxGraph, node: NodeProto) -> bool:
+    """Whether a node is the division of 1 / (1 + exp(-x))."""
+    if node.op_type not in ("Div", "Reciprocal"):
+        return False
+    below = graph.maker(node.input[-1])
+    if below is None or below.op_type != "Add":
+        return False
+    terms = [maker for name in below.input if (maker := graph.maker(name)) is not None]
+    return any(term.op_type == "Exp" for term in terms)
+
+
+def _function(graph: OnnxGraph, node: NodeProto, walk: _Walk) -> Applied:
+    """Softmax or sigmoid, where it keeps the order of the classes; sets their axis if it says."""
+    if node.op_type == "Sigmoid":
+        return "sigmoid"
+    if node.op_type not in ("Softmax", "LogSoftmax"):
+        return ""
+    rank = _rank(graph, node.input[0]) or 4
+    axis = attributes(node).get("axis", 1 if graph.opset < 13 else -1) % rank
+    if walk.axis is None and rank == 4:
+        walk.axis = axis
+    return "softmax" if walk.axis == axis else ""
+
+
+def _passes(graph: OnnxGraph, node: NodeProto) -> bool:
+    """Whether a node only moves the scores, or does nothing at all."""
+    match node.op_type:
+        case "Identity" | "Dropout":
+            return True
+        case "Cast":
+            return attributes(node)["to"] in FLOATS and graph.kind(node.input[0]) in (0, *FLOATS)
+        case "Transpose":
+            perm = attributes(node).get("perm", ())
+            return tuple(perm) in ((0, 2, 3, 1), (0, 3, 1, 2), (0, 1, 2, 3))
+        case "Resize" | "Upsample":
+            return resizes_nothing(graph, node)
+        case _:
+            return False
+
+
+def resizes_nothing(graph: OnnxGraph, node: NodeProto) -> bool:
+    """Whether a Resize leaves the size as it is."""
+    scales = (
+        graph.constant(node.input[2 if graph.opset >= 11 else 1]) if len(node.input) > 1 else None
+    )
+    if scales is not None and scales.size:
+        return bool((scales == 1).all())
+    source, target = graph.dims(node.input[0]), graph.dims(node.output[0])
+    return source is not None and source == target and None not in source[2:]
+
+
+def class_axis(graph: OnnxGraph, tensor: str) -> int | None:
+    """The axis of the classes, 1 or 3, as far as the operators before `tensor` say it."""
+    order, axes = tensor, [0, 1, 2, 3]
+    for _ in range(64):
+        node = graph.maker(order)
+        if node is None:
+            return None
+        if node.op_type in _SPATIAL:
+            return axes.index(1)
+        if node.op_type == "Transpose":
+            perm = list(attributes(node).get("perm", ()))
+            if len(perm) != 4:
+                return None
+            axes = [perm[axis] for axis in axes]
+        elif node.op_type == "MatMul" and graph.constant(node.input[1]) is not None:
+            return axes.index(3)
+        elif node.op_type not in _ELEMENTWISE:
+            return None
+        computed = [name for name in node.input if name and graph.constant(name) is None]
+        if not computed:
+            return None
+        order = computed[0]
+    return None
+
+
+def _rank(graph: OnnxGraph, tensor: str) -> int | None:
+    dims = graph.dims(tensor)
+    return None if dims is None else len(dims)
+
+
+def _check_ids(output: onnx.ValueInfoProto, name: str) -> None:
+    kind = output.type.tensor_type
+    if kind.HasField("shape") and not 2 <= len(kind.shape.dim) <= 4:
+        raise ArtifactError(
+            f"{name}: expected scores (N, C, h, w) or class ids (N, h, w) as output, found "
+            f"{described(output)}; one class for a whole picture is classification, and Atrous "
+            "runs networks that give every pixel a class"
+        )
+
+
+def _check_scores(output: onnx.ValueInfoProto, name: str) -> None:
+    """Raise `ArtifactError` for what is no map of scores, saying what it seems to be."""
+    kind = output.type.tensor_type
+    dims: Dims = dims_of(kind)
+    rank = len(dims)
+    if not kind.HasField("shape") or rank == 3 or (rank == 4 and dims[2:] != (1, 1)):
+        return
+    if rank == 4 or rank == 2:
+        what = "one score a class for the whole picture, as classification does"
+    elif rank == 5:
+        what = "scores of volumes or clips"
+    else:
+        what = "no map of scores"
+    raise ArtifactError(
+        f"{name}: its output {described(output)} is {what}; Atrous runs networks that give every "
+        "pixel scores (N, C, h, w) or a class; `output_name` says which output does"
+    )
+
+
+def number_of(graph: OnnxGraph, found: ScoreOutput) -> int | None:
+    """How many scores a pixel has, `None` where the graph hides it."""
+    dims = graph.dims(found.tensor)
+    if dims is not None and len(dims) == 4 and found.axis is not None and dims[found.axis]:
+        return dims[found.axis]
+    node = graph.maker(found.tensor)
+    while node is not None and node.op_type in ("Resize", "Upsample", *_ELEMENTWISE[:3]):
+        node = graph.maker(node.input[0])
+    if node is not None and node.op_type == "Conv":
+        weight = graph.dims(node.input[1])
+        return weight[0] if weight else None
+    return None
+
+
+def constant_of(threshold: float, *, logit: bool) -> float:
+    """The score that a pixel has to exceed, for a probability."""
+    return float(np.log(threshold / (1 - threshold))) if logit else threshold
