@@ -78,7 +78,7 @@ def read_model(source: Path | OnnxModel, options: Options) -> OnnxModel:
         ConfigError: `options` do not fit it.
     """
     model = source if isinstance(source, OnnxModel) else OnnxModel.read(source)
-    return adapt.adapted(model, options.reading)
+    return adapt.adapted(model, options.hints)
 
 
 def _open_fastest(source: Path | OnnxModel, options: Options) -> Engine:

@@ -18,9 +18,9 @@ from onnx import NodeProto, TensorProto
 from atrous.artifact import Metadata
 from atrous.engines import decide, image_input, score_output
 from atrous.engines.decide import ScorePlan
+from atrous.engines.meaning import BACKGROUND, Hints, Meaning
 from atrous.engines.onnx_graph import OnnxGraph, attributes, copied, dims_of
 from atrous.engines.onnx_model import OnnxModel
-from atrous.engines.reading import BACKGROUND, Meaning, Reading
 from atrous.engines.score_output import FLOATS, constant_of
 from atrous.labels import LabelSet, named
 
@@ -28,25 +28,25 @@ THRESHOLD = "atrous_threshold"
 """Name of the constant that holds the score of what is below the threshold."""
 
 
-def adapted(model: OnnxModel, reading: Reading | None = None) -> OnnxModel:
+def adapted(model: OnnxModel, hints: Hints | None = None) -> OnnxModel:
     """A network in our form, with what its scores mean.
 
     Args:
         model: left as it is; returned with no more than its meaning if it has that form.
-        reading: what the user says of it.
+        hints: what the user says of it.
 
     Raises:
         ArtifactError: it is no segmentation network, or cannot be understood; says what helps.
-        ConfigError: `reading` does not fit it.
+        ConfigError: `hints` does not fit it.
     """
-    reading = reading or Reading()
+    hints = hints or Hints()
     if model.meaning is not None or _is_ours(model):
-        return _ours(model, reading)
+        return _ours(model, hints)
     graph = OnnxGraph(model.proto)
     image = image_input.find(graph, model.name)
-    output, notes = score_output.choose(graph, reading, model.name)
-    found = score_output.read(graph, output, reading.layout, model.name)
-    plan = decide.planned(graph, model, image, found, reading)
+    output, notes = score_output.choose(graph, hints, model.name)
+    found = score_output.read(graph, output, hints.layout, model.name)
+    plan = decide.planned(graph, model, image, found, hints)
     if image.as_it_is and plan.changes_nothing(graph, output):
         said = tuple(f"{model.name}: {note}" for note in (*notes, *plan.notes))
         return replace(model, meaning=plan.meaning, notes=said)
@@ -79,13 +79,13 @@ def _is_ours(model: OnnxModel) -> bool:
     )
 
 
-def _ours(model: OnnxModel, reading: Reading) -> OnnxModel:
+def _ours(model: OnnxModel, hints: Hints) -> OnnxModel:
     """A network in our form, with another threshold if that is asked for."""
     own = model.metadata
     meaning = model.meaning or (
         Meaning(own.activation, own.threshold) if own is not None else Meaning()
     )
-    wanted = reading.threshold
+    wanted = hints.threshold
     if wanted in (None, meaning.threshold):
         return replace(model, meaning=meaning)
     draft = OnnxGraph(copied(model.proto))

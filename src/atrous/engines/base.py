@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atrous.artifact import Metadata
-from atrous.engines.reading import Layout, Reading
+from atrous.engines.meaning import Hints, Layout
 from atrous.engines.signature import Signature
 from atrous.errors import EngineError, InputError
 from atrous.preprocess import Tensor
@@ -62,12 +62,12 @@ class Options:
             raise InputError(f"streams: expected 1 or more, got {self.streams}")
         if self.cache is not None and self.cache.exists() and not self.cache.is_dir():
             raise InputError(f"cache: expected a folder, found a file: {self.cache}")
-        _ = self.reading
+        _ = self.hints
 
     @property
-    def reading(self) -> Reading:
+    def hints(self) -> Hints:
         """How somebody else's network is read."""
-        return Reading(self.layout, self.output_name, self.threshold, self.names)
+        return Hints(self.layout, self.output_name, self.threshold, self.names)
 
     @property
     def cores(self) -> int:

@@ -11,9 +11,9 @@ from onnx import TensorProto
 
 from atrous.engines import probe, score_output
 from atrous.engines.image_input import ImageInput
+from atrous.engines.meaning import BACKGROUND, Activation, Hints, Meaning
 from atrous.engines.onnx_graph import Dims, OnnxGraph, attributes
 from atrous.engines.onnx_model import OnnxModel
-from atrous.engines.reading import BACKGROUND, Activation, Meaning, Reading
 from atrous.engines.score_output import ScoreOutput, constant_of
 from atrous.errors import ArtifactError, ConfigError
 
@@ -70,7 +70,7 @@ class ScorePlan:
 
 
 def planned(
-    graph: OnnxGraph, model: OnnxModel, image: ImageInput, found: ScoreOutput, reading: Reading
+    graph: OnnxGraph, model: OnnxModel, image: ImageInput, found: ScoreOutput, hints: Hints
 ) -> ScorePlan:
     """What the scores are, and what has to be done to them."""
     dims, kind = graph.dims(found.tensor), graph.kind(found.tensor)
@@ -78,7 +78,7 @@ def planned(
     if dims is None or hidden or not kind:
         dims, kind = probe.shape_of(model, image, found.tensor, dims)
     if found.decided:
-        return _of_ids(model, image, found, reading, dims, kind)
+        return _of_ids(model, image, found, hints, dims, kind)
     axis = _class_axis(found, dims, image, model.name)
     classes = dims[axis] if axis is not None else 1
     if classes is None:
@@ -90,7 +90,7 @@ def planned(
     if axis == 3 or (found.axis == 1 and _ends_last(graph, found)):
         notes.append("its scores are channels-last: transposed")
     return _with_threshold(
-        ScorePlan(found, dims, axis, kind, classes, None, False, Meaning(), notes), reading, model
+        ScorePlan(found, dims, axis, kind, classes, None, False, Meaning(), notes), hints, model
     )
 
 
@@ -157,15 +157,15 @@ def _lies_on(grid: Dims, size: Dims) -> bool:
     return least <= most
 
 
-def _with_threshold(plan: ScorePlan, reading: Reading, model: OnnxModel) -> ScorePlan:
+def _with_threshold(plan: ScorePlan, hints: Hints, model: OnnxModel) -> ScorePlan:
     """Decide what one class, or classes that do not exclude each other, are compared with."""
-    found, wanted, classes = plan.found, reading.threshold, plan.classes
+    found, wanted, classes = plan.found, hints.threshold, plan.classes
     function = found.applied or found.kept
     activation: Activation = (
         "none" if found.kept else "sigmoid" if function == "sigmoid" else "softmax"
     )
     if classes == 1:
-        return _of_one(plan, reading)
+        return _of_one(plan, hints)
     if function == "softmax" and wanted is not None:
         raise no_threshold(model.name)
     if wanted is None:
@@ -181,7 +181,7 @@ def _with_threshold(plan: ScorePlan, reading: Reading, model: OnnxModel) -> Scor
     if not function:
         activation = "sigmoid"
     plan.floor = constant_of(wanted, logit=activation == "sigmoid")
-    names = reading.names
+    names = hints.names
     plan.first = len(names) == classes and names[0].lower() in _FIRST
     if plan.first:
         what = f"class 0, {names[0]}"
@@ -195,7 +195,7 @@ def _with_threshold(plan: ScorePlan, reading: Reading, model: OnnxModel) -> Scor
     return plan
 
 
-def _of_one(plan: ScorePlan, reading: Reading) -> ScorePlan:
+def _of_one(plan: ScorePlan, hints: Hints) -> ScorePlan:
     """Two classes of one: what is above the threshold, and the rest."""
     found = plan.found
     if "softmax" in (found.applied,):
@@ -203,7 +203,7 @@ def _of_one(plan: ScorePlan, reading: Reading) -> ScorePlan:
             "its one score has been through a softmax, which is 1 everywhere: cut off"
         )
     logit = not found.kept
-    threshold = reading.threshold
+    threshold = hints.threshold
     if threshold is None and found.cut is not None:
         applied = found.applied == "sigmoid"
         inside = 0 < found.cut < 1
@@ -214,7 +214,7 @@ def _of_one(plan: ScorePlan, reading: Reading) -> ScorePlan:
     threshold = 0.5 if threshold is None else threshold
     if plan.floor is None:
         plan.floor = constant_of(threshold, logit=logit)
-    names = reading.names
+    names = hints.names
     if len(names) != 2:
         names = (BACKGROUND, names[0] if len(names) == 1 else "foreground")
     kind = "probabilities" if found.kept else "scores (logits)"
@@ -231,12 +231,12 @@ def _of_ids(
     model: OnnxModel,
     image: ImageInput,
     found: ScoreOutput,
-    reading: Reading,
+    hints: Hints,
     dims: Dims,
     kind: int,
 ) -> ScorePlan:
     """Of a network that gives class ids: as many classes as it is known to have."""
-    if reading.threshold is not None:
+    if hints.threshold is not None:
         raise no_threshold(model.name)
     axis = None
     grid: Dims = dims[-2:]
@@ -254,7 +254,7 @@ def _of_ids(
             f"{_times(dims)}, which is no class map (N, h, w) over a picture of "
             f"{_times(image.size)}; `output_name` says which output is"
         )
-    own = model.metadata.labels.num_classes if model.metadata else len(reading.names)
+    own = model.metadata.labels.num_classes if model.metadata else len(hints.names)
     classes = own or (
         2 if kind == TensorProto.BOOL else probe.highest(model, image, found.tensor) + 1
     )

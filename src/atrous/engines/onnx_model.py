@@ -11,7 +11,7 @@ import onnx
 
 from atrous import artifact
 from atrous.artifact import Metadata
-from atrous.engines.reading import Meaning
+from atrous.engines.meaning import Meaning
 
 
 @dataclass(frozen=True, eq=False)

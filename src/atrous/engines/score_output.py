@@ -13,8 +13,8 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper
 
+from atrous.engines.meaning import Hints, Layout
 from atrous.engines.onnx_graph import Dims, OnnxGraph, attributes, described, dims_of, type_name
-from atrous.engines.reading import Layout, Reading
 from atrous.errors import ArtifactError, ConfigError
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
@@ -79,7 +79,7 @@ class _Walk:
     behind: list[NodeProto] = field(default_factory=list)
 
 
-def choose(graph: OnnxGraph, reading: Reading, name: str) -> tuple[onnx.ValueInfoProto, list[str]]:
+def choose(graph: OnnxGraph, hints: Hints, name: str) -> tuple[onnx.ValueInfoProto, list[str]]:
     """The output that holds the scores, and what is to be said of the choice.
 
     Raises:
@@ -87,8 +87,8 @@ def choose(graph: OnnxGraph, reading: Reading, name: str) -> tuple[onnx.ValueInf
         ConfigError: there is no tensor of the name that was given.
     """
     outputs = list(graph.graph.output)
-    if reading.output_name is not None:
-        return _named(graph, reading.output_name, name), []
+    if hints.output_name is not None:
+        return _named(graph, hints.output_name, name), []
     detects = [o for o in outputs if any(word in o.name.lower() for word in _BOXES)]
     if detects or any(node.op_type == "NonMaxSuppression" for node in graph.graph.node):
         found = ", ".join(map(described, outputs))

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atrous.engines.drop_resize import drop_last_resize
+from atrous.engines.meaning import PLAIN, Meaning
 from atrous.engines.onnx_model import OnnxModel
-from atrous.engines.reading import PLAIN, Meaning
 from atrous.errors import ArtifactError, InputError
 from atrous.geometry import Axis, CoordinateRule
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from atrous import engines, upsample
 from atrous.engines import dry_run
 from atrous.engines.base import Engine, Options
+from atrous.engines.meaning import BACKGROUND
 from atrous.engines.onnx_model import OnnxModel
-from atrous.engines.reading import BACKGROUND
 from atrous.errors import ConfigError, EngineError
 from atrous.geometry import Axis
 from atrous.labels import LabelSet, generic, named

@@ -19,7 +19,7 @@ BACKGROUND = "background"
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Hints:
     """What the user says of a network that does not say it itself.
 
     Attributes:
