@@ -18,7 +18,7 @@ from onnx import NodeProto, TensorProto
 from atrous.artifact import Metadata
 from atrous.engines import decide, image_input, score_output
 from atrous.engines.decide import ScorePlan
-from atrous.engines.meaning import BACKGROUND, Hints, Meaning
+from atrous.engines.meaning import BACKGROUND, Hints, ScoreMeaning
 from atrous.engines.onnx_graph import OnnxGraph, attributes, copied, dims_of
 from atrous.engines.onnx_model import OnnxModel
 from atrous.engines.score_output import FLOATS, constant_of
@@ -83,7 +83,7 @@ def _ours(model: OnnxModel, hints: Hints) -> OnnxModel:
     """A network in our form, with another threshold if that is asked for."""
     own = model.metadata
     meaning = model.meaning or (
-        Meaning(own.activation, own.threshold) if own is not None else Meaning()
+        ScoreMeaning(own.activation, own.threshold) if own is not None else ScoreMeaning()
     )
     wanted = hints.threshold
     if wanted in (None, meaning.threshold):
@@ -100,7 +100,7 @@ def _ours(model: OnnxModel, hints: Hints) -> OnnxModel:
     return replace(model, proto=draft.model, metadata=metadata, meaning=meaning)
 
 
-def _described(metadata: Metadata | None, meaning: Meaning) -> Metadata | None:
+def _described(metadata: Metadata | None, meaning: ScoreMeaning) -> Metadata | None:
     """What the network says of itself, with classes as many as it has now."""
     if metadata is None:
         return None

@@ -11,7 +11,7 @@ from onnx import TensorProto
 
 from atrous.engines import probe, score_output
 from atrous.engines.image_input import ImageInput
-from atrous.engines.meaning import BACKGROUND, Activation, Hints, Meaning
+from atrous.engines.meaning import BACKGROUND, Activation, Hints, ScoreMeaning
 from atrous.engines.onnx_graph import Dims, OnnxGraph, attributes
 from atrous.engines.onnx_model import OnnxModel
 from atrous.engines.score_output import ScoreOutput, constant_of
@@ -44,7 +44,7 @@ class ScorePlan:
     classes: int | None
     floor: float | None
     first: bool
-    meaning: Meaning
+    meaning: ScoreMeaning
     notes: list[str]
 
     @property
@@ -90,7 +90,9 @@ def planned(
     if axis == 3 or (found.axis == 1 and _ends_last(graph, found)):
         notes.append("its scores are channels-last: transposed")
     return _with_threshold(
-        ScorePlan(found, dims, axis, kind, classes, None, False, Meaning(), notes), hints, model
+        ScorePlan(found, dims, axis, kind, classes, None, False, ScoreMeaning(), notes),
+        hints,
+        model,
     )
 
 
@@ -174,7 +176,7 @@ def _with_threshold(plan: ScorePlan, hints: Hints, model: OnnxModel) -> ScorePla
                 "its labels do not exclude each other (it ends in a sigmoid): a pixel gets the "
                 "largest, and `threshold` leaves background where none reaches it"
             )
-        plan.meaning = Meaning(activation)
+        plan.meaning = ScoreMeaning(activation)
         return plan
     if model.metadata is not None:
         raise no_threshold(model.name)
@@ -191,7 +193,7 @@ def _with_threshold(plan: ScorePlan, hints: Hints, model: OnnxModel) -> ScorePla
         what = "a class 0 before the others, background"
         plan.classes = classes and classes + 1
     plan.notes.append(f"pixels that reach {wanted:g} for no class are {what}")
-    plan.meaning = Meaning(activation, wanted, tuple(names))
+    plan.meaning = ScoreMeaning(activation, wanted, tuple(names))
     return plan
 
 
@@ -223,7 +225,7 @@ def _of_one(plan: ScorePlan, hints: Hints) -> ScorePlan:
         "(`threshold`)"
     )
     plan.classes = 2
-    plan.meaning = Meaning("none" if found.kept else "sigmoid", threshold, tuple(names))
+    plan.meaning = ScoreMeaning("none" if found.kept else "sigmoid", threshold, tuple(names))
     return plan
 
 
@@ -263,7 +265,15 @@ def _of_ids(
         notes.append(f"ids up to {classes - 1} are expected, as a run shows; `labels` names all")
     names = (BACKGROUND, "foreground") if classes == 2 and not own else ()
     return ScorePlan(
-        found, dims, axis, kind, max(classes, 2), None, False, Meaning("argmax", None, names), notes
+        found,
+        dims,
+        axis,
+        kind,
+        max(classes, 2),
+        None,
+        False,
+        ScoreMeaning("argmax", None, names),
+        notes,
     )
 
 

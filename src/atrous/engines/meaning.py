@@ -44,7 +44,7 @@ class Hints:
 
 
 @dataclass(frozen=True, slots=True)
-class Meaning:
+class ScoreMeaning:
     """What a network's input and scores stand for, beyond their shapes.
 
     Attributes:
@@ -61,5 +61,5 @@ class Meaning:
     grey: bool = False
 
 
-PLAIN = Meaning()
+PLAIN = ScoreMeaning()
 """Of logits of classes that exclude each other."""

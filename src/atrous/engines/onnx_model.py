@@ -11,7 +11,7 @@ import onnx
 
 from atrous import artifact
 from atrous.artifact import Metadata
-from atrous.engines.meaning import Meaning
+from atrous.engines.meaning import ScoreMeaning
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class OnnxModel:
     proto: onnx.ModelProto = field(repr=False)
     metadata: Metadata | None = None
     name: str = "the model"
-    meaning: Meaning | None = None
+    meaning: ScoreMeaning | None = None
     notes: tuple[str, ...] = ()
 
     @classmethod

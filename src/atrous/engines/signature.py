@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atrous.engines.drop_resize import drop_last_resize
-from atrous.engines.meaning import PLAIN, Meaning
+from atrous.engines.meaning import PLAIN, ScoreMeaning
 from atrous.engines.onnx_model import OnnxModel
 from atrous.errors import ArtifactError, InputError
 from atrous.geometry import Axis, CoordinateRule
@@ -59,7 +59,7 @@ class Signature:
     input: TensorSpec
     output: TensorSpec
     coordinates: CoordinateRule = "half_pixel"
-    meaning: Meaning = PLAIN
+    meaning: ScoreMeaning = PLAIN
 
     @classmethod
     def of(
@@ -135,7 +135,7 @@ class Runnable:
     name: str
     content: bytes
     coordinates: CoordinateRule
-    meaning: Meaning = PLAIN
+    meaning: ScoreMeaning = PLAIN
 
     def signature(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Signature:
         """What the network takes and gives.
