@@ -102,34 +102,22 @@ class Colours:
             curve = _CURVES.get(first.color_trc)
             gamut = _WIDE.get(first.color_primaries)
             self.change = f"{' of '.join(filter(None, (curve, gamut)))} is brought to sRGB"
-        try:
-            if _dolby_alone(first):
-                raise ValueError("Dolby Vision without a picture for other players")
-            self.rgb(first, first.width, first.height)
-        except (av.FFmpegError, OSError, ValueError) as error:
-            raise InputError(
-                f"{name}: its colours cannot be brought to sRGB: {reason(error)} (matrix "
-                f"{first.colorspace}, curve {first.color_trc}, primaries {first.color_primaries} "
-                f"of ITU-T H.273); convert it with: {_COMMAND}"
-            ) from None
+        self._name = name
+        if _dolby_alone(first):
+            raise self._refusal(first, "Dolby Vision without a picture for other players")
+        self.rgb(first, first.width, first.height)
 
     def rgb(self, frame: VideoFrame, width: int, height: int) -> Pixels:
-        """Pixels `(height, width, 3)` uint8 sRGB of a decoded frame, resized if need be."""
-        matrix = _matrix(frame)
+        """Pixels `(height, width, 3)` uint8 sRGB of a decoded frame, resized if need be.
+
+        Raises:
+            InputError: its colours cannot be converted.
+        """
         alpha = any(component.is_alpha for component in frame.format.components)
-        layout = "rgba" if alpha else "rgb24"
-        source = _SCALER.get(matrix)
-        if _managed(frame):
-            # Its tables take seconds to make, and are kept by the scaler alone.
-            with self._alone:
-                rgb = self._scaler.reformat(
-                    frame, width, height, layout, source, dst_color_range=_FULL,
-                    dst_color_trc=_output_curve(frame), dst_color_primaries=_BT709,
-                    threads=helper_threads(),
-                )  # fmt: skip
-        else:
-            rgb = frame.reformat(width, height, layout, source, dst_color_range=_FULL, threads=1)
-        pixels: NDArray[np.uint8] = np.asarray(rgb.to_ndarray(), np.uint8)
+        try:
+            pixels = self._converted(frame, width, height, "rgba" if alpha else "rgb24")
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise self._refusal(frame, reason(error)) from None
         return _on_white(pixels) if alpha else pixels
 
     def frame(self, pixels: Pixels) -> VideoFrame:
@@ -142,6 +130,27 @@ class Colours:
             dst_colorspace=_SCALER[tags.matrix],
             dst_color_range=tags.extent,
             threads=1,
+        )
+
+    def _converted(self, frame: VideoFrame, width: int, height: int, layout: str) -> Pixels:
+        source = _SCALER.get(_matrix(frame))
+        if not _managed(frame):
+            rgb = frame.reformat(width, height, layout, source, dst_color_range=_FULL, threads=1)
+        else:
+            # Its tables take seconds to make, and are kept by the scaler alone.
+            with self._alone:
+                rgb = self._scaler.reformat(
+                    frame, width, height, layout, source, dst_color_range=_FULL,
+                    dst_color_trc=_output_curve(frame), dst_color_primaries=_BT709,
+                    threads=helper_threads(),
+                )  # fmt: skip
+        return np.asarray(rgb.to_ndarray(), np.uint8)
+
+    def _refusal(self, frame: VideoFrame, why: str) -> InputError:
+        return InputError(
+            f"{self._name}: its colours cannot be brought to sRGB: {why} (matrix "
+            f"{frame.colorspace}, curve {frame.color_trc}, primaries {frame.color_primaries} of "
+            f"ITU-T H.273); convert it with: {_COMMAND}"
         )
 
 

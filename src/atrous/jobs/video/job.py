@@ -241,7 +241,7 @@ class _Job:
     def done(self, item: Item[Frame]) -> None:
         """Write a frame, in order."""
         if item.error is not None:
-            raise item.error
+            raise self._failure(item.error)
         frame, writer = item.value, self._writer
         writer.audio()
         if frame.class_map is not None:
@@ -256,6 +256,13 @@ class _Job:
         writer.write(picture, frame.source.picture)
         if self._progress is not None:
             self._progress(writer.frames, self._total)
+
+    def _failure(self, error: Exception) -> Exception:
+        """What a step failed with, as an error that names the clip if the clip is to blame."""
+        if isinstance(error, MemoryError):
+            size = f"{self._writer.width}×{self._writer.height}"
+            return InputError(f"{self._writer.output}: no memory for frames of {size}")
+        return error
 
     def _picture(self, pixels: Pixels | None, class_map: Pixels) -> VideoFrame:
         return self._writer.picture(self._paint(pixels, class_map))

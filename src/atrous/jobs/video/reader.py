@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from atrous.errors import AtrousError, InputError
 from atrous.jobs.video.clock import Clock
+from atrous.jobs.video.interlaced import Deinterlacer
 from atrous.jobs.video.joined import another
 from atrous.jobs.video.pyav import av, reason
 from atrous.runtime.stages import helper_threads
@@ -71,7 +72,8 @@ class Reader:
         self.live = live if live is not None else camera or network
         self.on_packet: Callable[[], None] | None = None
         self.audio: deque[Packet[Any]] = deque()
-        self._max_pixels, self._read = max_pixels, 0
+        self._max_pixels, self._read, self._found = max_pixels, 0, 0
+        self._end, self._deinterlacer = Fraction(0), Deinterlacer()
         self._said: set[str] = set()
         self._size: tuple[int, int] | None = None
         if isinstance(source, str | Path):
@@ -107,36 +109,23 @@ class Reader:
         Raises:
             InputError: the source is damaged here, has fallen silent, or a frame is too large.
         """
-        found, end = 0, Fraction(0)
         try:
-            for packet in self._whole():
-                self._read = max(self._read, (packet.pos or 0) + packet.size)
-                if packet.pts is not None:
-                    end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
-                if packet.stream is not self.video:
-                    self._take_sound(packet)
-                else:
-                    for frame in self._decoded(packet, found):
-                        self._check_size(frame)
-                        self._check_change(frame, found)
-                        self._move(frame)
-                        found += 1
-                        yield frame
-                if self.on_packet is not None:
-                    self.on_packet()
-        except _CutShort:
-            for frame in self._held():
-                found += 1
+            for frame in self._pictures():
+                self._found += 1
                 yield frame
-            raise self._damaged(found, "a packet is cut short") from None
+        except _CutShort as cut:
+            for frame in self._held():
+                self._found += 1
+                yield frame
+            raise self._damaged(str(cut)) from None
         except AtrousError:
             raise
         except Exception as error:  # of a library, about a source that may hold anything
-            raise self._damaged(found, reason(error)) from None
-        if not found:
+            raise self._damaged(reason(error)) from None
+        if not self._found:
             raise InputError(f"{self.name}: expected a video, found no frame in it")
-        if end < self._length() - _SLACK:
-            raise self._damaged(found, f"it ends at {float(end):.1f} s of {self._length():.1f} s")
+        if self._end < self._length() - _SLACK:
+            raise self._damaged(f"it ends at {float(self._end):.1f} s of {self._length():.1f} s")
         if not self.live and os.path.lexists(self.name) and another(Path(self.name), self._read):
             self._say(
                 "another clip begins behind its end and is left out, as players do; join clips "
@@ -157,6 +146,35 @@ class Reader:
             return 0.0
         return (container.duration or 0) / av.time_base
 
+    def _pictures(self) -> Iterator[VideoFrame]:
+        """Frames; what is read beside them is noted.
+
+        Raises:
+            _CutShort: a packet of a picture is damaged.
+        """
+        for packet in self._whole():
+            self._read = max(self._read, (packet.pos or 0) + packet.size)
+            if packet.pts is not None:
+                length = packet.duration or 0
+                self._end = max(self._end, (packet.pts + length) * packet.time_base)
+            if packet.stream is not self.video:
+                self._take_sound(packet)
+            else:
+                for frame in self._decoded(packet):
+                    self._check_size(frame)
+                    self._check_change(frame)
+                    yield from self._timed(self._deinterlacer.frames(frame))
+            if self.on_packet is not None:
+                self.on_packet()
+        yield from self._timed(self._deinterlacer.rest())
+
+    def _held(self) -> Iterator[VideoFrame]:
+        """The whole frames that decoder and deinterlacer still hold."""
+        with suppress(av.FFmpegError):
+            for frame in self.video.decode(None):
+                yield from self._timed(self._deinterlacer.frames(frame))
+            yield from self._timed(self._deinterlacer.rest())
+
     def _whole(self) -> Iterator[Packet[Any]]:
         """The packets of a source.
 
@@ -174,7 +192,7 @@ class Reader:
                     yield from doubtful
                     doubtful.clear()
                 elif packet.dts is None or len(doubtful) > _DOUBTFUL:
-                    raise _CutShort
+                    raise _CutShort("a packet is cut short")
             else:
                 yield packet
 
@@ -190,18 +208,22 @@ class Reader:
         packet.pts = when + shift
         self.audio.append(packet)
 
-    def _move(self, frame: VideoFrame) -> None:
-        """Let the time of a frame go on from that of the one before."""
-        base = frame.time_base or self.video.time_base
-        if frame.pts is None or base is None:
-            return
-        length = (frame.duration or 0) * base or 1 / self.rate
-        shift = self._clock.shift(self.video.index, frame.pts * base, length)
-        frame.pts += round(shift / base)
-        if self._clock.jumps:
-            self._say("its times jump; they go on from where they were")
+    def _timed(self, frames: list[VideoFrame]) -> list[VideoFrame]:
+        """Let the times of frames go on from those before."""
+        for frame in frames:
+            base = frame.time_base or self.video.time_base
+            if frame.pts is None or base is None:
+                continue
+            length = (frame.duration or 0) * base or 1 / self.rate
+            shift = self._clock.shift(self.video.index, frame.pts * base, length)
+            frame.pts += round(shift / base)
+            if self._clock.jumps:
+                self._say("its times jump; they go on from where they were")
+        return frames
 
-    def _check_change(self, frame: VideoFrame, found: int) -> None:
+    def _check_change(self, frame: VideoFrame) -> None:
+        if frame.interlaced_frame:
+            self._say("its frames are interlaced; they are made whole")
         size = (frame.width, frame.height)
         if self._size is None:
             self._size = size
@@ -209,7 +231,7 @@ class Reader:
             (width, height), (before, above) = size, self._size
             self._say(
                 "its frames change their size; those of another are fitted into the first",
-                f"from {before}×{above} to {width}×{height} after {found} frames",
+                f"from {before}×{above} to {width}×{height} after {self._found} frames",
             )
 
     def _say(self, what: str, more: str = "") -> None:
@@ -226,21 +248,14 @@ class Reader:
         start = self._container.start_time if anywhere else 0
         return Fraction(start, av.time_base) if start is not None else None
 
-    def _decoded(self, packet: Packet[Any], found: int) -> list[VideoFrame]:
+    def _decoded(self, packet: Packet[Any]) -> list[VideoFrame]:
         try:
             return self.video.decode(packet)
         except (av.FFmpegError, ValueError) as error:
             self._check_size(self.video.codec_context)  # the decoder has no room for more either
             if self.live:  # one that joins in the middle has to wait for a key frame
                 return []
-            raise self._damaged(found, reason(error)) from None
-
-    def _held(self) -> Iterator[VideoFrame]:
-        """The whole frames that the decoder still holds."""
-        with suppress(av.FFmpegError):
-            for frame in self.video.decode(None):
-                self._move(frame)
-                yield frame
+            raise self._damaged(reason(error)) from None
 
     def _check_size(self, picture: VideoFrame | VideoCodecContext) -> None:
         width, height = picture.width, picture.height
@@ -250,11 +265,11 @@ class Reader:
                 f"raise `max_pixels` to read them"
             )
 
-    def _damaged(self, found: int, why: str) -> InputError:
+    def _damaged(self, why: str) -> InputError:
         if self.live:
-            return InputError(f"{self.name}: the source ended after {found} frames: {why}")
+            return InputError(f"{self.name}: the source ended after {self._found} frames: {why}")
         return InputError(
-            f"{self.name}: damaged after {found} frames, expected more ({why}); get the file "
+            f"{self.name}: damaged after {self._found} frames, expected more ({why}); get the file "
             f"again, or repair it with: ffmpeg -err_detect ignore_err -i IN -c copy OUT"
         )
 
