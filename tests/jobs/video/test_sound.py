@@ -109,3 +109,39 @@ def test_a_gap_stays_where_it_is(tmp_path: Path, predictor: Predictor, output: s
     assert loud[1:5].min() > 0.25
     assert loud[8:11].max() < 0.1
     assert loud[13:18].min() > 0.25
+
+
+def test_a_damaged_description_of_a_track_costs_no_frame(
+    tmp_path: Path, predictor: Predictor
+) -> None:
+    """MP4 would refuse it at the end."""
+    clip = make_clip(tmp_path / "clip.mp4", 5, sound=False)
+    source = add_tone(clip, tmp_path / "in.mkv", "libopus")
+    data = source.read_bytes()
+    assert data.count(b"OpusHead\x01") == 1
+    source.write_bytes(data.replace(b"OpusHead\x01", b"OpusHead\xff"))
+    summary = segment_video(predictor, source, tmp_path / "out.mp4")
+    assert summary.frames == 5
+
+
+def test_subtitles_are_left_out(
+    tmp_path: Path, predictor: Predictor, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = tmp_path / "in.mkv"
+    clip = make_clip(tmp_path / "clip.mkv", 5)
+    with av.open(str(clip)) as before, av.open(str(source), "w") as after:
+        streams: list[Any] = [after.add_stream_from_template(one) for one in before.streams]
+        words: Any = after.add_stream("subrip")
+        words.codec_context.subtitle_header = b""
+        for packet in before.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream.index]
+                after.mux(packet)
+        packet = av.Packet(b"hi")
+        packet.stream, packet.pts, packet.dts, packet.duration = words, 0, 0, 100
+        packet.time_base = Fraction(1, 1000)
+        after.mux(packet)
+    segment_video(predictor, source, tmp_path / "out.mp4")
+    assert caplog.text.count("in.mkv: left out: 1 subtitle track") == 1
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert sorted(stream.type for stream in container.streams) == ["audio", "video"]

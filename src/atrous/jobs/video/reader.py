@@ -75,6 +75,7 @@ class Reader:
         self._max_pixels, self._read, self._found = max_pixels, 0, 0
         self._end, self._deinterlacer = Fraction(0), Deinterlacer()
         self._said: set[str] = set()
+        self._heard: set[int] = set()
         self._size: tuple[int, int] | None = None
         if isinstance(source, str | Path):
             self._container = self._open(camera, network)
@@ -142,6 +143,8 @@ class Reader:
         Matroska skips what is damaged and says nothing; other containers complain, or guess.
         """
         container, known = self._container, len(self.sounds) + len(self._container.streams.video)
+        if not self._heard.issuperset(sound.index for sound in self.sounds):
+            return 0.0  # a track that cannot be read may be the longest
         if self.live or "matroska" not in container.format.name or len(container.streams) > known:
             return 0.0
         return (container.duration or 0) / av.time_base
@@ -197,6 +200,8 @@ class Reader:
                 yield packet
 
     def _take_sound(self, packet: Packet[Any]) -> None:
+        if packet.size:
+            self._heard.add(packet.stream_index)
         if packet.dts is None:
             packet.dts = packet.pts
         if packet.dts is None:  # the end, or nowhere

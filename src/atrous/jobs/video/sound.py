@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from contextlib import suppress
 from fractions import Fraction
@@ -183,7 +184,7 @@ def add_sound(
     if known is None:
         return None, f"{name} is left out, its format is unknown"
     able = _COPIED.get(suffix, container.supported_codecs)
-    if copy and known.name in able:
+    if copy and known.name in able and _holds(suffix, source):
         try:
             return Copied(container, source), ""
         except (av.FFmpegError, ValueError):
@@ -193,3 +194,20 @@ def add_sound(
         return None, f"{name} is left out, its {known.name} cannot be decoded"
     sound = Encoded(container, source, codec)
     return sound, f"{name} is encoded as {written}, as {suffix} cannot hold its {known.name}"
+
+
+def _holds(suffix: str, source: AudioStream) -> bool:
+    """Whether the description of a track can be written: MP4 finds out when a file is finished."""
+    if suffix not in (".mp4", ".m4v", ".mov") or not source.codec_context.extradata:
+        return True
+    try:
+        with av.open(io.BytesIO(), "w", format=suffix[1:].replace("m4v", "mp4")) as trial:
+            stream = trial.add_stream_from_template(source)
+            packet = av.Packet(bytes(64))
+            packet.stream, packet.time_base = stream, Fraction(1, 1000)
+            packet.pts = packet.dts = 0
+            packet.duration = 20
+            trial.mux(packet)
+    except (av.FFmpegError, ValueError):
+        return False
+    return True
