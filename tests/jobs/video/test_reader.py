@@ -173,6 +173,34 @@ def test_tiny_frames(
     assert seen.pixels[2][0, 0].astype(int) == pytest.approx(102, abs=6)
 
 
+@pytest.mark.parametrize(
+    ("suffix", "codec", "layout"),
+    [(".webm", "libvpx-vp9", "yuva420p"), (".webm", "libvpx", "yuva420p"),
+     (".mov", "prores_ks", "yuva444p10le"), (".apng", "apng", "rgba")],
+)  # fmt: skip
+def test_transparent_clips_are_on_white(
+    tmp_path: Path, predictor: Predictor, suffix: str, codec: str, layout: str
+) -> None:
+    source = tmp_path / f"in{suffix}"
+    with av.open(str(source), "w") as container:
+        options = {"auto-alt-ref": "0"} if codec == "libvpx" else {}
+        stream: Any = container.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, layout
+        for number in range(3):
+            alpha = np.full((48, 64), 255, np.uint8)
+            alpha[24:] = 0
+            pixels = np.dstack([picture(number), alpha])
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgba").reformat(format=layout)
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    segment_video(predictor, source, tmp_path / "out.mp4", opacity=0.0)
+    seen = play(tmp_path / "out.mp4")
+    assert [marker(pixels) for pixels in seen.pixels] == [0, 1, 2]
+    assert seen.pixels[1][15, 10].astype(int) == pytest.approx([200, 0, 0], abs=12)
+    assert seen.pixels[1][40].min() > 245
+
+
 def test_names_of_every_kind(tmp_path: Path, predictor: Predictor) -> None:
     clip = make_clip(tmp_path / "in.mp4", 2, sound=False)
     for name in (

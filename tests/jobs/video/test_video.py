@@ -13,7 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from atrous.errors import ConfigError, EngineError, InputError
-from atrous.jobs.video.job import Paint, segment_video
+from atrous.jobs.video.job import segment_video
+from atrous.jobs.video.paint import Paint
 from atrous.jobs.video.writer import partial
 from atrous.labels import generic
 from atrous.runtime.predictor import Predictor

@@ -15,7 +15,6 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,10 +23,10 @@ from atrous.files import sha256
 from atrous.jobs.output import model_of, state
 from atrous.jobs.video.colour import Colours
 from atrous.jobs.video.orientation import Orientation
+from atrous.jobs.video.paint import Paint
 from atrous.jobs.video.reader import MAX_PIXELS, Reader
 from atrous.jobs.video.seal import stamp_of
 from atrous.jobs.video.writer import Writer, check_name, upright
-from atrous.labels import LabelSet
 from atrous.runtime.pipeline import TIMEOUT, Pipeline, room
 from atrous.runtime.predictor import Predictor
 from atrous.runtime.stages import Frame, Steps, stages
@@ -266,40 +265,6 @@ class _Job:
 
     def _picture(self, pixels: Pixels | None, class_map: Pixels) -> VideoFrame:
         return self._writer.picture(self._paint(pixels, class_map))
-
-
-class Paint:
-    """Paints classes over frames: as `image.overlay`, without outlines, legend and shrinking.
-
-    Args:
-        labels: colours; a background (class 0) and ignored pixels stay unpainted.
-        opacity: of the paint, 0–1.
-    """
-
-    def __init__(self, labels: LabelSet, opacity: float) -> None:
-        self._opacity = opacity
-        self._table = np.frombuffer(labels.palette(), np.uint8).reshape(256, 1, 3)
-        self._bare = np.zeros(256, np.uint8)
-        self._bare[labels.ignore_index] = 255
-        if labels.names[0] == "background":
-            self._bare[0] = 255
-
-    def __call__(self, pixels: Pixels | None, class_map: Pixels) -> Pixels:
-        """Paint one frame.
-
-        Args:
-            pixels: `(H, W, 3)` uint8, RGB; `None` for the palette's colours alone.
-            class_map: `(H, W)` uint8, class ids.
-
-        Returns:
-            `(H, W, 3)` uint8, RGB.
-        """
-        paint = cv2.applyColorMap(class_map, self._table)
-        if pixels is not None:
-            bare = cv2.LUT(class_map, self._bare)
-            paint = cv2.addWeighted(pixels, 1 - self._opacity, paint, self._opacity, 0)
-            paint = cv2.copyTo(pixels, bare, paint)
-        return np.asarray(paint, np.uint8)
 
 
 def _made_from(source: str | Path | InputContainer, predictor: Predictor, *setting: object) -> str:

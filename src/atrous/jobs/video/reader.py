@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from atrous.errors import AtrousError, InputError
 from atrous.jobs.video.clock import Clock
@@ -92,9 +92,10 @@ class Reader:
         self.left_out = _in_words(
             self._container, {self.video.index, *(s.index for s in self.sounds)}
         )
-        self.video.codec_context.options = {"max_pixels": str(max_pixels)}
-        self.video.codec_context.thread_count = helper_threads()
-        self.video.thread_type = "AUTO"
+        self._decoder = self._choose_decoder()
+        self._decoder.options = {"max_pixels": str(max_pixels)}
+        self._decoder.thread_count = helper_threads()
+        self._decoder.thread_type = "AUTO"
 
     @property
     def rate(self) -> Fraction:
@@ -174,7 +175,7 @@ class Reader:
     def _held(self) -> Iterator[VideoFrame]:
         """The whole frames that decoder and deinterlacer still hold."""
         with suppress(av.FFmpegError):
-            for frame in self.video.decode(None):
+            for frame in self._decoder.decode(None):
                 yield from self._timed(self._deinterlacer.frames(frame))
             yield from self._timed(self._deinterlacer.rest())
 
@@ -255,9 +256,9 @@ class Reader:
 
     def _decoded(self, packet: Packet[Any]) -> list[VideoFrame]:
         try:
-            return self.video.decode(packet)
+            return self._decoder.decode(packet if packet.size else None)
         except (av.FFmpegError, ValueError) as error:
-            self._check_size(self.video.codec_context)  # the decoder has no room for more either
+            self._check_size(self._decoder)  # the decoder has no room for more either
             if self.live:  # one that joins in the middle has to wait for a key frame
                 return []
             raise self._damaged(reason(error)) from None
@@ -292,6 +293,16 @@ class Reader:
                 f"it with a program that plays it"
             )
         return chosen
+
+    def _choose_decoder(self) -> VideoCodecContext:
+        """One that sees transparency, which FFmpeg's own decoders of VP8 and VP9 overlook."""
+        own: Any = self.video.codec_context
+        name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(own.name, "")
+        if self.video.metadata.get("alpha_mode") != "1" or name not in av.codecs_available:
+            return cast("VideoCodecContext", own)
+        decoder: Any = av.CodecContext.create(name, "r")
+        decoder.extradata = own.extradata
+        return cast("VideoCodecContext", decoder)
 
     def _open(self, camera: bool, network: bool) -> InputContainer:
         options = {"max_pixels": str(self._max_pixels)}
