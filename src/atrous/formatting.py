@@ -29,6 +29,16 @@ def as_share(share: float) -> str:
     return f"{math.floor(share * 1e6) / 1e4:.4f} %" if share < 1 else "100 %"
 
 
+def as_percent(share: float, digits: int = 1) -> str:
+    """A share in percent that says 0 only if it is none of all, and 100 only if it is all."""
+    least = 10.0**-digits
+    if 0 < 100 * share < least / 2:
+        return f"< {least:.{digits}f} %"
+    if 100 - least / 2 <= 100 * share < 100:
+        return f"> {100 - least:.{digits}f} %"
+    return f"{100 * share:.{digits}f} %"
+
+
 def megabytes(size: int) -> str:
     """Bytes in MB."""
     return f"{size / 1e6:.1f} MB"

@@ -19,6 +19,7 @@ from atrous import stamp, tiff
 from atrous.decode import decode, decode_tiff
 from atrous.errors import ConfigError, InputError
 from atrous.files import write_atomic, write_whole
+from atrous.formatting import as_percent
 from atrous.labels import LabelSet
 from atrous.metadata import orientation
 from atrous.opening import (
@@ -303,7 +304,7 @@ def _legend(width: int, shares: dict[int, float], labels: LabelSet) -> NDArray[n
     rows: list[list[tuple[int, str, tuple[int, int, int]]]] = [[]]
     left, gap = text // 2, text // 2
     for i, share in shares.items():
-        label = f"{class_name(labels, i)} {share:.1%}"
+        label = f"{class_name(labels, i)} {as_percent(share)}"
         colour = (palette[3 * i], palette[3 * i + 1], palette[3 * i + 2])
         needed = text + gap + round(font.getlength(label)) + 2 * gap
         if left + needed > width and rows[-1]:

@@ -14,8 +14,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from atrous.cli.options import engine_options
+from atrous.cli.options import ModelOptions, engine_options
+from atrous.engines import find_model
 from atrous.labels import VOC
+from atrous.runtime.predictor import Predictor
 from tests.builders.cases import Cases, agreement, expected
 from tests.builders.command import Run
 
@@ -77,6 +79,23 @@ def test_several_pictures_do_not_fit_one_file(atrous: Run, tmp_path: Path) -> No
     assert done.code == 2
     assert "mask.png is a file for one picture, and 2 were found: name a folder" in done.err
     assert not (tmp_path / "mask.png").exists()
+
+
+def test_it_is_said_what_ran(atrous: Run, tmp_path: Path) -> None:
+    """The same network as `Predictor.open()`; no share that is there is 0.0 %."""
+    Image.new("RGB", (300, 300), "green").save(tmp_path / "a.png")
+    done = atrous("predict", tmp_path / "a.png", "-o", tmp_path / "o", "--engine", "onnxruntime")
+    model = find_model(None)
+    assert f"1 written by {model.stem} on onnxruntime; see" in done.out
+    ours = ModelOptions(None, "onnxruntime", "cpu", 1, 1, None, None, None, None)
+    with ours.open() as here, Predictor.open(engine="onnxruntime") as there:
+        assert here.engine.identity == there.engine.identity
+    (tmp_path / "net").mkdir()
+    shutil.copy(model, tmp_path / "net" / "mod.onnx")
+    done = atrous(
+        "predict", tmp_path / "a.png", "-o", tmp_path / "p", "-m", tmp_path / "net" / "mod"
+    )
+    assert "1 written by net on " in done.out
 
 
 CLASH = ("a.jpg", "a.png", "a.jpg.png")
@@ -220,7 +239,9 @@ def test_a_folder_of_odd_files(tmp_path: Path) -> None:
     written = {path.stem for path in (output / "masks").iterdir()}
     expected = {path.stem for path in source.iterdir() if not path.name.startswith("bad")}
     assert written == expected == {path.stem for path in (output / "overlays").iterdir()}
-    assert re.search("14 written by (openvino|onnxruntime), 3 failed", done.stdout)
+    assert re.search(
+        "14 written by default(-int8)? on (openvino|onnxruntime), 3 failed", done.stdout
+    )
     failures = [line for line in done.stderr.splitlines() if line.startswith("failed: ")]
     assert len(failures) == 3
     assert ids(output / "masks" / "odd-huge.png").shape == (9000, 10_000)

@@ -301,6 +301,13 @@ class ModelOptions:
         """What its engine is opened with; see `engine_options`."""
         return engine_options(self.model, self.device, self.threads, self.instances, self.cache)
 
+    def ran(self, engine: str) -> str:
+        """Which model runs and on what, as `default-int8 on openvino`."""
+        from atrous.engines import find_model
+
+        path = find_model(self.model, self.device)
+        return f"{path.parent.name if path.stem == 'mod' else path.stem} on {engine}"
+
     def open(self, labels: LabelSet | None = None, side: int | None = None) -> Predictor:
         """Open the network.
 

@@ -229,7 +229,8 @@ def _folder(asked: _Asked) -> None:
     with asked.network.open() as predictor:
         output = asked.output()
         results = segment(predictor, sources, output, reading=reading)
-        report = Report(predictor.labels, predictor.engine.name, output, asked.as_json)
+        ran = asked.network.ran(predictor.engine.name)
+        report = Report(predictor.labels, ran, output, asked.as_json)
         report.follow(results, len(sources))
 
 
@@ -243,7 +244,8 @@ def _large(asked: _Asked) -> None:
     overlap = OVERLAP if asked.overlap is None else asked.overlap
     with asked.network.open() as predictor:
         output = asked.output()
-        report = Report(predictor.labels, predictor.engine.name, output, asked.as_json)
+        ran = asked.network.ran(predictor.engine.name)
+        report = Report(predictor.labels, ran, output, asked.as_json)
         results = segment(
             predictor,
             sources,
@@ -284,7 +286,7 @@ def _video(asked: _Asked) -> None:
     print(
         f"{made.output}: {made.frames} frames of {made.size[0]}×{made.size[1]}, {made.segmented} "
         f"through the network, {made.dropped} left out, {made.audio} audio tracks; {made.encoder}; "
-        f"{made.frames / made.seconds:.1f} frames/s"
+        f"{made.frames / made.seconds:.1f} frames/s by {asked.network.ran(predictor.engine.name)}"
     )
 
 
@@ -318,8 +320,8 @@ def _cluster(asked: _Asked) -> None:
             options=workers_own,
             reading=reading,
         )
-        engine = cluster.engine_name(predictor, workers_own)
-        Report(predictor.labels, engine, output, asked.as_json).follow(results, len(images))
+        ran = network.ran(cluster.engine_name(predictor, workers_own))
+        Report(predictor.labels, ran, output, asked.as_json).follow(results, len(images))
 
 
 _DRAWN = frozenset({"overlays", "opacity", "force"})

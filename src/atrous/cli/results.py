@@ -27,13 +27,13 @@ class Report:
 
     Args:
         labels: names of the classes.
-        engine: name of what ran.
+        ran: which model, and on what.
         output: where the results went.
         as_json: print one line of JSON per image, and nothing at the end.
     """
 
-    def __init__(self, labels: LabelSet, engine: str, output: Output, as_json: bool) -> None:
-        self._labels, self._engine, self._output, self._as_json = labels, engine, output, as_json
+    def __init__(self, labels: LabelSet, ran: str, output: Output, as_json: bool) -> None:
+        self._labels, self._ran, self._output, self._as_json = labels, ran, output, as_json
         self._counts = {"written": 0, "kept": 0, "failed": 0}
         self._stale = 0
         self._images = [0] * 256
@@ -84,7 +84,7 @@ class Report:
         console, written = Console(markup=False), self._counts["written"]
         if written:
             console.print(self._by_image() if written <= _LISTED else self._by_class())
-        words = {"written": f"written by {self._engine}"}
+        words = {"written": f"written by {self._ran}"}
         if self._stale:
             words["written"] += f" ({self._stale} of them {_STALE})"
         found = {words.get(status, status): count for status, count in self._counts.items()}
@@ -98,6 +98,7 @@ class Report:
     def _by_image(self) -> Table:
         from rich.table import Table
 
+        from atrous.formatting import as_percent
         from atrous.image import class_name
 
         table = Table("image", "size", "class", "share of pixels", box=None)
@@ -106,13 +107,14 @@ class Report:
             assert result.shares is not None
             name, size = PurePath(result.source).name, "×".join(map(str, result.size))
             for class_id, share in result.shares.items():
-                table.add_row(name, size, class_name(self._labels, class_id), f"{share:.1%}")
+                table.add_row(name, size, class_name(self._labels, class_id), as_percent(share))
                 name = size = ""
         return table
 
     def _by_class(self) -> Table:
         from rich.table import Table
 
+        from atrous.formatting import as_percent
         from atrous.image import class_name
 
         table = Table("class", "images", "share of pixels", box=None)
@@ -120,7 +122,7 @@ class Report:
             if self._images[class_id]:
                 share = self._share[class_id] / self._counts["written"]
                 name = class_name(self._labels, class_id)
-                table.add_row(name, str(self._images[class_id]), f"{share:.1%}")
+                table.add_row(name, str(self._images[class_id]), as_percent(share))
         return table
 
 

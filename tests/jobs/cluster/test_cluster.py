@@ -275,7 +275,7 @@ def test_urls_and_a_model_of_ones_own(
         *("-o", f"dir://many::file://{tmp_path}", "--cluster", nodes.address, *common),
     )
     done = predict(*arguments)
-    assert (done.returncode, "32 written by openvino" in done.stdout) == (0, True), done
+    assert (done.returncode, "32 written by model on openvino" in done.stdout) == (0, True), done
     assert files(tmp_path / "many") == files(tmp_path / "one")
     for name in files(tmp_path / "one"):
         assert (tmp_path / "many" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
