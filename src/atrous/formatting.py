@@ -3,7 +3,34 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
+
+# Control characters, what breaks lines or turns the direction of text, and bytes that are no UTF-8.
+_UNSEEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def shown(text: object, lines: bool = False) -> str:
+    """A text as it may be shown: a name may hold line breaks, escape codes of a terminal and bytes
+    that are no UTF-8, which become `\\n`, `\\x1b` and `\\xff`.
+
+    Args:
+        text: or what has one.
+        lines: whether it may have several lines.
+    """
+
+    def escaped(found: re.Match[str]) -> str:
+        if lines and found[0] in "\n\t":
+            return found[0]
+        code = ord(found[0])
+        if 0xDC80 <= code <= 0xDCFF:  # how Python writes such a byte
+            code -= 0xDC00
+        return _NAMED.get(found[0]) or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
+
+    return _UNSEEN.sub(escaped, str(text))
 
 
 def as_ms(milliseconds: float) -> str:

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import threading
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -62,12 +63,15 @@ def _options(
 
 
 class _Note(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return with_flags(super().format(record))
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return with_flags(super().formatMessage(record))
 
 
 def main() -> None:
     """Run the command line: exit code 0 done, 1 the work failed, 2 the command was wrong."""
+    for out in (sys.stdout, sys.stderr):
+        if isinstance(out, TextIOWrapper):  # names are printed that no encoding has
+            out.reconfigure(errors="backslashreplace")
     notes = logging.StreamHandler()
     notes.setFormatter(_Note("note: %(message)s"))
     logging.getLogger("atrous").handlers = [notes]

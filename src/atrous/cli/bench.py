@@ -220,7 +220,7 @@ def _measure(plan: Plan, path: Path | None) -> None:
         else:
             console.print(part)
     if path is not None:
-        print(f"written: {path}")
+        terminal.say(f"written: {path}")
 
 
 def _sweep(
@@ -247,10 +247,10 @@ def _sweep(
             noise = f"noisy: {where}: {'; '.join(one.noise)}"
             console.print(terminal.with_flags(noise), soft_wrap=True)
     if path is not None:
-        print(f"written: {path}")
+        terminal.say(f"written: {path}")
     if picture is not None:
         plot.draw(found, picture)
-        print(f"written: {picture}")
+        terminal.say(f"written: {picture}")
 
 
 def _compare(paths: tuple[Path, Path]) -> None:
@@ -299,7 +299,8 @@ def _answer(plan: Plan, folder: Path, kind: AnswerKind, force: bool) -> bool:
     speed = ""
     if counts["written"] == len(inputs):
         speed = f", {len(inputs) / seconds:.1f} images/s with reading and writing"
-    print(f"{said(counts)} in {seconds:.1f} s{speed}; see {folder}\n")
+    terminal.say(f"{said(counts)} in {seconds:.1f} s{speed}; see {folder}")
+    print()
     return not counts["failed"]
 
 

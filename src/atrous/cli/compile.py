@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from atrous.cli import terminal
 from atrous.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def compile_model(
     if dry_run:
         print(loaded.to_yaml(), end="")
         for key in loaded.without_effect:
-            print(f"note: {key}: no effect here", file=sys.stderr)
+            terminal.note(f"{key}: no effect here")
         return
 
     from atrous.compiler.build import build
@@ -98,9 +99,9 @@ def compile_model(
         print(report.model_dump_json(indent=2, exclude_none=True))
         return
     for note in report.notes:
-        print(f"note: {note}", file=sys.stderr)
+        terminal.note(note)
     print("\n".join(report.lines()))
-    print(f"written: {loaded.folder}/mod.onnx, report.html")
+    terminal.say(f"written: {loaded.folder}/mod.onnx, report.html")
 
 
 def _engine(words: Sequence[str]) -> str:
@@ -134,9 +135,9 @@ def _explain(
         print(found.model_dump_json(indent=2))
         return
     for note in found.notes:
-        print(f"note: {note}", file=sys.stderr)
+        terminal.note(note)
     print("\n".join(found.lines()))
-    print(f"written: {folder / 'explain.html'}")
+    terminal.say(f"written: {folder / 'explain.html'}")
 
 
 @contextmanager

@@ -98,20 +98,20 @@ def _print(report: DataReport) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from atrous.formatting import as_percent
+    from atrous.formatting import as_percent, shown
 
     console = Console(markup=False)
     table = Table("class", "images", "share of pixels", "suggested weight", box=None)
     for one in report.classes:
         weight = "" if one.weight is None else f"{one.weight:.3f}"
-        table.add_row(one.name, str(one.images), as_percent(one.share, 2), weight)
+        table.add_row(shown(one.name), str(one.images), as_percent(one.share, 2), weight)
     console.print(table)
     against = ", ".join(report.compared) or "no other split"
     ignored = as_percent(report.ignored)
-    print(f"{report.data}: {report.samples} samples, {ignored} of the pixels ignored")
-    print(f"compared with {against}")
+    terminal.say(f"{report.data}: {report.samples} samples, {ignored} of the pixels ignored")
+    terminal.say(f"compared with {against}")
     for finding in report.findings:
-        print(finding)
+        terminal.say(str(finding))
         for example in finding.examples:
-            print(f"  {example}")
+            terminal.say(f"  {example}")
     print("no error" if report.healthy else "not fit to be used as it is")

@@ -117,7 +117,7 @@ def evaluate(
         if json_file:
             results.save(found, json_file)
         if report:
-            print(f"report: {write_report(evaluator, found, report)}")
+            terminal.say(f"report: {write_report(evaluator, found, report)}")
     problems = _problems(found, strict)
     for problem in problems:
         print(f"health: {problem}", file=sys.stderr)
@@ -180,7 +180,7 @@ def _print(found: Evaluation) -> None:
     console = Console(markup=False)
     console.print(table)
     scored = f"{stamp.images - len(found.failed)} of " * bool(found.failed)
-    print(
+    terminal.say(
         f"{stamp.model} ({stamp.precision}, {stamp.engine}), {scored}{stamp.images} images, "
         f"{stamp.data}"
     )
@@ -240,7 +240,7 @@ def _record(path: Path, found: Evaluation) -> None:
     kept = [old for old in known.accuracies if _key(old) != _key(measured)]
     updated = known.model_copy(update={"accuracies": (*kept, measured)})
     artifact.save(model, updated, path)
-    print(f"recorded in {path}")
+    terminal.say(f"recorded in {path}")
 
 
 def _key(accuracy: object) -> tuple[object, ...]:

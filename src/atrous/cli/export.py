@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from atrous.cli import options
+from atrous.cli import options, terminal
 
 
 def export(
@@ -86,7 +86,7 @@ def export(
 
         difference = export_torchscript(network, output, metadata=metadata, pixels=photograph())
     height, width = preprocess.size
-    print(
+    terminal.say(
         f"{output}: {metadata.variant}, {network.num_classes} classes ({metadata.labels.name}), "
         f"{height}×{width}, output stride {network.output_stride}, {precision}, "
         f"{output.stat().st_size / 1e6:.1f} MB"

@@ -275,7 +275,7 @@ def said(counts: dict[str, int]) -> str:
 def _report(steps: Iterable[Converted], total: int, where: str) -> None:
     """Follow the work, then say what became of it; fail if an image did."""
     counts = follow(steps, total, "npz")
-    print(f"{said(counts)}; {where}")
+    terminal.say(f"{said(counts)}; {where}")
     if counts["failed"]:
         sys.exit(1)
 

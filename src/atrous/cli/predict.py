@@ -281,9 +281,9 @@ def _video(asked: _Asked) -> None:
         print(json.dumps(asdict(made), default=str))
         return
     if made.kept:
-        print(f"{made.output}: kept, it was made from the same by the same model")
+        terminal.say(f"{made.output}: kept, it was made from the same by the same model")
         return
-    print(
+    terminal.say(
         f"{made.output}: {made.frames} frames of {made.size[0]}×{made.size[1]}, {made.segmented} "
         f"through the network, {made.dropped} left out, {made.audio} audio tracks; {made.encoder}; "
         f"{made.frames / made.seconds:.1f} frames/s by {asked.network.ran(predictor.engine.name)}"

@@ -81,6 +81,8 @@ class Report:
     def _print(self) -> None:
         from rich.console import Console
 
+        from atrous.formatting import shown
+
         console, written = Console(markup=False), self._counts["written"]
         if written:
             console.print(self._by_image() if written <= _LISTED else self._by_class())
@@ -93,19 +95,19 @@ class Report:
             said += " (--force makes them again)"
         if sum(self._counts.values()) > self._counts["failed"]:
             said += f"; see {' and '.join(self._output.shown())}"
-        console.print(said, highlight=False, soft_wrap=True)
+        console.print(shown(said), highlight=False, soft_wrap=True)
 
     def _by_image(self) -> Table:
         from rich.table import Table
 
-        from atrous.formatting import as_percent
+        from atrous.formatting import as_percent, shown
         from atrous.image import class_name
 
         table = Table("image", "size", "class", "share of pixels", box=None)
         for result in self._first:
             assert result.size is not None
             assert result.shares is not None
-            name, size = PurePath(result.source).name, "×".join(map(str, result.size))
+            name, size = shown(PurePath(result.source).name), "×".join(map(str, result.size))
             for class_id, share in result.shares.items():
                 table.add_row(name, size, class_name(self._labels, class_id), as_percent(share))
                 name = size = ""

@@ -131,7 +131,7 @@ def stream(
                 said = accuracy_line(truth.matrix) if truth and truth.scored else "segmenting"
                 progress.update(task, advance=1, description=said)
     name, total = network.ran(predictor.engine.name), len(sources)
-    print(f"{written} of {total} images segmented by {name}; see {output.shown()[0]}")
+    terminal.say(f"{written} of {total} images segmented by {name}; see {output.shown()[0]}")
     health = _report(truth, total) if truth else []
     for finding in health:
         console.print(f"health: {finding}", soft_wrap=True)
@@ -148,6 +148,6 @@ def _report(truth: Truth, total: int) -> list[str]:
         terminal.note(f"{len(missing)} of {total} images not scored, without a true mask: {few}")
     if not truth.scored:
         raise AtrousError("no image was scored")
-    print(f"{truth.scored} of {total} images scored: {truth.protocol}")
+    terminal.say(f"{truth.scored} of {total} images scored: {truth.protocol}")
     print(accuracy_line(truth.matrix))
     return truth.health()

@@ -6,6 +6,8 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
+from atrous.formatting import shown
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
@@ -37,12 +39,18 @@ def failed(console: Console, error: str) -> None:
     console.print(f"failed: {with_flags(error)}", soft_wrap=True)
 
 
+def say(text: str) -> None:
+    """Print one line on standard output, whatever names it holds; see `formatting.shown`."""
+    print(shown(text))
+
+
 def with_flags(text: str) -> str:
-    """A message of the library, its fields in backquotes turned into the flags of this command.
+    """A message of the library in one line, its fields in backquotes turned into flags.
 
     A verb's parameters have the names of the fields that they fill: what the library calls
     `instances` is `-i` on the command line.
     """
+    text = shown(text)
     if "`" not in text:
         return text
     from typer.main import get_command

@@ -101,7 +101,7 @@ def _train(recipe: Recipe, restart: bool) -> None:
         monitor.close()
     if not run.main:
         return
-    print(f"trained: {recipe.folder}/last.safetensors, report.html")
+    terminal.say(f"trained: {recipe.folder}/last.safetensors, report.html")
     if result is not None:
         stamp = result.stamp
         print(
@@ -125,8 +125,8 @@ def _init(spec: str, output: Path) -> None:
     report = look_over(dataset)
     write_whole(output, init_recipe(dataset, report, output))
     for finding in report.findings:
-        print(finding)
-    print(f"written: {output}; read it over, then: atrous train {output}")
+        terminal.say(str(finding))
+    terminal.say(f"written: {output}; read it over, then: atrous train {output}")
 
 
 def _need_extra() -> None:

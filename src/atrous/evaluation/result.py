@@ -137,4 +137,4 @@ def check_comparable(results: Sequence[tuple[str, Evaluation]]) -> None:
 
 def hash_ids(ids: Sequence[str]) -> str:
     """Short hash of a list of ids, their order included."""
-    return hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join(ids).encode(errors="surrogateescape")).hexdigest()[:16]

@@ -241,7 +241,7 @@ class Evaluator:
         if self.reference is not None:
             what += self.reference.engine.identity
         what += self.predictor.preprocess.model_dump_json()
-        digest = hashlib.sha256(what.encode()).hexdigest()
+        digest = hashlib.sha256(what.encode(errors="surrogateescape")).hexdigest()
         return cache_dir() / "evaluations" / f"{digest[:32]}.npz"
 
     def _new_tally(self) -> Tally:

@@ -32,6 +32,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_shown,
     )
     for show in (
         formatting.as_ms,
@@ -42,3 +43,10 @@ def _environment() -> Environment:
         environment.filters[show.__name__] = show
     environment.globals["as_change"] = formatting.as_change
     return environment
+
+
+def _shown(value: Any) -> Any:
+    """Text of ours as it is, and none of the control characters that a name may hold."""
+    if isinstance(value, str) and not hasattr(value, "__html__"):
+        return formatting.shown(value, lines=True)
+    return value

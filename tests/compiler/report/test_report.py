@@ -20,7 +20,7 @@ from atrous.compiler.rewrites import Rewrite
 from atrous.engines.profile import Layer, Profile
 from atrous.errors import ConfigError
 from atrous.evaluation.result import Evaluation, Stamp
-from atrous.formatting import as_change, as_ms, as_percent, as_points, as_share, shortened
+from atrous.formatting import as_change, as_ms, as_points, as_share, shortened
 from tests.builders.html import Page
 
 
@@ -370,13 +370,6 @@ def test_what_speaks_against_an_accuracy_is_shown(tmp_path: Path) -> None:
     ("shown", "text"),
     [
         (as_share(1.0), "100 %"),
-        (as_percent(0.0), "0.0 %"),
-        (as_percent(0.0004), "< 0.1 %"),
-        (as_percent(0.0006), "0.1 %"),
-        (as_percent(0.123), "12.3 %"),
-        (as_percent(0.9996), "> 99.9 %"),
-        (as_percent(1.0), "100.0 %"),
-        (as_percent(0.00004, 2), "< 0.01 %"),
         (as_share(0.99999999), "99.9999 %"),
         (as_share(0.5), "50.0000 %"),
         (as_points(-0.004), "0.00"),
