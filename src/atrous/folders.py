@@ -132,7 +132,7 @@ def sort(path: Path, below: Path, found: Found, also: Collection[str] = ()) -> N
         elif not path.is_dir():
             found.left_out[suffix or WITHOUT] += 1
     elif not path.is_symlink():
-        found.left_out["no files (pipes, devices)"] += 1
+        found.left_out["pipes and devices"] += 1
     elif known or not suffix:
         found.failures[path] = f"{path}: a link to {_target(path)}, which is not there"
     else:

@@ -23,6 +23,9 @@ Progress = Callable[[int, int], None]
 
 EXAMPLES = 5
 
+NAMED = 100
+"""Files that cannot be read are named up to so many: each is wrong in its own way."""
+
 IGNORED_LABEL = 0.95
 """Share of ignored pixels from which there is nothing to learn from or score in a label."""
 
@@ -141,7 +144,7 @@ class _Faults:
     def add(self, kind: str, what: str, count: int = 1) -> None:
         self.counts[kind] = self.counts.get(kind, 0) + count
         few = self.examples.setdefault(kind, [])
-        if len(few) < EXAMPLES:
+        if len(few) < (NAMED if kind.startswith("unreadable") else EXAMPLES):
             few.append(what)
 
     def findings(self) -> tuple[Finding, ...]:
