@@ -13,6 +13,7 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 
 from atrous import profiles
+from atrous.pam import PamImageFile
 from atrous.samples import (
     Meaning,
     Notes,
@@ -21,6 +22,7 @@ from atrous.samples import (
     look,
     on_white,
     opaque_value,
+    say_eight_bits,
     say_no_transparency,
     thinned,
     to_picture,
@@ -52,6 +54,7 @@ def decode(picture: ImageFile, taking: Taking, notes: Notes, name: object) -> Pi
     found = _deep(picture)
     if found is None:
         if taking.bands is None:
+            say_eight_bits(taking, notes, name)
             return Picture(np.asarray(_eight_bits(picture, profile, notes, name)))
         found = _channels(picture)
     stored, high, alpha = found
@@ -73,13 +76,17 @@ def decode_tiff(
         tags: its tags.
         taking: as for `decode`, like the others.
     """
-    stored, high, alpha = _deep(picture) or _channels(picture)
+    deep = _deep(picture)
+    stored, high, alpha = deep or _channels(picture)
     high = tags.highest or high
     meaning = Meaning(
         high=high,
         opaque=high,
         marks=True,
         nodata=tags.nodata,
+        # Of 8 bits Pillow has undone both.
+        inverted=tags.photometric == 0 and deep is not None,
+        premultiplied=tags.premultiplied and deep is not None,
         profile=picture.info.get("icc_profile") or b"",
     )
     chosen = taking.chosen(len(stored), name)
@@ -132,6 +139,8 @@ def _srgb(picture: Image.Image, profile: bytes, notes: Notes, name: object) -> I
 def _channels(picture: Image.Image) -> Found:
     """What a picture of at most 8 bits is made of; of a palette the colours."""
     alpha = picture.mode in _ALPHA or "transparency" in picture.info
+    if picture.mode == "La":
+        picture = picture.convert("LA")
     if picture.mode not in ("L", "LA", "RGB", "RGBA", "CMYK"):
         picture = picture.convert("L" if picture.mode == "1" else "RGBA" if alpha else "RGB")
     pixels = np.asarray(picture)
@@ -148,7 +157,10 @@ def _deep(picture: ImageFile) -> Found | None:
         assert isinstance(arguments, tuple)
         if arguments[1] not in (1, 255):
             return _portable(picture, codec == "ppm_plain", int(arguments[1]))
-    if picture.mode in _SIXTEEN_BIT:
+    if isinstance(picture, PamImageFile) and picture.most != 255:
+        values = np.moveaxis(picture.values(), 2, 0)
+        return values, picture.most, picture.mode in _ALPHA
+    if picture.mode in _SIXTEEN_BIT or (picture.mode == "I" and raw == "I;16B"):
         bits = re.fullmatch(r"I;(\d+)[A-Z]*", raw)
         high = 2 ** int(bits[1] if bits else 16) - 1
         return np.asarray(picture)[None].astype(np.uint16), high, False

@@ -39,7 +39,7 @@ try:
     from rasterio.windows import Window
 except ImportError as error:
     raise ConfigError(
-        "large images need rasterio, not installed: pip install 'atrous[large]'"
+        "tiles, and TIFFs of this kind, need rasterio, not installed: pip install 'atrous[large]'"
     ) from error
 
 logging.getLogger("rasterio").addHandler(logging.NullHandler())  # what fails is an error here

@@ -87,7 +87,7 @@ class Reading:
                 if not tiff.is_tiff(file):
                     raise
                 tags = _tags(file, name)
-            return self._by_gdal(source, name, tags)
+            return self._tiff(source, name, tags, None)
 
     def _converted(self, source: Path | IO[bytes], name: str, picture: Image.Image) -> Picture:
         assert isinstance(picture, ImageFile)
@@ -100,21 +100,17 @@ class Reading:
         return turned(found, orientation(picture))
 
     def _tiff(
-        self, source: Path | IO[bytes], name: str, tags: tiff.Tags, picture: ImageFile
+        self, source: Path | IO[bytes], name: str, tags: tiff.Tags, picture: ImageFile | None
     ) -> Picture:
         """By GDAL where it is there, and where it is not as far as Pillow keeps the samples."""
         try:
-            return self._by_gdal(source, name, tags)
+            from atrous.geotiff import GeoRaster
         except ConfigError as error:
             beside = isinstance(source, Path) and source.with_name(f"{source.name}.msk").exists()
-            if tags.needs_gdal or beside:
+            if picture is None or tags.needs_gdal or beside:
                 raise InputError(f"{name}: {error}") from None
-        found = decode_tiff(picture, tags, self.taking, self.notes, name)
-        return turned(found, orientation(picture))
-
-    def _by_gdal(self, source: Path | IO[bytes], name: str, tags: tiff.Tags) -> Picture:
-        from atrous.geotiff import GeoRaster
-
+            found = decode_tiff(picture, tags, self.taking, self.notes, name)
+            return turned(found, orientation(picture))
         if not isinstance(source, Path):
             source.seek(0)
         content = source if isinstance(source, Path) else source.read()

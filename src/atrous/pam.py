@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
@@ -12,7 +13,11 @@ _LONGEST = 4096  # bytes of a header
 
 
 class PamImageFile(ImageFile.ImageFile):
-    """A PAM file; values are scaled to 8 bits by the maximum that it names."""
+    """A PAM file; values are scaled to 8 bits by the maximum that it names.
+
+    Attributes:
+        most: that maximum.
+    """
 
     format = "PAM"
     format_description = "Portable arbitrary map"
@@ -40,21 +45,31 @@ class PamImageFile(ImageFile.ImageFile):
                 "to 4 channels"
             )
         self._size, self._mode = (width, height), _MODES[depth]
-        self._most, self._start = most, len(lines) + len(ends)
+        self.most, self._start = most, len(lines) + len(ends)
+
+    def values(self) -> NDArray[Any]:
+        """The stored numbers, `(H, W, C)` uint8 or uint16.
+
+        Raises:
+            OSError: the file is cut short.
+        """
+        assert self.fp is not None
+        channels = len(self.getbands())
+        kind = np.dtype(">u2" if self.most > 255 else "u1")
+        self.fp.seek(self._start)
+        wanted = self.width * self.height * channels * kind.itemsize
+        data = self.fp.read(wanted)
+        if len(data) < wanted:
+            raise OSError(f"image file is truncated ({wanted - len(data)} bytes are missing)")
+        values = np.frombuffer(data, kind).astype(kind.newbyteorder("="))
+        return values.reshape(self.height, self.width, channels)
 
     def load(self) -> Any:
         """Read the pixels."""
         if self.fp is not None and self._im is None:
-            channels = len(self.getbands())
-            kind = np.dtype(">u2" if self._most > 255 else "u1")
-            self.fp.seek(self._start)
-            wanted = self.width * self.height * channels * kind.itemsize
-            data = self.fp.read(wanted)
-            if len(data) < wanted:
-                raise OSError(f"image file is truncated ({wanted - len(data)} bytes are missing)")
-            values = np.frombuffer(data, kind)
-            if self._most != 255:
-                scaled = (values.astype(np.uint32) * 255 + self._most // 2) // self._most
+            values = self.values()
+            if self.most != 255:
+                scaled = (values.astype(np.uint32) * 255 + self.most // 2) // self.most
                 values = np.minimum(scaled, 255).astype(np.uint8)
             self.load_prepare()
             self.frombytes(values.tobytes())

@@ -221,11 +221,7 @@ def look(stored: Stored, meaning: Meaning, taking: Taking, notes: Notes, name: o
         InputError: the samples have no agreed range, and `taking` does not say one.
     """
     if meaning.palette is not None or stored.dtype == np.uint8:
-        if taking.value_range is not None and meaning.palette is None:
-            notes.say(
-                "eight bits",
-                f"{name}: samples of 8 bits are taken as they are; `value_range` is for more bits",
-            )
+        say_eight_bits(taking, notes, name)
         return
     if taking.value_range is not None:
         return
@@ -279,6 +275,15 @@ def opaque_value(values: Stored, high: int) -> int | None:
     if top not in (1, 255, high):
         return None
     return top if float((values[values > 0] == top).mean()) >= _OPAQUE else None
+
+
+def say_eight_bits(taking: Taking, notes: Notes, name: object) -> None:
+    """Say that a range is not for a picture of 8 bits, if there is one."""
+    if taking.value_range is not None:
+        notes.say(
+            "eight bits",
+            f"{name}: samples of 8 bits are taken as they are; `value_range` is for more bits",
+        )
 
 
 def say_no_transparency(notes: Notes, name: object, band: int) -> None:

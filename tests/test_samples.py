@@ -1,0 +1,361 @@
+"""What stored numbers mean: the same whichever library reads them."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from atrous.errors import ConfigError, InputError
+from atrous.image import Reading
+from atrous.samples import Meaning, Notes, Picture, Taking, look, opaque_value, to_picture
+from tests.builders.rasters import arbitrary, png, portable, tiff
+
+rasterio = pytest.importorskip("rasterio", reason="needs the extra large")
+
+from atrous.jobs.large import raster  # noqa: E402
+from atrous.jobs.large.raster import FileRaster  # noqa: E402
+
+HEIGHT, WIDTH = 12, 16
+PLACE = rasterio.Affine(0.5, 0, 4e5, 0, -0.5, 5e6)
+
+
+def ramp(depth: int, bands: int = 1) -> NDArray[Any]:
+    """`(bands, HEIGHT, WIDTH)` of all kinds of numbers of so many bits, each band another way."""
+    high = 2**depth - 1
+    steps = np.linspace(0, high, HEIGHT * WIDTH).round().astype(np.int64)
+    kind = np.uint8 if depth <= 8 else np.uint16
+    return np.stack([np.roll(steps, 37 * band) for band in range(bands)]).astype(kind).reshape(
+        bands, HEIGHT, WIDTH
+    )  # fmt: skip
+
+
+def shown(stored: NDArray[Any], high: int, *, inverted: bool = False) -> NDArray[np.uint8]:
+    """`(H, W, 3)`: what samples up to `high` look like, by the words of docs/pictures.md."""
+    values = stored.astype(np.float64)
+    eight = (
+        np.floor(values * 255 / high + 0.5) if high <= 255 else np.floor(values * 256 / (high + 1))
+    )
+    eight = 255 - eight if inverted else eight
+    return np.moveaxis(np.broadcast_to(eight, (3, *eight.shape[1:])), 0, 2).astype(np.uint8)
+
+
+def binary() -> NDArray[np.bool_]:
+    """Transparent in a corner."""
+    opaque = np.ones((HEIGHT, WIDTH), np.bool_)
+    opaque[:5, :7] = False
+    return opaque
+
+
+class Ways:
+    """Reads a picture in every way that there is."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+
+    def whole(self, path: Path, taking: Taking | None = None) -> Picture:
+        return Reading(taking or Taking()).picture(path)
+
+    def rows(self, path: Path, taking: Taking | None = None) -> Picture:
+        with self._monkeypatch.context() as patch:
+            patch.setattr(raster, "AT_ONCE", 0)
+            with FileRaster(path, Reading(taking or Taking())) as file:
+                parts = [file.rows(0, 5), file.rows(3, 10), file.rows(10, file.height)]
+                empty = np.concatenate([file.without_data(4), file.without_data(file.height - 4)])
+        pixels = np.concatenate([parts[0], parts[1][2:], parts[2]])
+        return Picture(pixels, ~empty if empty.any() else None)
+
+    def pillow(self, path: Path, taking: Taking | None = None) -> Picture:
+        """Where rasterio is not installed."""
+        with self._monkeypatch.context() as patch:
+            patch.setitem(sys.modules, "rasterio", None)
+            patch.delitem(sys.modules, "atrous.geotiff")
+            return self.whole(path, taking)
+
+    def agree(self, path: Path, taking: Taking | None = None) -> Picture:
+        first, second = self.whole(path, taking), self.rows(path, taking)
+        np.testing.assert_array_equal(first.pixels, second.pixels)
+        same(first.valid, second.valid)
+        return first
+
+
+def same(first: NDArray[np.bool_] | None, second: NDArray[np.bool_] | None) -> None:
+    if first is None or second is None:
+        assert first is second
+    else:
+        np.testing.assert_array_equal(first, second)
+
+
+@pytest.fixture
+def ways(monkeypatch: pytest.MonkeyPatch) -> Ways:
+    return Ways(monkeypatch)
+
+
+PILLOW_KEEPS = {
+    *(("MINISBLACK", depth) for depth in (1, 2, 4, 8, 12, 16)),
+    *(("MINISWHITE", depth) for depth in (1, 2, 4, 8, 16)),
+    *(("RGB", depth) for depth in (8, 16)),
+}
+"""What is read without rasterio, too."""
+
+
+@pytest.mark.parametrize("photometric", ["MINISBLACK", "MINISWHITE", "RGB"])
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 7, 8, 9, 10, 12, 15, 16])
+def test_tiff_by_depth_and_photometric(
+    depth: int, photometric: str, ways: Ways, tmp_path: Path
+) -> None:
+    stored = ramp(depth, 3 if photometric == "RGB" else 1)
+    path = tiff(tmp_path / "a.tif", stored, nbits=depth, photometric=photometric)
+    picture = ways.agree(path)
+    truth = shown(stored, 2**depth - 1, inverted=photometric == "MINISWHITE")
+    np.testing.assert_array_equal(picture.pixels, truth)
+    assert picture.valid is None
+    if (photometric, depth) in PILLOW_KEEPS:
+        np.testing.assert_array_equal(ways.pillow(path).pixels, truth)
+    else:
+        with pytest.raises(InputError, match=r"a\.tif: .*pip install 'atrous\[large\]'"):
+            ways.pillow(path)
+
+
+@pytest.mark.parametrize("alpha", ["NON-PREMULTIPLIED", "PREMULTIPLIED"])
+@pytest.mark.parametrize("colours", [1, 3])
+@pytest.mark.parametrize("depth", [8, 16])
+def test_tiff_with_transparency(
+    depth: int, colours: int, alpha: str, ways: Ways, tmp_path: Path
+) -> None:
+    high, opaque = 2**depth - 1, binary()
+    stored = ramp(depth, colours + 1)
+    stored[-1] = np.where(opaque, high, 0)
+    stored[-1][6, 8] = high // 2
+    if alpha == "PREMULTIPLIED":
+        stored[:-1] = stored[:-1].astype(np.float64) * stored[-1] / high
+    options = {"photometric": "RGB" if colours == 3 else "MINISBLACK", "alpha": alpha}
+    path = tiff(tmp_path / "a.tif", stored, **options)
+    picture = ways.agree(path)
+    truth = shown(stored[:-1], high)
+    assert picture.valid is not None
+    np.testing.assert_array_equal(picture.valid, opaque)
+    solid = opaque.copy()
+    solid[6, 8] = False
+    np.testing.assert_array_equal(picture.pixels[solid], truth[solid])
+    assert (picture.pixels[~opaque] == 255).all()
+    half = truth[6, 8].astype(int) + 127 if alpha == "PREMULTIPLIED" else truth[6, 8] / 2 + 128
+    assert np.abs(picture.pixels[6, 8] - half).max() <= 2
+    if (depth, colours) == (16, 1):
+        return
+    without = ways.pillow(path)
+    np.testing.assert_array_equal(without.pixels, picture.pixels)
+    same(without.valid, picture.valid)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize("bands", [1, 2, 3, 4])
+def test_png(bits: int, bands: int, ways: Ways, tmp_path: Path) -> None:
+    if bands > 1 and bits < 8:
+        pytest.skip("the format has grey of so few bits alone")
+    high, stored = 2**bits - 1, ramp(bits, bands)
+    if bands in (2, 4):
+        stored[-1] = np.where(binary(), high, 0)
+    picture = ways.agree(png(tmp_path / "a.png", stored, bits))
+    truth = shown(stored[:-1] if bands in (2, 4) else stored, high)
+    if bands in (2, 4):
+        truth[~binary()] = 255
+    np.testing.assert_array_equal(picture.pixels, truth)
+    assert picture.valid is None  # what is transparent is seen on white
+
+
+@pytest.mark.parametrize("most", [1, 15, 100, 255, 256, 1000, 4095, 65535])
+@pytest.mark.parametrize("kind", ["raw grey", "raw colours", "plain grey", "plain colours", "any"])
+def test_portable_maps(most: int, kind: str, ways: Ways, tmp_path: Path) -> None:
+    bands = 3 if "colours" in kind or kind == "any" else 1
+    values = np.linspace(0, most, HEIGHT * WIDTH * bands).round().astype(np.int64)
+    stored = np.random.default_rng(0).permutation(values).reshape(bands, HEIGHT, WIDTH)
+    if kind == "any":
+        path = arbitrary(tmp_path / "a.pam", stored, most)
+    else:
+        path = portable(tmp_path / "a.ppm", stored, most, plain="plain" in kind)
+    np.testing.assert_array_equal(ways.agree(path).pixels, shown(stored, most))
+
+
+@pytest.mark.parametrize("kind", ["int8", "int16", "uint32", "int32", "float32", "float64"])
+def test_what_has_no_agreed_range(kind: str, ways: Ways, tmp_path: Path) -> None:
+    stored = np.linspace(-40, 60, HEIGHT * WIDTH).reshape(1, HEIGHT, WIDTH)
+    stored = np.abs(stored) if kind == "uint32" else stored
+    path = tiff(tmp_path / "a.tif", stored.astype(kind))
+    said = []
+    for way in (ways.whole, ways.rows):
+        with pytest.raises(InputError) as refused:
+            way(path)
+        said.append(str(refused.value))
+    assert said[0] == said[1]
+    assert f"a.tif: samples of the type {kind} have no agreed black and white" in said[0]
+    assert "`value_range` LOW,HIGH says which values they are" in said[0]
+    picture = ways.agree(path, Taking((-20, 20)))
+    truth = np.clip((stored.astype(kind).astype(float) + 20) * 255 / 40, 0, 255).round()
+    np.testing.assert_allclose(picture.pixels[..., 0], truth[0], atol=0.5)
+
+
+def test_a_range_is_for_more_than_8_bits(
+    ways: Ways, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    reading = Reading(Taking((0, 1023)))
+    deep = png(tmp_path / "deep.png", ramp(10), 16)
+    np.testing.assert_array_equal(
+        reading.picture(deep).pixels[..., 0], (ramp(10)[0] * (255 / 1023)).round()
+    )
+    flat = [png(tmp_path / f"{number}.png", ramp(8), 8) for number in range(2)]
+    with caplog.at_level(logging.WARNING, "atrous"):
+        for path in flat:
+            np.testing.assert_array_equal(reading.picture(path).pixels, shown(ramp(8), 255))
+    [record] = caplog.records
+    assert "0.png: samples of 8 bits are taken as they are" in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("values", "likely"),
+    [
+        ((0, 4000), "0,4095"),
+        ((3, 1000), "0,1023"),
+        ((200, 16383), "0,16383"),
+        ((30000, 31000), "30"),
+        ((0, 20000), None),
+        ((0, 65535), None),
+        ((0, 0), None),
+    ],
+)
+@pytest.mark.parametrize("kind", ["tif", "png", "pgm"])
+def test_an_unused_range_is_said_once(
+    values: tuple[int, int],
+    likely: str | None,
+    kind: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stored = np.linspace(*values, HEIGHT * WIDTH).astype(np.uint16).reshape(1, HEIGHT, WIDTH)
+    path = tmp_path / f"a.{kind}"
+    if kind == "tif":
+        tiff(path, stored)
+    elif kind == "png":
+        png(path, stored, 16)
+    else:
+        portable(path, stored, 65535)
+    reading = Reading()
+    with caplog.at_level(logging.WARNING, "atrous"):
+        reading(path)
+        reading(path)
+    assert len(caplog.records) == (likely is not None)
+    if likely is not None:
+        assert f"`value_range` {likely}" in caplog.text
+        assert "of 0 to 65535" in caplog.text
+
+
+def test_a_declared_depth_in_a_png_that_was_not_shifted(tmp_path: Path) -> None:
+    sbit = (b"sBIT", bytes([12]))
+    low = png(tmp_path / "low.png", ramp(12), 16, sbit)
+    np.testing.assert_array_equal(Reading()(low), shown(ramp(12), 4095))
+    shifted = png(tmp_path / "shifted.png", ramp(12) << 4, 16, sbit)
+    np.testing.assert_array_equal(Reading()(shifted), shown(ramp(12), 4095))
+
+
+@pytest.mark.parametrize(
+    ("nodata", "kind"), [(0, "uint8"), (-9999, "float32"), (np.nan, "float32")]
+)
+@pytest.mark.parametrize("bands", [1, 3, 5])
+def test_no_data(nodata: float, kind: str, bands: int, ways: Ways, tmp_path: Path) -> None:
+    stored = np.maximum(ramp(8, bands), 1).astype(kind)
+    stored[:, ~binary()] = nodata
+    stored[0, 9, 9] = nodata  # of one band alone
+    path = tiff(tmp_path / "a.tif", stored, nodata=nodata)
+    picture = ways.agree(path, Taking((0, 255)) if kind == "float32" else None)
+    missing = ~binary()
+    missing[9, 9] = bands == 1 or np.isnan(nodata)
+    assert picture.valid is not None
+    np.testing.assert_array_equal(~picture.valid, missing)
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_masks(beside: bool, ways: Ways, tmp_path: Path) -> None:
+    path = tiff(tmp_path / "a.tif", ramp(8, 3), photometric="RGB", transform=PLACE)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=not beside), rasterio.open(path, "r+") as file:
+        file.write_mask(binary())
+    assert (tmp_path / "a.tif.msk").exists() == beside
+    picture = ways.agree(path)
+    np.testing.assert_array_equal(picture.pixels, shown(ramp(8, 3), 255))
+    assert picture.valid is not None
+    np.testing.assert_array_equal(picture.valid, binary())
+    with pytest.raises(InputError, match=r"a\.tif: .*pip install 'atrous\[large\]'"):
+        ways.pillow(path)
+
+
+def test_bands(ways: Ways, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    stored = ramp(8, 7)
+    path = tiff(tmp_path / "a.tif", stored)
+    with caplog.at_level(logging.WARNING, "atrous"):
+        np.testing.assert_array_equal(ways.whole(path).pixels, shown(stored[:3], 255))
+    assert "a.tif: has 7 bands and does not say which are colours: 1, 2 and 3 are" in caplog.text
+    for bands in ((7, 1, 4), (5,), (2, 2, 2)):
+        picture = ways.agree(path, Taking(bands=bands))
+        np.testing.assert_array_equal(
+            picture.pixels, shown(stored[[band - 1 for band in bands]], 255)
+        )
+    with pytest.raises(InputError, match=r"a\.tif: has 7 bands, `bands` asks for 8"):
+        ways.whole(path, Taking(bands=(8,)))
+    colours = png(tmp_path / "a.png", ramp(8, 4), 8)
+    np.testing.assert_array_equal(
+        ways.agree(colours, Taking(bands=(4, 3, 1))).pixels, shown(ramp(8, 4)[[3, 2, 0]], 255)
+    )
+
+
+def test_colours_by_their_tags(ways: Ways, tmp_path: Path) -> None:
+    path = tiff(tmp_path / "a.tif", ramp(8, 4), transform=PLACE)
+    with rasterio.open(path, "r+") as file:
+        colours = rasterio.enums.ColorInterp
+        file.colorinterp = [colours.blue, colours.green, colours.red, colours.undefined]
+    np.testing.assert_array_equal(ways.agree(path).pixels, shown(ramp(8, 4)[[2, 1, 0]], 255))
+
+
+@pytest.mark.parametrize(
+    ("values", "opaque"),
+    [
+        ([0, 0, 255, 255], 255),
+        ([255, 255, 255], 255),
+        ([0, 1, 1], 1),
+        ([0, 255, 65535, 65535], None),
+        ([0, 0, 0], None),
+        ([0, 255, 255, 90], 255),
+        ([0, 10, 20, 255], None),
+        ([100, 100, 100], None),
+    ],
+)
+def test_transparency_by_its_values(values: list[int], opaque: int | None) -> None:
+    assert opaque_value(np.array(values), 255) == opaque
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"value_range": (5, 5)}, r"`value_range`: expected LOW,HIGH, two numbers of which the"),
+        ({"value_range": (float("nan"), 5)}, "`value_range`: expected LOW,HIGH"),
+        ({"bands": ()}, r"`bands`: expected one band \(grey\) or three"),
+        ({"bands": (0, 1, 2)}, "counted from 1"),
+        ({"bands": (1, 2, 3, 4, 5)}, "got 1,2,3,4,5"),
+    ],
+)
+def test_wrong_settings(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Taking(**settings)
+
+
+def test_samples_without_data_do_not_count_for_the_range(caplog: pytest.LogCaptureFixture) -> None:
+    stored = np.array([[[65535, 65535, 10, 900]]], np.uint16)
+    with caplog.at_level(logging.WARNING, "atrous"):
+        look(stored, Meaning(high=65535, nodata=65535), Taking(), Notes(), "a")
+    assert "a: most values are between 14 and 895 of 0 to 65535" in caplog.text
+    picture = to_picture(stored, Meaning(high=65535, nodata=65535), Taking(), Notes(), "a")
+    assert picture.valid is not None
+    assert picture.valid.tolist() == [[False, False, True, True]]
