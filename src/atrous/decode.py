@@ -30,6 +30,7 @@ from atrous.samples import (
 from atrous.tiff import Tags
 
 _PNG_KEPT = (b"IHDR", b"IDAT", b"IEND")
+_SIZ = b"\xff\x4f\xff\x51"  # begins the code stream of a JPEG 2000
 _ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 
@@ -157,6 +158,10 @@ def _deep(picture: ImageFile) -> Found | None:
         assert isinstance(arguments, tuple)
         if arguments[1] not in (1, 255):
             return _portable(picture, codec == "ppm_plain", int(arguments[1]))
+    if picture.format == "JPEG2000" and picture.mode in ("RGB", "RGBA"):
+        depth = jpeg2000_depth(picture)
+        if depth > 8:
+            return _by_opencv(_bytes(picture)), 2**depth - 1, picture.mode == "RGBA"
     if isinstance(picture, PamImageFile) and picture.most != 255:
         values = np.moveaxis(picture.values(), 2, 0)
         return values, picture.most, picture.mode in _ALPHA
@@ -169,6 +174,16 @@ def _deep(picture: ImageFile) -> Found | None:
     if picture.format == "TIFF" and ";16" in raw and picture.mode in ("RGB", "RGBA"):
         return _by_opencv(_bytes(picture)), 65535, picture.mode == "RGBA"
     return None
+
+
+def jpeg2000_depth(picture: ImageFile) -> int:
+    """Bits of a sample, 8 where the file does not tell."""
+    data = _bytes(picture)
+    at = data.find(_SIZ)
+    if at < 0 or len(data) < at + 43:
+        return 8
+    bands = int.from_bytes(data[at + 40 : at + 42], "big")
+    return max((byte & 127) + 1 for byte in data[at + 42 : at + 42 + 3 * bands : 3])
 
 
 def _wide(picture: Image.Image, raw: str) -> NDArray[Any]:

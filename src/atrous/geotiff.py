@@ -54,7 +54,7 @@ class GeoRaster:
     """A raster, as RGB rows. Use it as a context manager.
 
     Args:
-        source: a file, or the content of a TIFF.
+        source: a file, or its content.
         name: of it, in messages.
         taking: how samples are taken where the file does not say.
         notes: where decisions are said.
@@ -73,11 +73,11 @@ class GeoRaster:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             try:
+                driver = _driver(source)
                 if self._memory is not None:
-                    self._file = self._memory.open(driver="GTiff")
+                    self._file = self._memory.open(driver=driver)
                 else:
-                    assert isinstance(source, Path)
-                    self._file = rasterio.open(source, driver=_driver(source))
+                    self._file = rasterio.open(source, driver=driver)
             except Exception as error:  # GDAL's errors have no class in common
                 raise InputError(f"{name}: not an image that GDAL can read: {error}") from None
         self.height, self.width = int(self._file.height), int(self._file.width)
@@ -277,9 +277,9 @@ class GeoRaster:
         return to_picture(stored, self._meaning, self._taking, self._notes, self._name, mask)
 
 
-def _driver(path: Path) -> str:
+def _driver(source: Path | bytes) -> str:
     """GDAL's name of a file's format, which is one of ours whatever the file is called."""
-    with path.open("rb") as file:
+    with BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
         found = formats.of_head(file.read(formats.HEAD))
     if found is None or not found.drivers:
         raise OSError("its format is not one that is read in rows")

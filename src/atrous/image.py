@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from io import BytesIO
@@ -16,7 +17,7 @@ from PIL.ImageFile import ImageFile
 from PIL.PngImagePlugin import PngInfo
 
 from atrous import stamp, tiff
-from atrous.decode import decode, decode_tiff
+from atrous.decode import decode, decode_tiff, jpeg2000_depth
 from atrous.errors import ConfigError, InputError
 from atrous.files import write_atomic, write_whole
 from atrous.formatting import as_percent
@@ -96,6 +97,9 @@ class Reading:
             tags = _tags(picture.fp, name)
             if tags.plain:
                 return self._tiff(source, name, tags, picture)
+        elif picture.format == "JPEG2000" and jpeg2000_depth(picture) > 8:
+            with suppress(ConfigError):
+                return self._by_gdal(source, name)
         found = decode(picture, self.taking, self.notes, name)
         return turned(found, orientation(picture))
 
@@ -104,19 +108,28 @@ class Reading:
     ) -> Picture:
         """By GDAL where it is there, and where it is not as far as Pillow keeps the samples."""
         try:
-            from atrous.geotiff import GeoRaster
+            return turned(self._by_gdal(source, name), tags.orientation)
         except ConfigError as error:
             beside = isinstance(source, Path) and source.with_name(f"{source.name}.msk").exists()
             if picture is None or tags.needs_gdal or beside:
                 raise InputError(f"{name}: {error}") from None
             found = decode_tiff(picture, tags, self.taking, self.notes, name)
             return turned(found, orientation(picture))
+
+    def _by_gdal(self, source: Path | IO[bytes], name: str) -> Picture:
+        """The stored pixels.
+
+        Raises:
+            ConfigError: GDAL is not installed.
+        """
+        from atrous.geotiff import GeoRaster
+
         if not isinstance(source, Path):
             source.seek(0)
         content = source if isinstance(source, Path) else source.read()
         with GeoRaster(content, name, self.taking, self.notes) as raster:
             check_size((raster.width, raster.height), name, self.max_pixels)
-            return turned(raster.read(0, raster.height), tags.orientation)
+            return raster.read(0, raster.height)
 
 
 _plain = Reading()

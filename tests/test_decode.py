@@ -1,0 +1,161 @@
+"""Colours of pictures of 8 bits: profiles, inks, Lab, palettes."""
+
+from __future__ import annotations
+
+import logging
+import struct
+import zlib
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, features
+
+from atrous.image import Reading, read
+from tests.builders import profiles
+
+Pixels = NDArray[np.uint8]
+
+RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+
+
+def flat(colour: Any, mode: str = "RGB") -> Image.Image:
+    return Image.new(mode, (16, 16), colour)
+
+
+def near(path: Path, colour: tuple[int, int, int], most: int = 3) -> None:
+    assert np.abs(read(path)[8, 8].astype(int) - colour).max() <= most
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tif", "avif"])
+def test_a_profile_is_converted(ending: str, tmp_path: Path) -> None:
+    if ending in ("webp", "avif") and not features.check(ending):
+        pytest.skip(f"this Pillow writes no {ending}")
+    path = tmp_path / f"a.{ending}"
+    flat(RED).save(path, icc_profile=profiles.swapped())
+    near(path, GREEN, 12)
+    flat(RED).save(path, icc_profile=profiles.srgb())
+    near(path, RED, 12)
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        pytest.param(flat(RED).quantize(4), id="palette"),
+        pytest.param(flat((*RED, 255), "RGBA"), id="with alpha"),
+        pytest.param(flat((*RED, 255), "RGBA").quantize(4), id="palette with alpha"),
+    ],
+)
+def test_a_profile_of_every_kind_of_png(picture: Image.Image, tmp_path: Path) -> None:
+    picture.save(tmp_path / "a.png", icc_profile=profiles.swapped())
+    near(tmp_path / "a.png", GREEN)
+
+
+def test_a_profile_and_16_bits(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    cv2.imwrite(str(path), np.full((16, 16, 3), (0, 0, 65535), np.uint16))
+    data, body = path.read_bytes(), b"x\0\0" + zlib.compress(profiles.swapped())
+    checked = b"iCCP" + body
+    chunk = struct.pack(">I", len(body)) + checked + struct.pack(">I", zlib.crc32(checked))
+    path.write_bytes(data[:33] + chunk + data[33:])
+    near(path, GREEN)
+
+
+def test_srgb_leaves_every_pixel_as_it_is(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png", icc_profile=profiles.srgb())
+    np.testing.assert_array_equal(read(tmp_path / "a.png"), pixels)
+
+
+def test_a_profile_of_grey(tmp_path: Path) -> None:
+    flat(128, "L").save(tmp_path / "a.png", icc_profile=profiles.grey(1.0))
+    near(tmp_path / "a.png", (188, 188, 188))  # half of the light
+
+
+@pytest.mark.parametrize(
+    ("profile", "picture", "said"),
+    [
+        (b"no profile" * 30, flat(RED), "is damaged"),
+        (b"", flat(RED), ""),
+        (profiles.grey(1.0), flat(RED), "is for L values and not for RGB"),
+        (profiles.swapped(), flat((0, 255, 255, 0), "CMYK"), "is for RGB values and not for CMYK"),
+    ],
+    ids=["damaged", "none", "grey for colours", "colours for inks"],
+)
+def test_a_profile_that_cannot_be_used_costs_no_picture(
+    profile: bytes,
+    picture: Image.Image,
+    said: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = tmp_path / "a.jpg"
+    picture.save(path, icc_profile=profile, quality=98)
+    reading = Reading()
+    with caplog.at_level(logging.WARNING, "atrous"):
+        assert np.abs(reading(path)[8, 8].astype(int) - RED).max() < 12
+        reading(path)
+    assert len(caplog.records) == bool(said)
+    if said:
+        assert f"a.jpg: its colour profile {said}" in caplog.text
+        assert "its colours are taken as sRGB" in caplog.text
+
+
+def test_a_grey_picture_keeps_the_profile_of_the_coloured_one(tmp_path: Path) -> None:
+    flat(100, "L").save(tmp_path / "a.png", icc_profile=profiles.swapped())
+    near(tmp_path / "a.png", (100, 100, 100))
+
+
+@pytest.mark.parametrize("marked", [True, False], ids=["adobe", "plain"])
+def test_inks_of_a_jpeg(marked: bool, tmp_path: Path) -> None:
+    """Adobe stores inks negative, and says so by its mark; others do not."""
+    inks = flat((0, 200, 255, 0), "CMYK")
+    file = BytesIO()
+    (inks if marked else Image.eval(inks, lambda ink: 255 - ink)).save(file, "JPEG", quality=98)
+    data = file.getvalue()
+    if not marked:
+        at = data.index(b"\xff\xee")
+        data = data[:at] + data[at + 2 + int.from_bytes(data[at + 2 : at + 4], "big") :]
+    (tmp_path / "a.jpg").write_bytes(data)
+    near(tmp_path / "a.jpg", (255, 55, 0), 8)
+
+
+def test_inks_and_lab_and_ycbcr_of_a_tiff(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    flat((0, 200, 255, 0), "CMYK").save(path)
+    near(path, (255, 55, 0))
+    lab = ImageCms.createProfile("LAB")
+    picture = ImageCms.profileToProfile(
+        flat((200, 60, 30)), ImageCms.createProfile("sRGB"), lab, outputMode="LAB"
+    )
+    assert picture is not None
+    picture.save(path)
+    near(path, (200, 60, 30), 4)
+    flat((200, 60, 30)).convert("YCbCr").save(path)
+    near(path, (200, 60, 30), 4)
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+def test_jpeg_2000_of_16_bits(bands: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "a.jp2"
+    pixels = np.full((64, 64, bands), 200, np.uint16)
+    pixels[32:] = 3000
+    assert cv2.imwrite(str(path), pixels)
+    with caplog.at_level(logging.WARNING, "atrous"):
+        Reading()(path)
+    assert "`value_range` 0,4095 would take these as black and white" in caplog.text
+    assert abs(int(read(path, value_range=(0, 4095))[5, 5, 0]) - 200 * 255 / 4095) < 3
+
+
+def test_colours_that_mean_transparent_show_white(tmp_path: Path) -> None:
+    picture = flat(RED).quantize(4)
+    picture.save(tmp_path / "a.gif", transparency=picture.getpixel((0, 0)))
+    near(tmp_path / "a.gif", (255, 255, 255))
+    flat(RED).save(tmp_path / "a.png", transparency=RED)
+    near(tmp_path / "a.png", (255, 255, 255))
+    flat(77, "L").save(tmp_path / "b.png", transparency=77)
+    near(tmp_path / "b.png", (255, 255, 255))
