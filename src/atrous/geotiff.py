@@ -6,10 +6,12 @@ import base64
 import logging
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import numpy as np
@@ -69,16 +71,20 @@ class GeoRaster:
 
     def __init__(self, source: Path | bytes, name: object, taking: Taking, notes: Notes) -> None:
         self._name, self._taking, self._notes = name, taking, notes
-        self._memory = MemoryFile(source) if isinstance(source, bytes) else None
+        self._held = ExitStack()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             try:
                 driver = _driver(source)
-                if self._memory is not None:
-                    self._file = self._memory.open(driver=driver)
+                if isinstance(source, bytes):
+                    memory = self._held.enter_context(MemoryFile(source))
+                    file = memory.open(driver=driver)
                 else:
-                    self._file = rasterio.open(source, driver=driver)
+                    place = self._held.enter_context(place_of(source))
+                    file = rasterio.open(place, driver=driver)
+                self._file = self._held.enter_context(file)
             except Exception as error:  # GDAL's errors have no class in common
+                self._held.close()
                 raise InputError(f"{name}: not an image that GDAL can read: {error}") from None
         self.height, self.width = int(self._file.height), int(self._file.width)
         try:
@@ -142,9 +148,7 @@ class GeoRaster:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
-        if self._memory is not None:
-            self._memory.close()
+        self._held.close()
 
     def __enter__(self) -> Self:
         return self
@@ -275,6 +279,27 @@ class GeoRaster:
 
     def _picture(self, stored: NDArray[Any], mask: NDArray[Any] | None) -> Picture:
         return to_picture(stored, self._meaning, self._taking, self._notes, self._name, mask)
+
+
+@contextmanager
+def place_of(path: Path) -> Iterator[Path]:
+    """A file by a name that GDAL takes for one.
+
+    `http:a.tif` is a URL to it where it is not a whole path, and a name has to be UTF-8: any other
+    gets a link.
+    """
+    whole = path.absolute()
+    try:
+        str(whole).encode()
+    except UnicodeEncodeError:
+        with TemporaryDirectory() as folder:
+            link, beside = Path(folder, "picture"), whole.with_name(f"{whole.name}.msk")
+            link.symlink_to(whole)
+            if beside.exists():
+                Path(folder, "picture.msk").symlink_to(beside)
+            yield link
+    else:
+        yield whole
 
 
 def _driver(source: Path | bytes) -> str:

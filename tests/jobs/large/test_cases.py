@@ -63,7 +63,7 @@ def test_no_data_is_ignored(way: Way, cases: Cases, atrous: Run, tmp_path: Path)
     np.testing.assert_array_equal(class_ids(mask) == 255, right == 255)
     assert "ignored  " not in done.out
     share = (right == 1).sum() / (right != 255).sum()
-    assert f"class 1  {share:.1%}" in done.out
+    assert f"class 1  {100 * share:.1f} %" in done.out
     if mask.suffix == ".tif":
         with rasterio.open(mask) as file:
             assert file.nodata == 255

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -241,3 +243,22 @@ def test_a_missing_file_has_no_stamp(tmp_path: Path) -> None:
     assert stamp_of(tmp_path / "none.tif") is None
     with pytest.raises(InputError, match="No such file"):
         FileRaster(tmp_path / "none.tif")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"http:x.tif", b"s3:x.tif", b"GTIFF_DIR:1:x.tif", b"file:x.tif", b"https:x?y#z.tif",
+        b"zip+a.tif", b"caf\xe9.tif",
+    ],
+)  # fmt: skip
+def test_a_name_is_a_file_and_no_url(
+    name: bytes, earth: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "here"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    path = Path(os.fsdecode(name))
+    shutil.copy(earth, path)
+    with FileRaster(path) as file, FileRaster(earth) as same:
+        np.testing.assert_array_equal(file.rows(0, file.height), same.rows(0, same.height))

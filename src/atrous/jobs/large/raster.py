@@ -23,7 +23,7 @@ from rasterio.windows import Window
 from atrous import tiff
 from atrous.errors import InputError
 from atrous.files import unfinished
-from atrous.geotiff import GeoRaster, shrunk
+from atrous.geotiff import GeoRaster, place_of, shrunk
 from atrous.image import Reading
 from atrous.labels import LabelSet
 from atrous.metadata import orientation
@@ -262,10 +262,11 @@ def _blocks(bands: Iterable[Pixels]) -> Iterator[Pixels]:
 
 def stamp_of(path: Path) -> FileStamp | None:
     """The stamp of a mask that was written here and that nobody has changed since, else `None`."""
+    driver = "PNG" if path.suffix.lower() == ".png" else "GTiff"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
-            with rasterio.open(path) as file:
+            with place_of(path) as place, rasterio.open(place, driver=driver) as file:
                 found = FileStamp.parse(str(file.tags().get(KEY, "")))
                 if found is None or file.count != 1 or file.dtypes[0] != "uint8":
                     return None
@@ -274,5 +275,5 @@ def stamp_of(path: Path) -> FileStamp | None:
                     rows = min(_ROWS, file.height - top)
                     content.add(file.read(1, window=Window(0, top, file.width, rows)))
                 return found.of(content.hexdigest())
-        except (RasterioError, MemoryError):
+        except Exception:  # GDAL's errors have no class in common
             return None
