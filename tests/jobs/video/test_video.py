@@ -237,6 +237,8 @@ def test_a_failing_network_keeps_what_came_before(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"the network failed; the first 10 frames are kept in"):
         segment_video(predictor_of(work), source, tmp_path / "out.mp4")
     assert len(play(tmp_path / "out.partial.mp4").times) == 10
+    (tmp_path / "out.partial.mp4").rename(tmp_path / "out.mp4")
+    assert segment_video(predictor_of(), source, tmp_path / "out.mp4").frames == 30
 
 
 def test_cancelled(tmp_path: Path, predictor: Predictor, caplog: pytest.LogCaptureFixture) -> None:
@@ -359,6 +361,25 @@ def test_a_live_source_ends_at_an_interrupt_and_its_file_is_whole(
     summary = segment_video(predictor, camera, tmp_path / "out.mp4", progress=stop, live=True)
     assert summary.frames == len(play(tmp_path / "out.mp4").times) == 12
     assert camera.closed.is_set()
+
+
+def test_what_a_live_source_showed_is_never_replaced(tmp_path: Path, predictor: Predictor) -> None:
+    clip, output = make_clip(tmp_path / "in.mp4", 5), tmp_path / "out.mp4"
+
+    def record(**options: Any) -> None:
+        camera: Any = Camera(clip, 0.001)
+        segment_video(predictor, camera, output, live=True, **options)
+
+    record()
+    first = output.read_bytes()
+    for again in (record, lambda: segment_video(predictor, clip, output)):
+        with pytest.raises(InputError, match="is in the way and kept"):
+            again()
+    assert output.read_bytes() == first
+    record(force=True)
+    segment_video(predictor, clip, output, force=True)
+    with pytest.raises(InputError, match="is there already; name another output, or give `force`"):
+        record()
 
 
 def test_a_live_source_that_breaks_off(tmp_path: Path, predictor: Predictor) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -268,18 +267,19 @@ class _Job:
 
 
 def _made_from(source: str | Path | InputContainer, predictor: Predictor, *setting: object) -> str:
-    """Hash of all that a video depends on; of what can be read only once, one that is no other's.
+    """Hash of all that a video depends on; empty if its source can be read only once.
 
     Raises:
         InputError: the source cannot be read.
     """
-    what = secrets.token_hex()
-    if isinstance(source, str | Path) and os.path.lexists(source) and Path(source).is_file():
-        try:
-            what = sha256(Path(source))
-        except OSError as error:
-            raise InputError(f"{source}: cannot be read: {error.strerror}") from None
-    return hashed(what, _READING, model_of(predictor), *map(str, setting))
+    if not isinstance(source, str | Path) or not os.path.lexists(source):
+        return ""
+    if not Path(source).is_file():
+        return ""
+    try:
+        return hashed(sha256(Path(source)), _READING, model_of(predictor), *map(str, setting))
+    except OSError as error:
+        raise InputError(f"{source}: cannot be read: {error.strerror}") from None
 
 
 def _stands(source: str | Path | InputContainer, output: Path, made_from: str, force: bool) -> bool:
@@ -291,7 +291,10 @@ def _stands(source: str | Path | InputContainer, output: Path, made_from: str, f
     there = isinstance(source, str | Path) and os.path.lexists(source)
     if there and output.exists() and output.samefile(str(source)):
         raise InputError(f"{output}: is the source itself; name another output")
-    return state(output, made_from, stamp_of, force=force) == "stands" and not force
+    found = state(output, made_from, stamp_of, force=force)
+    if found == "stale" and not made_from and not force:
+        raise InputError(f"{output}: is there already; name another output, or give `force`")
+    return found == "stands" and not force
 
 
 def _tell(reader: Reader, first: VideoFrame, colours: Colours, writer: Writer) -> None:

@@ -24,6 +24,7 @@ from atrous.jobs.video.reader import Reader
 from atrous.jobs.video.seal import seal, stamp_of
 from atrous.jobs.video.sound import Sound, add_sound
 from atrous.runtime.stages import helper_threads
+from atrous.stamp import hashed
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
@@ -55,7 +56,8 @@ class Writer:
         reader: whose time base, shape of pixels and audio are taken over.
         first: its first frame.
         colours: makes the encoder's frames.
-        made_from: what it is stamped with, see `atrous.stamp.FileStamp`.
+        made_from: what it is stamped with, see `atrous.stamp.FileStamp`; without a stamp, as for
+            what a camera saw once, it counts as nobody's to replace.
 
     Attributes:
         encoder: the name of the encoder.
@@ -136,7 +138,7 @@ class Writer:
             if track in self._sounds:
                 self._sound(track, self._sounds[track].packets(packet))
 
-    def finish(self, output: Path) -> None:
+    def finish(self, output: Path, *, whole: bool = True) -> None:
         """End the file and give it a name."""
         try:
             self.audio()
@@ -144,7 +146,9 @@ class Writer:
             for track, sound in [*self._sounds.items()]:
                 self._sound(track, sound.rest())
             self._container.close()
-            seal(self._temporary, self._made_from, output.suffix)
+            if self._made_from:
+                what = self._made_from if whole else hashed(self._made_from, "partial")
+                seal(self._temporary, what, output.suffix)
             self._temporary.replace(output)
         except (av.FFmpegError, OSError) as error:
             raise InputError(f"{output}: cannot be written: {reason(error)}") from None
@@ -154,7 +158,7 @@ class Writer:
         try:
             if self.frames:
                 part = _free(partial(self.output))
-                self.finish(part)
+                self.finish(part, whole=False)
                 return part
         except InputError:
             pass
