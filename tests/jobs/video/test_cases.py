@@ -1,6 +1,7 @@
 """The clips among the cases from the field, and others of their kinds."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -78,6 +79,27 @@ def test_a_sound_that_nobody_knows_is_left_out(
     assert done.code == 0, done.err
     assert "two_sounds.mov: audio track 2 is left out, its format is unknown" in done.err
     assert (len(frames(output)), sounds(output)) == (10, ["aac"])
+
+
+@pytest.mark.parametrize("lost", [(0,), (0, 1)])
+def test_whichever_sound_it_is(
+    segment: Segment, clips: Path, tmp_path: Path, lost: tuple[int, ...]
+) -> None:
+    source = clips / "two_sounds.mov"
+    data = bytearray(source.read_bytes())
+    entries = [match.start() + 12 for match in re.finditer(rb"stsd.{12}(?:mp4a|apac)", data, re.S)]
+    for number, at in enumerate(entries):
+        end = at + int.from_bytes(data[at : at + 4])
+        for known, unknown in ((b"mp4a", b"apac"), (b"esds", b"dapa")):
+            names = (known, unknown) if number in lost else (unknown, known)
+            data[at:end] = data[at:end].replace(*names)
+    source.write_bytes(data)
+    done = segment("two_sounds.mov", tmp_path / "out.mp4")
+    assert done.code == 0, done.err
+    for number in lost:
+        assert f"audio track {number + 1} is left out, its format is unknown" in done.err
+    assert len(frames(tmp_path / "out.mp4")) == 10
+    assert sounds(tmp_path / "out.mp4") == ["aac"] * (2 - len(lost))
 
 
 def test_a_mirrored_clip(segment: Segment, clips: Path, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def heard(path: Path) -> tuple[str, NDArray[np.float64]]:
         (".mkv", "pcm_s24le", 48000, "stereo", ".mp4", "aac"),
         (".mkv", "flac", 96000, "mono", ".mp4", "flac"),
         (".mkv", "pcm_u8", 11025, "mono", ".mp4", "aac"),
-        (".mkv", "mp2", 44100, "stereo", ".mp4", "mp3float"),
+        (".mkv", "libmp3lame", 44100, "stereo", ".mp4", "mp3float"),
         (".mov", "pcm_mulaw", 8000, "mono", ".m4v", "aac"),
         (".mkv", "libopus", 48000, "stereo", ".mov", "aac"),
         (".mkv", "libopus", 48000, "stereo", ".webm", "opus"),

@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 _BEGINNINGS = re.compile(
-    rb"\0\0\0.ftyp|FLV\x01[\0-\5]\0\0\0\x09|\x1a\x45\xdf\xa3.{1,40}?\x42\x82.(?:matroska|webm)",
+    rb"\0\0\0.ftyp|RIFF....AVI LIST|FLV\x01[\0-\5]\0\0\0\x09"
+    rb"|\x1a\x45\xdf\xa3.{1,40}?\x42\x82.(?:matroska|webm)",
     re.S,
 )
 _SEARCHED = 2**22  # bytes; behind the last frame lie tables of a few bytes for each frame

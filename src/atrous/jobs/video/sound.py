@@ -183,17 +183,18 @@ def add_sound(
     known = source.codec_context
     if known is None:
         return None, f"{name} is left out, its format is unknown"
+    kind = known.codec.canonical_name  # that of a decoder may be another, as mp3float
     able = _COPIED.get(suffix, container.supported_codecs)
-    if copy and known.name in able and _holds(suffix, source):
+    if copy and not able.isdisjoint((kind, known.name)) and _holds(suffix, source):
         try:
             return Copied(container, source), ""
         except (av.FFmpegError, ValueError):
             pass
     codec, written = ("libopus", "Opus") if suffix == ".webm" else ("aac", "AAC")
     if not known.sample_rate or not known.channels:
-        return None, f"{name} is left out, its {known.name} cannot be decoded"
+        return None, f"{name} is left out, its {kind} cannot be decoded"
     sound = Encoded(container, source, codec)
-    return sound, f"{name} is encoded as {written}, as {suffix} cannot hold its {known.name}"
+    return sound, f"{name} is encoded as {written}, as {suffix} cannot hold its {kind}"
 
 
 def _holds(suffix: str, source: AudioStream) -> bool:
