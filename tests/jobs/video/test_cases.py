@@ -64,6 +64,8 @@ def test_what_is_there_is_kept_unless_forced(segment: Segment, clips: Path) -> N
         f"{output}: kept, it was made from the same by the same model\n",
     )
     assert output.read_bytes() == made
+    summary = json.loads(segment("plain.mp4", output, "--json").out)
+    assert (summary["kept"], summary["frames"], summary["size"]) == (True, 10, [128, 128])
     assert segment("plain.mp4", output, "--opacity", "0.4").code == 0
     assert output.read_bytes() != made
     output.write_bytes(output.read_bytes() + b"#")

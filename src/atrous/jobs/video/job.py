@@ -23,7 +23,8 @@ from atrous.jobs.output import model_of, state
 from atrous.jobs.video.colour import Colours
 from atrous.jobs.video.orientation import Orientation
 from atrous.jobs.video.paint import Paint
-from atrous.jobs.video.reader import MAX_PIXELS, Reader
+from atrous.jobs.video.pyav import av
+from atrous.jobs.video.reader import MAX_PIXELS, Reader, location
 from atrous.jobs.video.seal import stamp_of
 from atrous.jobs.video.writer import Writer, check_name, upright
 from atrous.runtime.pipeline import TIMEOUT, Pipeline, room
@@ -49,7 +50,7 @@ class Summary:
 
     Attributes:
         output: the file.
-        frames: how many it has.
+        frames: how many it has; 0 if it is kept and does not say.
         segmented: how many of them the network saw.
         dropped: frames of a live source that had to make room for newer ones.
         size: width and height of a picture in it.
@@ -126,7 +127,7 @@ def segment_video(
     began = time.perf_counter()
     made_from = _made_from(source, predictor, overlay, opacity, every)
     if _stands(source, output, made_from, force):
-        return Summary(output, 0, 0, 0, (0, 0), "", 0, time.perf_counter() - began, kept=True)
+        return _kept_as_it_is(output, time.perf_counter() - began)
     reader = Reader(source, live, max_pixels)
     frames = reader.frames()
     try:
@@ -295,6 +296,14 @@ def _stands(source: str | Path | InputContainer, output: Path, made_from: str, f
     if found == "stale" and not made_from and not force:
         raise InputError(f"{output}: is there already; name another output, or give `force`")
     return found == "stands" and not force
+
+
+def _kept_as_it_is(output: Path, seconds: float) -> Summary:
+    """What an output has that is there already."""
+    with av.open(location(str(output))) as container:
+        video, sounds = container.streams.video[0], container.streams.audio
+        size = (video.width, video.height)
+        return Summary(output, video.frames, 0, 0, size, "", len(sounds), seconds, kept=True)
 
 
 def _tell(reader: Reader, first: VideoFrame, colours: Colours, writer: Writer) -> None:
