@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin, features
+from PIL import Image, PngImagePlugin
 
 from atrous import formats
 from atrous import image as images
@@ -34,8 +34,10 @@ def stored(image: Pixels) -> Image.Image:
 def test_odd_tags_do_not_hide_how_a_picture_is_turned(
     name: str, kind: str, stored: Image.Image, image: Pixels, tmp_path: Path
 ) -> None:
-    if kind == "AVIF" and not features.check("avif"):
+    if kind == "AVIF" and "AVIF" not in formats.readable():
         pytest.skip("this Pillow has no AVIF")
+    if kind == "TIFF" and Image.__version__ < "11":
+        pytest.skip("this Pillow opens no TIFF whose tags point behind its end")
     path = tmp_path / f"a.{kind.lower()}"
     path.write_bytes(odd.with_exif(stored, kind, odd.exif(6, *odd.TAGS[name])))
     pixels = images.read(path)
@@ -158,7 +160,8 @@ def heads() -> dict[str, tuple[str, dict[str, object]]]:
 @pytest.mark.parametrize("ending", heads())
 def test_every_format_by_its_content(ending: str, image: Pixels, tmp_path: Path) -> None:
     kind, options = heads()[ending]
-    if kind not in Image.SAVE and (Image.init() is None and kind not in Image.SAVE):
+    Image.init()
+    if kind not in Image.SAVE:
         pytest.skip(f"this Pillow does not write {kind}")
     path = tmp_path / f"a{ending}"
     Image.fromarray(image).save(path, kind, **options)
@@ -235,7 +238,7 @@ def test_heic(tmp_path: Path) -> None:
 
 
 def test_heic_without_its_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formats, "readable", lambda: frozenset({"JPEG", "PNG", "AVIF"}))
+    monkeypatch.setattr(formats, "readable", lambda: frozenset({"JPEG", "PNG"}))
     (tmp_path / "a.heic").write_bytes(odd.HEIC)
     with pytest.raises(InputError, match=r"a\.heic: .* pip install 'atrous\[heic\]'"):
         images.read(tmp_path / "a.heic")

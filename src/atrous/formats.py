@@ -64,8 +64,8 @@ FORMATS = (
     Format("PPM", (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"), rb"P([1-6]\s|f\n)",
            "PIL.PpmImagePlugin", ("PNM",)),
     Format("PAM", (".pam",), rb"P7\n", "atrous.pam"),
-    Format("TGA", (".tga", ".icb", ".vda", ".vst"), None, "PIL.TgaImagePlugin", ("TGA",)),
-    Format("SGI", (".sgi", ".rgb", ".rgba", ".bw"), rb"\x01\xda[\0\x01][\x01\x02]",
+    Format("TGA", (".tga",), None, "PIL.TgaImagePlugin", ("TGA",)),
+    Format("SGI", (".sgi",), rb"\x01\xda[\0\x01][\x01\x02]",
            "PIL.SgiImagePlugin"),
     Format("PCX", (".pcx",), rb"\n[\0\x02\x03\x05]\x01[\x01\x02\x04\x08]", "PIL.PcxImagePlugin"),
     Format("QOI", (".qoi",), rb"qoif", "PIL.QoiImagePlugin"),
@@ -74,9 +74,6 @@ FORMATS = (
 
 SUFFIXES = frozenset(suffix for one in FORMATS for suffix in one.suffixes)
 """File name endings, in lower case, that count as pictures when a folder is searched."""
-
-DRIVERS = tuple(driver for one in FORMATS for driver in one.drivers)
-"""Readers of GDAL that may open a file."""
 
 HEAD = 512
 """Bytes at the beginning of a file that tell what it is."""

@@ -45,7 +45,7 @@ class PamImageFile(ImageFile.ImageFile):
                 "to 4 channels"
             )
         self._size, self._mode = (width, height), _MODES[depth]
-        self.most, self._start = most, len(lines) + len(ends)
+        self.most, self._start, self._unread = most, len(lines) + len(ends), True
 
     def values(self) -> NDArray[Any]:
         """The stored numbers, `(H, W, C)` uint8 or uint16.
@@ -66,7 +66,8 @@ class PamImageFile(ImageFile.ImageFile):
 
     def load(self) -> Any:
         """Read the pixels."""
-        if self.fp is not None and self._im is None:
+        if self._unread:
+            self._unread = False
             values = self.values()
             if self.most != 255:
                 scaled = (values.astype(np.uint32) * 255 + self.most // 2) // self.most
