@@ -34,6 +34,7 @@ LAYERS = [
     {
         "download",
         "external_data",
+        "palette",
         "files",
         "formats",
         "formatting",

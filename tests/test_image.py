@@ -169,7 +169,7 @@ def test_overlay_paints_classes_and_leaves_the_background(image: Pixels) -> None
     assert picture.shape[1] == 60
     assert picture.shape[0] > 40  # the legend
     assert tuple(picture[20, 5]) == (200, 0, 0)
-    assert picture[20, 50].tolist() == pytest.approx([96, 164, 64], abs=1)  # person (192,128,128)
+    assert picture[20, 50].tolist() == pytest.approx([102, 160, 84], abs=1)  # person (204,121,167)
     assert tuple(picture[20, 30]) == (255, 255, 255)  # the outline
 
 

@@ -38,7 +38,7 @@ from atrous.stamp import FileStamp
 READING = "2"
 """Another one wherever `read` gives other pixels than it did: masks made before are made again."""
 
-PAINT = "2"
+PAINT = "3"
 """Another one wherever `overlay` paints in another way."""
 
 OVERLAY_SIDE = 2048
@@ -262,12 +262,9 @@ def overlay(
         class_map = cv2.resize(class_map, size, interpolation=cv2.INTER_NEAREST).astype(
             np.uint8, copy=False
         )
-    table = np.frombuffer(labels.palette(), np.uint8).reshape(256, 3)
+    table = np.frombuffer(labels.paint(), np.uint8).reshape(256, 3)
     paint = table[class_map]
-    unpainted = [labels.ignore_index]
-    if labels.names[0] == "background":
-        unpainted.append(0)
-    painted = ~np.isin(class_map, unpainted)
+    painted = ~np.isin(class_map, labels.unpainted)
     blend = cv2.addWeighted(image, 1 - opacity, paint, opacity, 0)
     result = np.where(painted[:, :, None], blend, image)
     result[_edges(class_map, max(1, round(max(image.shape[:2]) / 400)))] = 255
@@ -309,12 +306,14 @@ def _legend(width: int, shares: dict[int, float], labels: LabelSet) -> NDArray[n
     """A strip of `width` pixels: a swatch, a name and a share for every class."""
     text = max(12, min(28, width // 36))
     font = ImageFont.load_default(size=text)
-    palette = labels.palette()
+    palette = labels.paint()
     rows: list[list[tuple[int, str, tuple[int, int, int]]]] = [[]]
     left, gap = text // 2, text // 2
     for i, share in shares.items():
         label = f"{class_name(labels, i)} {as_percent(share)}"
         colour = (palette[3 * i], palette[3 * i + 1], palette[3 * i + 2])
+        if i in labels.unpainted:
+            colour = (255, 255, 255)
         needed = text + gap + round(font.getlength(label)) + 2 * gap
         if left + needed > width and rows[-1]:
             rows.append([])

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from atrous.errors import InputError
+from atrous.palette import COLOURS
 
 Colour = tuple[int, int, int]
 
@@ -76,6 +77,19 @@ class LabelSet:
         """
         return _palette(self.colours, self.ignore_index)
 
+    def paint(self) -> bytes:
+        """Return 768 bytes, RGB of ids 0..255, for pictures to look at.
+
+        Colours that the set gives itself stay. Where they are only VOC's, which tell ids apart and
+        few eyes, they are those of `atrous.palette`, and a background keeps its black.
+        """
+        return _paint(self.colours, self.ignore_index, self.names[0] == "background")
+
+    @property
+    def unpainted(self) -> tuple[int, ...]:
+        """Ids that pictures to look at leave bare: what is ignored, and a background."""
+        return (self.ignore_index, *([0] if self.names[0] == "background" else []))
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that `json.dumps` takes and `from_dict` reads."""
         return {
@@ -116,6 +130,16 @@ class LabelSet:
 @lru_cache(maxsize=64)
 def _palette(colours: tuple[Colour, ...], ignore_index: int) -> bytes:
     every = [*colours, *map(interleaved_colour, range(len(colours), 256))]
+    if ignore_index >= len(colours):
+        every[ignore_index] = VOID_COLOUR
+    return bytes(value for colour in every for value in colour)
+
+
+@lru_cache(maxsize=64)
+def _paint(colours: tuple[Colour, ...], ignore_index: int, background: bool) -> bytes:
+    if colours != tuple(map(interleaved_colour, range(len(colours)))):
+        return _palette(colours, ignore_index)
+    every = [*(colours[:1] if background else ()), *COLOURS][:256]
     if ignore_index >= len(colours):
         every[ignore_index] = VOID_COLOUR
     return bytes(value for colour in every for value in colour)

@@ -67,7 +67,9 @@ def test_models_are_chosen_by_name(live: Live) -> None:
     models = live.client.get("/v1/models").json()["models"]
     assert [(row["name"], row["default"]) for row in models] == [("small", True), ("voc", False)]
     assert models[1]["labels"]["ignore_index"] == 255
-    assert models[1]["labels"]["classes"][8] == {"id": 8, "name": "cat", "colour": "#400000"}
+    assert models[1]["labels"]["classes"][8] == {
+        "id": 8, "name": "cat", "colour": "#400000", "paint": "#009e73",
+    }  # fmt: skip
     assert models[1]["input"] == {"height": 8, "width": 8}
     assert len(models[1]["labels"]["classes"]) == VOC.num_classes
     document = live.segment(png(halves()), model="voc", output="json").json()

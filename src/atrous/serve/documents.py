@@ -70,11 +70,12 @@ class InferResponse(BaseModel):
 
 
 class ClassLabel(BaseModel):
-    """What a class id means."""
+    """What a class id means; `colour` is its own in masks, `paint` that in overlays, `#rrggbb`."""
 
     id: int
     name: str
     colour: str
+    paint: str
 
 
 class Labels(BaseModel):

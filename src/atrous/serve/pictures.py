@@ -71,12 +71,13 @@ def classes_of(class_map: Pixels, labels: LabelSet) -> list[dict[str, Any]]:
 
 
 def describe(labels: LabelSet, class_id: int) -> dict[str, Any]:
-    """Id, name and colour `#rrggbb` of a class."""
-    colour = labels.palette()[3 * class_id : 3 * class_id + 3]
+    """Id and name of a class, its colour in masks and the one it is painted with, `#rrggbb`."""
+    colours = slice(3 * class_id, 3 * class_id + 3)
     return {
         "id": class_id,
         "name": image.class_name(labels, class_id),
-        "colour": f"#{colour.hex()}",
+        "colour": f"#{labels.palette()[colours].hex()}",
+        "paint": f"#{labels.paint()[colours].hex()}",
     }
 
 

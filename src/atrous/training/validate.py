@@ -63,7 +63,7 @@ def pictures(engine: Engine, dataset: Dataset, protocol: str) -> dict[str, NDArr
     """
     chosen, predictor = Protocol.parse(protocol), Predictor(engine, Preprocess(), dataset.labels)
     preprocess = chosen.preprocess(predictor.preprocess)
-    colours = np.frombuffer(dataset.labels.palette(), np.uint8).reshape(256, 3)
+    colours = np.frombuffer(dataset.labels.paint(), np.uint8).reshape(256, 3)
     shown = {}
     for sample in thinned(dataset, PICTURES).samples:
         pixels, label = dataset.read_image(sample), dataset.read_label(sample)

@@ -89,7 +89,7 @@ def test_paint() -> None:
     pixels = np.full((1, 3, 3), 100, np.uint8)
     classes = np.array([[0, 2, labels.ignore_index]], np.uint8)
     result = Paint(labels, 0.5)(pixels, classes)
-    colour = np.array([*labels.palette()[6:9]])
+    colour = np.array([*labels.paint()[6:9]])
     assert result[0, 0].tolist() == result[0, 2].tolist() == [100] * 3
     assert result[0, 1] == pytest.approx((100 + colour) / 2, abs=1)
 

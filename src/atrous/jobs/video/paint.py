@@ -21,11 +21,12 @@ class Paint:
 
     def __init__(self, labels: LabelSet, opacity: float) -> None:
         self._opacity = opacity
-        self._table = np.frombuffer(labels.palette(), np.uint8).reshape(256, 1, 3)
+        self._alone, self._over = (
+            np.frombuffer(colours, np.uint8).reshape(256, 1, 3)
+            for colours in (labels.palette(), labels.paint())
+        )
         self._bare = np.zeros(256, np.uint8)
-        self._bare[labels.ignore_index] = 255
-        if labels.names[0] == "background":
-            self._bare[0] = 255
+        self._bare[list(labels.unpainted)] = 255
 
     def __call__(self, pixels: Pixels | None, class_map: Pixels) -> Pixels:
         """Paint one frame.
@@ -37,7 +38,8 @@ class Paint:
         Returns:
             `(H, W, 3)` uint8, RGB.
         """
-        paint = cv2.applyColorMap(class_map, self._table)
+        table = self._alone if pixels is None else self._over
+        paint = cv2.applyColorMap(class_map, table)
         if pixels is not None:
             bare = cv2.LUT(class_map, self._bare)
             paint = cv2.addWeighted(pixels, 1 - self._opacity, paint, self._opacity, 0)

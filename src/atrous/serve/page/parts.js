@@ -55,7 +55,7 @@ export class Pane {
 export function drawLegend(table, results, alone, pick) {
   const rows = new Map();
   results.forEach(({ classes }, column) => {
-    for (const { name, colour, share } of classes) {
+    for (const { name, paint: colour, share } of classes) {
       if (!rows.has(name)) rows.set(name, { name, colour, shares: results.map(() => 0) });
       rows.get(name).shares[column] = share;
     }

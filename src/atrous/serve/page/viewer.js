@@ -44,7 +44,7 @@ function drawClasses() {
   results.forEach((result, i) => {
     const { model, classes, ignored, small, about } = result;
     const colours = new Uint32Array(256);
-    for (const { id, name, colour } of classes) {
+    for (const { id, name, paint: colour } of classes) {
       const plain = id === ignored || (id === 0 && name === "background");
       if (alone === null ? !plain : name === alone) colours[id] = pixel(colour);
     }
