@@ -16,6 +16,7 @@ from atrous.jobs.video.clock import Clock
 from atrous.jobs.video.interlaced import Deinterlacer
 from atrous.jobs.video.joined import another
 from atrous.jobs.video.pyav import av, reason
+from atrous.opening import MAX_PIXELS
 from atrous.runtime.stages import helper_threads
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("atrous")
 
-MAX_PIXELS = 2**28
+
 NETWORK = ("rtsp://", "rtsps://", "rtmp://", "rtp://", "srt://", "tcp://", "udp://")
 _TIMEOUT = 10.0  # seconds that a source on the network may stay silent
 
