@@ -247,3 +247,12 @@ def test_a_thin_strip_is_resized_only_where_the_crop_sees_it() -> None:
     assert crop.shape == (3, 256, 256)
     assert crop[0, 128].tolist()[40:90] == [255.0] * 50
     assert crop[0, 128].tolist()[170:] == [0.0] * 86
+
+
+def test_a_range_of_stored_values_is_kept_and_left_out_where_there_is_none() -> None:
+    assert "value_range" not in Preprocess().to_dict()
+    assert "value_range" not in Preprocess().model_dump_json()
+    told = Preprocess(value_range=(0, 4095))
+    assert Preprocess.from_dict(told.to_dict()) == told
+    with pytest.raises(ConfigError, match="value_range must be low and high"):
+        Preprocess.from_dict({"value_range": [5, 5]})

@@ -59,6 +59,12 @@ class Reading:
     max_pixels: int = MAX_PIXELS
     notes: Notes = field(default_factory=Notes)
 
+    def by_default(self, value_range: tuple[float, float] | None) -> Reading:
+        """The same with a range where none is said, as of a network that was made for one."""
+        if value_range is None or self.taking.value_range is not None:
+            return self
+        return replace(self, taking=replace(self.taking, value_range=value_range))
+
     def __call__(self, path: Path) -> NDArray[np.uint8]:
         """`(H, W, 3)` uint8, RGB; as `read`."""
         return self.picture(path).pixels

@@ -14,7 +14,13 @@ from typing import Annotated, Any, Literal, Self, overload
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from atrous.errors import ConfigError, InputError
 from atrous.geometry import Axis
@@ -72,6 +78,8 @@ class Preprocess(Record):
             `letterbox`, `(height, width)` to resize to whatever the aspect ratio.
         origin: `(top, left)` of the crop in the resized image, or of the letterboxed image in the
             padded one; `None` centres.
+        value_range: the stored values of a file that are black and white, see `Taking`; `None`
+            leaves it to the depth that files declare.
     """
 
     size: tuple[Pixels, Pixels] = (513, 513)
@@ -84,11 +92,22 @@ class Preprocess(Record):
     padding: Triple | None = None
     resize: Pixels | tuple[Pixels, Pixels] | None = None
     origin: tuple[int, int] | None = None
+    value_range: tuple[float, float] | None = None
+
+    @model_serializer(mode="wrap")
+    def _lean(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a range that nobody names, as before there was one."""
+        found: dict[str, Any] = whole(self)
+        if self.value_range is None:
+            found.pop("value_range", None)
+        return found
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
         if any(not value > 0 for value in self.std):
             raise ValueError(f"std must be positive, found {self.std}")
+        if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
+            raise ValueError(f"value_range must be low and high, found {self.value_range}")
         if self.resize is not None and self.fit not in ("crop", "letterbox"):
             raise ValueError(f"resize belongs to fit crop or letterbox, found fit {self.fit}")
         if self.fit == "letterbox" and isinstance(self.resize, int):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -93,19 +94,24 @@ class Taking:
 
 
 class Notes:
-    """Says what was decided about samples: each kind of thing once, for the first picture."""
+    """Says what was decided about samples: each kind of thing once, for the first picture.
 
-    def __init__(self) -> None:
+    Args:
+        tell: called with a sentence; by default it is logged.
+    """
+
+    def __init__(self, tell: Callable[[str], object] | None = None) -> None:
+        self._tell = tell or partial(_log.warning, "%s")
         self._said: set[str] = set()
         self._lock = threading.Lock()
 
     def say(self, kind: str, text: str) -> None:
-        """Log `text` unless something of this kind has been said."""
+        """Tell `text` unless something of this kind has been said."""
         with self._lock:
             new = kind not in self._said
             self._said.add(kind)
         if new:
-            _log.warning("%s", text)
+            self._tell(text)
 
 
 @dataclass(frozen=True, slots=True)

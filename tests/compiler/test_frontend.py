@@ -552,3 +552,14 @@ def test_torchscript_that_does_not_fit(tmp_path: Path) -> None:
         read(configured(path, frontend=stride))
     with pytest.raises(ConfigError, match="is a PyTorch file; set it to pytorch"):
         read(configured(path))
+
+
+def test_a_range_of_stored_values_goes_into_the_artefact(
+    small_model: Callable[..., onnx.ModelProto], tmp_path: Path
+) -> None:
+    path = saved(small_model(), tmp_path, OWN)
+    source = read(configured(path, dataset={"range": [0, 4095]}))
+    assert source.metadata.preprocess.value_range == (0, 4095)
+    assert source.metadata.preprocess.fit == "letterbox"
+    with pytest.raises(ConfigError, match="value_range must be low and high"):
+        read(configured(path, dataset={"range": [5, 5]}))

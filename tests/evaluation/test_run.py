@@ -8,7 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from atrous.artifact import Calibration, Metadata
-from atrous.data import Sample
+from atrous.data import Dataset, Sample
+from atrous.data.masks import read_ids
 from atrous.engines.fake import FakeEngine
 from atrous.engines.signature import Signature
 from atrous.errors import EngineError, InputError
@@ -20,6 +21,7 @@ from atrous.labels import LabelSet, generic
 from atrous.preprocess import Preprocess
 from atrous.runtime.predictor import Predictor
 from tests.builders.html import Page
+from tests.builders.rasters import png
 
 OWN = Preprocess(size=(32, 32), normalisation="div255")
 COUNT = 12
@@ -267,3 +269,15 @@ def test_an_image_that_there_is_no_memory_for_costs_no_other() -> None:
     result = evaluation(model=predictor(small_alone)).run()
     assert result.failed == ["7.png: not enough memory for it"]
     assert result.mean_iou == 100
+
+
+def test_images_are_read_by_the_range_of_the_network(tmp_path: Path) -> None:
+    path = png(tmp_path / "a.png", np.full((1, 8, 8), 819, np.uint16), 16)
+    labels = generic(3)
+    dataset = Dataset("deep:val", "deep:val", labels, (Sample("a", path, None),), read_ids)
+    preprocess = OWN.model_copy(update={"value_range": (0, 4095)})
+    engine = FakeEngine(lambda batch: batch, num_classes=3)
+    predictor = Predictor(engine, preprocess, labels)
+    evaluator = Evaluator(predictor, dataset, Protocol.parse("squash-32"), name="m")
+    assert evaluator.dataset.read_image(dataset.samples[0])[0, 0, 0] == 51
+    assert evaluator.stamp.data == "deep:val, range 0,4095"

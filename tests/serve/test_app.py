@@ -50,7 +50,9 @@ def test_the_document_describes_what_there_is(live: Live) -> None:
         document["paths"]
     )
     segment = document["paths"]["/v1/segment"]["post"]
-    assert {row["name"] for row in segment["parameters"]} == {"model", "output", "opacity"}
+    assert {row["name"] for row in segment["parameters"]} == {
+        "model", "output", "opacity", "range", "bands",
+    }  # fmt: skip
     assert "multipart/form-data" in segment["requestBody"]["content"]
     assert "HTTPValidationError" not in document["components"]["schemas"]
 

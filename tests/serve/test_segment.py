@@ -143,3 +143,56 @@ def test_request_ids(live: Live) -> None:
     assert echoed.headers["x-request-id"] == "job-7"
     made = live.client.get("/v2", headers={"x-request-id": 'a" b'}).headers["x-request-id"]
     assert len(made) == 32
+
+
+def deep() -> bytes:
+    """`halves` in 12 of 16 bits, as red alone."""
+    file = BytesIO()
+    Image.fromarray(halves()[..., 0].astype(np.uint16) * 16).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_a_range_of_stored_values(live: Live) -> None:
+    answer = live.segment(deep(), output="json")
+    assert answer.headers["atrous-note"] == answer.json()["notes"][0]
+    assert "the image: most values are between 0 and 3200 of" in answer.headers["atrous-note"]
+    assert "`range` 0,4095 would take these" in answer.headers["atrous-note"]
+    told = live.segment(deep(), output="json", range="0,4080")
+    assert "atrous-note" not in told.headers
+    grey = Image.fromarray(halves()[..., 0])
+    file = BytesIO()
+    grey.save(file, "PNG")
+    assert told.json()["runs"] == live.segment(file.getvalue(), output="json").json()["runs"]
+    assert told.json()["notes"] == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"range": "5,5"}, "`range`: expected LOW,HIGH, two numbers of which the first is smaller"),
+        ({"range": "a"}, "range"),
+        ({"bands": "0"}, "`bands`: expected one band"),
+        ({"bands": "1,2,9"}, "has 3 bands, `bands` asks for 9"),
+    ],
+)
+def test_a_range_or_bands_that_are_none(live: Live, wrong: dict[str, str], message: str) -> None:
+    answer = live.segment(png(halves()), **wrong)
+    assert answer.status_code == 422
+    assert message in answer.text
+
+
+def test_bands(live: Live) -> None:
+    swapped = live.segment(png(halves()), output="json", bands="2,1,3").json()["runs"]
+    plain = live.segment(png(halves()), output="json").json()["runs"]
+    assert [1 - one for one, _ in swapped] == [one for one, _ in plain]
+
+
+def test_pixels_without_data_count_in_no_share(live: Live) -> None:
+    pixels, file = halves(8, 12), BytesIO()
+    opaque = np.full((8, 12), 255, np.uint8)
+    opaque[:, :6] = 0
+    Image.fromarray(np.dstack([pixels, opaque])).save(file, "TIFF")
+    document = live.segment(file.getvalue(), output="json").json()
+    assert document["runs"][0][0] == live.service.models["small"].predictor.labels.ignore_index
+    [only] = document["classes"]
+    assert (only["pixels"], only["share"]) == (48, 1)

@@ -49,6 +49,7 @@ def evaluate(
     instances: options.InstancesOption = 1,
     cache: options.CacheOption = None,
     vdsp_params: options.VdspOption = None,
+    value_range: options.RangeOption = None,
     reference: Annotated[
         str | None, typer.Option(help="A model that this one must agree with.")
     ] = None,
@@ -98,7 +99,7 @@ def evaluate(
     chosen = _protocol(protocol, (tile, overlap), scales, flip)
     dataset = open_dataset(data)
     network = options.ModelOptions(
-        model, engine, device, threads, instances, cache, None, vdsp_params, None
+        model, engine, device, threads, instances, cache, None, vdsp_params, None, value_range
     )
     with ExitStack() as stack:
         predictor = stack.enter_context(network.open(dataset.labels, chosen.side))

@@ -143,13 +143,29 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     return int(parts[0]), int(parts[-1])
 
 
-def parse_reading(
-    value_range: str | None, bands: str | None, max_pixels: int | None = None
-) -> Reading:
+def parse_range(text: str | None) -> tuple[float, float] | None:
+    """Two numbers, as `0,4095`.
+
+    Raises:
+        ConfigError: they are something else.
+    """
+    from atrous.samples import Taking
+
+    if text is None:
+        return None
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise ConfigError(
+            f"`value_range`: expected LOW,HIGH, two numbers as 0,4095, got {text!r}"
+        ) from None
+    return Taking((low, high)).value_range
+
+
+def parse_reading(bands: str | None, max_pixels: int | None = None) -> Reading:
     """How images are read.
 
     Args:
-        value_range: two numbers, as `0,4095`.
         bands: numbers from 1, as `4,3,2`.
         max_pixels: of an image.
 
@@ -160,18 +176,10 @@ def parse_reading(
     from atrous.samples import Taking
 
     try:
-        low_high = None if value_range is None else [*map(float, value_range.split(","))]
-    except ValueError:
-        low_high = []
-    if low_high is not None and len(low_high) != 2:
-        raise ConfigError(
-            f"`value_range`: expected LOW,HIGH, two numbers as 0,4095, got {value_range!r}"
-        )
-    try:
         numbers = None if bands is None else tuple(map(int, bands.split(",")))
     except ValueError:
         raise ConfigError(f"`bands`: expected numbers as 1,2,3, got {bands!r}") from None
-    taking = Taking(None if low_high is None else (low_high[0], low_high[1]), numbers)
+    taking = Taking(bands=numbers)
     return Reading(taking) if max_pixels is None else Reading(taking, max_pixels)
 
 
@@ -295,6 +303,7 @@ class ModelOptions:
     labels: str | None
     vdsp_params: Path | None
     size: str | None
+    value_range: str | None = None
 
     @property
     def engine_options(self) -> Options:
@@ -332,4 +341,5 @@ class ModelOptions:
             preprocess=read if self.vdsp_params else None,
             labels=parse_labels(self.labels) or labels,
             size=parse_size(self.size),
+            value_range=parse_range(self.value_range),
         )

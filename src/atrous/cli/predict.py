@@ -117,7 +117,7 @@ def predict(
     was stopped goes on where the same command is given again.
     """
     network = options.ModelOptions(
-        model, engine, device, threads, instances, cache, labels, vdsp_params, size
+        model, engine, device, threads, instances, cache, labels, vdsp_params, size, value_range
     )
     asked = _Asked(
         src, output, network, as_json,
@@ -162,7 +162,7 @@ class _Asked:
         Raises:
             ConfigError: an option of it is wrong.
         """
-        return options.parse_reading(self.value_range, self.bands, self.max_pixels)
+        return options.parse_reading(self.bands, self.max_pixels)
 
     def images(self) -> list[Source]:
         """The images on this machine.

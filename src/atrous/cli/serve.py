@@ -82,6 +82,7 @@ def serve(
     labels: options.LabelsOption = None,
     vdsp_params: options.VdspOption = None,
     size: options.SizeOption = None,
+    value_range: options.RangeOption = None,
 ) -> None:
     """Serve models over HTTP: Open Inference Protocol v2, pictures in and masks out, metrics.
 
@@ -123,7 +124,16 @@ def serve(
         for given in [*model] if model else [None]:
             name, source = _named(given)
             network = options.ModelOptions(
-                source, engine, device, threads, instances, cache, labels, vdsp_params, size
+                source,
+                engine,
+                device,
+                threads,
+                instances,
+                cache,
+                labels,
+                vdsp_params,
+                size,
+                value_range,
             )
             predictor = opened.enter_context(network.open())
             name = name or _own_name(predictor, source)

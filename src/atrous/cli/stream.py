@@ -71,6 +71,8 @@ def stream(
     cache: options.CacheOption = None,
     labels: options.LabelsOption = None,
     size: options.SizeOption = None,
+    value_range: options.RangeOption = None,
+    bands: options.BandsOption = None,
     absent: Annotated[
         Literal["skip", "zero"],
         typer.Option(help="Classes that occur nowhere: left out of the mean, or counted as 0."),
@@ -107,7 +109,9 @@ def stream(
         labels,
         vdsp_params,
         size,
+        value_range,
     )
+    reading = options.parse_reading(bands)
     output = Output(save_dir, overlays=overlays, force=force, again=True)
     sources = find([file_path], save_dir)
     console = terminal.console()
@@ -115,7 +119,12 @@ def stream(
     with network.open() as predictor:
         truth = Truth(gt_path, predictor, absent) if gt_path else None
         results = segment(
-            predictor, sources, output, batch=batch, score=truth.score if truth else None
+            predictor,
+            sources,
+            output,
+            reading=reading,
+            batch=batch,
+            score=truth.score if truth else None,
         )
         with terminal.progress(console) as progress, closing(results):
             task = progress.add_task("segmenting", total=len(sources))

@@ -212,10 +212,16 @@ class Sampler(Record):
 
 
 class DatasetSection(Record):
-    """Images for calibration, and the steps that prepare images."""
+    """Images for calibration, and the steps that prepare images.
+
+    Attributes:
+        range: the stored values that are black and white, where samples have more than 8 bits, a
+            sign or a fraction; the model keeps it.
+    """
 
     path: str | None = None
     sampler: Sampler = Sampler()
+    range: tuple[float, float] | None = None
     process_ops: tuple[ProcessOp, ...] = ()
 
 

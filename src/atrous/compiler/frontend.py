@@ -292,6 +292,12 @@ class _Meaning:
         return labels
 
     def _preprocess(self, size: tuple[int, int]) -> Preprocess:
+        found, dataset = self._steps(size), self.config.dataset
+        if dataset is None or dataset.range is None:
+            return found
+        return Preprocess.from_dict({**found.to_dict(), "value_range": dataset.range})
+
+    def _steps(self, size: tuple[int, int]) -> Preprocess:
         stated = self.config.preprocess()
         if self.carried is None:
             if stated is None:
@@ -304,7 +310,8 @@ class _Meaning:
         own = Preprocess.from_dict(self.carried.preprocess.with_size(*size).to_dict())
         if stated is None or stated == own:
             return own
-        fields = [key for key, value in own.to_dict().items() if stated.to_dict()[key] != value]
+        other = stated.to_dict()
+        fields = [key for key, value in own.to_dict().items() if other.get(key) != value]
         self.notes.append(
             f"dataset.process_ops differs from what {self.path} carries in {', '.join(fields)}; "
             "dataset.process_ops holds"

@@ -8,7 +8,7 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
@@ -25,12 +25,14 @@ from atrous.evaluation.health import check_agreement, check_predictions
 from atrous.evaluation.protocols import Protocol
 from atrous.evaluation.result import Evaluation, Stamp, hash_ids
 from atrous.files import write_atomic
+from atrous.image import Reading
 from atrous.metrics import Absent, ConfusionMatrix
 from atrous.preprocess import Preprocess
 from atrous.runtime.pipeline import Pipeline
 from atrous.runtime.predictor import Predictor
 from atrous.runtime.stages import helper_threads
 from atrous.runtime.worker import SKIP, Stage
+from atrous.samples import Taking
 
 SAVE_SECONDS = 10.0
 
@@ -109,6 +111,10 @@ class Evaluator:
         ids = Counter(sample.id for sample in dataset.samples)
         if twice := [name for name, count in ids.items() if count > 1]:
             raise InputError(f"{dataset.name} lists {twice[0]!r} more than once; list each id once")
+        if (value_range := predictor.preprocess.value_range) is not None:
+            taking = Taking(value_range)
+            name = f"{dataset.name}, {taking}"
+            dataset = replace(dataset, name=name, decode_image=Reading(taking))
         self.predictor = predictor
         self.dataset = dataset
         self.protocol = protocol

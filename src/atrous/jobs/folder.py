@@ -49,7 +49,8 @@ def segment(
         InputError: `output` cannot be a folder.
         StreamError: a step is stuck.
     """
-    reading, sources = reading or Reading(), list(sources)
+    reading = (reading or Reading()).by_default(predictor.preprocess.value_range)
+    sources = list(sources)
     results = Results(output, predictor, str(reading.taking))
     if whole:
         results.follow_names((source.path, source.stem) for source in sources)

@@ -116,6 +116,7 @@ class Predictor:
         preprocess: Preprocess | PreprocessOf | None = None,
         labels: LabelSet | None = None,
         size: tuple[int, int] | None = None,
+        value_range: tuple[float, float] | None = None,
     ) -> Self:
         """Open a model by any of its names.
 
@@ -129,6 +130,8 @@ class Predictor:
             preprocess: instead of the model's own, or what makes it once the size is known.
             labels: instead of the model's own.
             size: height and width of the network input, for models of free size.
+            value_range: stored values of image files that are black and white, instead of the
+                model's own; see `Preprocess`.
 
         Raises:
             AtrousError: the model cannot be opened, or does not fit the arguments.
@@ -140,6 +143,8 @@ class Predictor:
         name = "the model in the package" if model is None else str(model)
         try:
             prepared = _preprocess(opened, name, preprocess, size)
+            if value_range is not None:
+                prepared = prepared.model_copy(update={"value_range": value_range})
             return cls(opened, prepared, _labels(opened, name, labels))
         except BaseException:
             opened.close()

@@ -77,7 +77,9 @@ class Steps:
         if unknown := [tap for tap in taps if tap not in STEPS]:
             raise InputError(f"tap {unknown[0]!r}: no such step; there are {', '.join(STEPS)}")
         self.predictor = predictor
-        self._read = read or partial(_picture, Reading())
+        self._read = read or partial(
+            _picture, Reading().by_default(predictor.preprocess.value_range)
+        )
         self._taps = frozenset(taps)
 
     def decode(self, frame: Frame) -> None:

@@ -126,6 +126,7 @@ class Segmentation(BaseModel):
     model: str
     width: int
     height: int
+    notes: list[str] = []
     classes: list[ClassShare]
     seconds: dict[str, float]
     runs: list[tuple[int, int]]

@@ -20,6 +20,7 @@ from atrous.runtime.pipeline import TIMEOUT, Pipeline
 from atrous.runtime.predictor import Predictor
 from atrous.runtime.stages import Frame, Steps, stages
 from atrous.runtime.worker import SKIP, Item
+from atrous.samples import Picture
 from atrous.serve.metrics import Metrics
 from atrous.serve.refusal import Refusal
 from atrous.serve.settings import Settings
@@ -35,7 +36,7 @@ class ImageJob:
     Attributes:
         finish: makes the answer from the frame, in a thread: `class_map`, `outputs["infer"]` and,
             with `keep_pixels`, `pixels` are there.
-        pixels: makes RGB pixels, in a thread; or a tensor is given.
+        pixels: makes RGB pixels, or a `Picture`, in a thread; or a tensor is given.
         tensor: the network input, `(3, H, W)`.
         keep_pixels: whether `finish` needs them.
         answer: what `finish` made.
@@ -45,7 +46,7 @@ class ImageJob:
     """
 
     finish: Callable[[Frame], Any]
-    pixels: Callable[[], NDArray[np.uint8]] | None = None
+    pixels: Callable[[], NDArray[np.uint8] | Picture] | None = None
     tensor: Tensor | None = None
     keep_pixels: bool = False
     answer: Any = None

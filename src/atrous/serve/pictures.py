@@ -12,21 +12,19 @@ from PIL import Image
 from atrous import image, opening
 from atrous.errors import InputError
 from atrous.labels import LabelSet
+from atrous.samples import Picture
 from atrous.serve.body import Body
 from atrous.serve.refusal import Refusal
 
 Pixels = NDArray[np.uint8]
 
 
-def decode(data: Body, max_pixels: int) -> Pixels:
+def decode(data: Body, reading: image.Reading) -> Picture:
     """An image as a person would see it, as `atrous.image.read` reads files.
 
     Args:
         data: content of an image file.
-        max_pixels: larger images are refused by their header, before they are decoded.
-
-    Returns:
-        `(H, W, 3)` uint8, RGB.
+        reading: how; larger images are refused by their header, before they are decoded.
 
     Raises:
         Refusal: it is no image, damaged or too large.
@@ -34,7 +32,7 @@ def decode(data: Body, max_pixels: int) -> Pixels:
     if not data:
         raise Refusal(400, "expected an image file as the body of the request, got nothing")
     try:
-        return image.Reading(max_pixels=max_pixels).picture(BytesIO(data), "the image").pixels
+        return reading.picture(BytesIO(data), "the image")
     except opening.TooManyPixels as error:
         raise Refusal(413, str(error)) from None
     except InputError as error:
@@ -61,12 +59,14 @@ def runs(class_map: Pixels) -> NDArray[np.int64]:
     return np.stack([flat[starts].astype(np.int64), lengths], axis=1)
 
 
-def classes_of(class_map: Pixels, labels: LabelSet) -> list[dict[str, Any]]:
-    """The classes that occur, the largest first."""
-    total = class_map.size
+def classes_of(
+    class_map: Pixels, labels: LabelSet, valid: NDArray[np.bool_] | None = None
+) -> list[dict[str, Any]]:
+    """The classes that occur, the largest first; of the pixels that have data."""
+    total = class_map.size if valid is None else int(valid.sum())
     return [
         {**describe(labels, i), "pixels": round(share * total), "share": share}
-        for i, share in image.class_shares(class_map).items()
+        for i, share in image.class_shares(class_map, valid).items()
     ]
 
 

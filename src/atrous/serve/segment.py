@@ -9,7 +9,10 @@ from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
+from atrous.errors import ConfigError
+from atrous.image import Reading
 from atrous.runtime.stages import Frame
+from atrous.samples import Notes, Picture, Taking
 from atrous.serve import pictures
 from atrous.serve.body import Body, form_file
 from atrous.serve.documents import (
@@ -24,10 +27,15 @@ from atrous.serve.documents import (
     refusals,
 )
 from atrous.serve.model import ImageJob, Model
+from atrous.serve.refusal import Refusal
 from atrous.serve.service import Service, precision, while_connected
 from atrous.serve.timing import server_timing
 
 Output = Literal["mask", "overlay", "json"]
+
+_NUMBER = r"-?[0-9]{1,12}(\.[0-9]{1,12})?"
+_RANGE = f"^{_NUMBER},{_NUMBER}$"
+_BANDS = r"^[0-9]{1,4}(,[0-9]{1,4}){0,3}$"
 
 _BODY = {
     "requestBody": {
@@ -73,6 +81,23 @@ def router(service: Service) -> APIRouter:
         opacity: Annotated[
             float, Query(ge=0, le=1, allow_inf_nan=False, description="Of an overlay's paint.")
         ] = 0.5,
+        value_range: Annotated[
+            str | None,
+            Query(
+                alias="range",
+                pattern=_RANGE,
+                description="LOW,HIGH: stored values that are black and white, where samples have "
+                "more than 8 bits, a sign or a fraction.",
+            ),
+        ] = None,
+        bands: Annotated[
+            str | None,
+            Query(
+                pattern=_BANDS,
+                description="Bands to take, from 1: one, or three as red, green and blue, and one "
+                "more as transparency.",
+            ),
+        ] = None,
     ) -> Response:
         """Segment a picture.
 
@@ -82,9 +107,13 @@ def router(service: Service) -> APIRouter:
         service.admit(chosen)
         async with service.intake.body(request) as body:
             kind = request.headers.get("content-type", "")
-            job = job_of(chosen, body, kind, output, opacity, service.settings.max_pixels)
+            said: list[str] = []
+            reading = _reading(chosen, value_range, bands, service.settings.max_pixels, said)
+            job = job_of(chosen, body, kind, output, opacity, reading, said)
             [item] = await while_connected(request, chosen.run([job]))
         headers = {"Server-Timing": server_timing(item.seconds)}
+        if said:
+            headers["Atrous-Note"] = " | ".join(said).encode("latin-1", "replace").decode("latin-1")
         if output != "json":
             return Response(job.answer, media_type="image/png", headers=headers)
         head, tail = job.answer
@@ -101,15 +130,19 @@ def job_of(
     content_type: str,
     output: Output,
     opacity: float,
-    max_pixels: int,
+    reading: Reading,
+    said: list[str],
 ) -> ImageJob:
-    """What is done to a picture; the answer is a PNG, or JSON up to its seconds and its runs."""
+    """What is done to a picture; the answer is a PNG, or JSON up to its seconds and its runs.
+
+    `said` is filled with what was decided about its samples.
+    """
     labels = model.predictor.labels
 
-    def read() -> pictures.Pixels:
+    def read() -> Picture:
         form = content_type.lower().startswith("multipart/form-data")
         data = form_file(body, content_type, "image") if form else body
-        return pictures.decode(data, max_pixels)
+        return pictures.decode(data, reading)
 
     def finish(frame: Frame) -> Any:
         class_map = frame.class_map
@@ -123,11 +156,31 @@ def job_of(
             "model": model.name,
             "width": class_map.shape[1],
             "height": class_map.shape[0],
-            "classes": pictures.classes_of(class_map, labels),
+            "notes": said,
+            "classes": pictures.classes_of(class_map, labels, frame.valid),
         }
         return to_json(document)[:-1], to_json(pictures.runs(class_map).tolist())
 
     return ImageJob(finish, pixels=read, keep_pixels=output == "overlay")
+
+
+def _reading(
+    model: Model, value_range: str | None, bands: str | None, max_pixels: int, said: list[str]
+) -> Reading:
+    """How a picture is read, as the request or the model says; notes go to `said`.
+
+    Raises:
+        Refusal: the request says it wrongly.
+    """
+    try:
+        low, high = map(float, value_range.split(",")) if value_range else (0.0, 1.0)
+        numbers = tuple(map(int, bands.split(","))) if bands else None
+        taking = Taking((low, high) if value_range else None, numbers)
+    except ConfigError as error:
+        raise Refusal(422, str(error).replace("`value_range`", "`range`")) from None
+    own = model.predictor.preprocess.value_range
+    notes = Notes(lambda text: said.append(text.replace("`value_range`", "`range`")))
+    return Reading(taking, max_pixels, notes).by_default(own)
 
 
 def describe(model: Model) -> ModelEntry:

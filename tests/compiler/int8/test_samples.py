@@ -6,7 +6,9 @@ import pytest
 
 from atrous.compiler.int8 import samples
 from atrous.errors import AtrousError, ConfigError, InputError
+from atrous.preprocess import Preprocess
 from atrous.vastai import npz
+from tests.builders.rasters import png
 from tests.builders.told import Told
 
 
@@ -226,3 +228,9 @@ def test_read_image(tmp_path: Path) -> None:
 )
 def test_ids(name: str, expected: str) -> None:
     assert samples.image_id(Path(name)) == expected
+
+
+def test_calibration_images_are_read_as_the_network_reads_them(tmp_path: Path) -> None:
+    path = png(tmp_path / "a.png", np.full((1, 4, 4), 819, np.uint16), 16)
+    assert samples.read(path)[0, 0, 0] == 3
+    assert samples.read(path, Preprocess(value_range=(0, 4095)))[0, 0, 0] == 51

@@ -75,7 +75,7 @@ def explain(
         few = samples.spread(maps.read, MEASURED)
 
         def inputs(index: int) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
-            pixels = samples.read(few[index])
+            pixels = samples.read(few[index], second.preprocess)
             return _batch(first, pixels), _batch(second, pixels)
 
         ratios = explain_layers.measure(old.proto, new.proto, tensors, inputs, len(few), tell)
@@ -165,7 +165,7 @@ def _class_maps(first: Predictor, second: Predictor, images: Sequence[Path], tel
     for number, path in enumerate(images, 1):
         tell(Progress("comparing class maps", number, len(images)))
         try:
-            pixels = samples.read(path)
+            pixels = samples.read(path, second.preprocess)
         except InputError as error:
             maps.unreadable.append(str(error))
             continue

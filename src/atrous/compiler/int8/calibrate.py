@@ -106,7 +106,7 @@ def collect(
     network = _Network(model, tensors)
 
     def prepared(path: Path) -> Array:
-        return preprocess(samples.read(path), preprocess.empty(network.dtype))
+        return preprocess(samples.read(path, preprocess), preprocess.empty(network.dtype))
 
     files = sorted(images)
     used: list[Path] = []

@@ -274,7 +274,7 @@ def _input(graph: Graph, path: Path, preprocess: Preprocess) -> NDArray[np.gener
     """One image as the network takes it."""
     [name] = graph.inputs
     batch, *_ = graph.shape(name) or (1,)
-    tensor = preprocess(samples.read(path), preprocess.empty(graph.dtype(name)))
+    tensor = preprocess(samples.read(path, preprocess), preprocess.empty(graph.dtype(name)))
     return np.repeat(tensor[None], batch, axis=0)
 
 

@@ -18,6 +18,7 @@ from atrous.data.masks import read_ids
 from atrous.errors import ConfigError, InputError
 from atrous.folders import search
 from atrous.formats import SUFFIXES
+from atrous.preprocess import Preprocess
 from atrous.vastai import npz
 
 _log = logging.getLogger("atrous")
@@ -133,12 +134,13 @@ def balance(present: dict[Path, frozenset[int]], count: int) -> list[Path]:
     return chosen
 
 
-def read(path: Path) -> NDArray[np.uint8]:
+def read(path: Path, preprocess: Preprocess | None = None) -> NDArray[np.uint8]:
     """Read an image, or the npz file of one.
 
     Args:
         path: an image file, or an npz with `input_0`: uint8, RGB, `(3, H, W)`, `(1, 3, H, W)` or
             `(H, W, 3)`.
+        preprocess: of the network, which may say what stored values mean.
 
     Returns:
         `(H, W, 3)` uint8, RGB.
@@ -148,7 +150,7 @@ def read(path: Path) -> NDArray[np.uint8]:
     """
     if path.suffix.lower() == npz.SUFFIX:
         return npz.read_input(path, channels_last=True)
-    return image.read(path)
+    return image.read(path, value_range=preprocess.value_range if preprocess else None)
 
 
 def image_id(path: Path) -> str:

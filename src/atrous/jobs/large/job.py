@@ -55,7 +55,8 @@ def segment(
         InputError: `output` cannot be a folder.
     """
     tiles.check(side, overlap)
-    seeing, reading = tiles.tiled(predictor, side), reading or Reading()
+    seeing = tiles.tiled(predictor, side)
+    reading = (reading or Reading()).by_default(predictor.preprocess.value_range)
     sources, setting = list(sources), f"{overlap:g} {reading.taking}".strip()
     results = Results(output, seeing, setting, raster.stamp_of)
     results.follow_names((source.path, source.stem) for source in sources)
