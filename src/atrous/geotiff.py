@@ -80,9 +80,12 @@ class GeoRaster:
                     memory = self._held.enter_context(MemoryFile(source))
                     file = memory.open(driver=driver)
                 else:
+                    _check_beside(source)
                     place = self._held.enter_context(place_of(source))
                     file = rasterio.open(place, driver=driver)
                 self._file = self._held.enter_context(file)
+            except InputError:
+                raise
             except Exception as error:  # GDAL's errors have no class in common
                 self._held.close()
                 raise InputError(f"{name}: not an image that GDAL can read: {error}") from None
@@ -300,6 +303,24 @@ def place_of(path: Path) -> Iterator[Path]:
             yield link
     else:
         yield whole
+
+
+def _check_beside(path: Path) -> None:
+    """Refuse files beside a raster by which it would read others: GDAL opens those as anything.
+
+    Raises:
+        InputError: there is one.
+    """
+    for suffix in (".ovr", ".OVR", ".msk", ".MSK"):
+        beside = path.with_name(f"{path.name}{suffix}")
+        if beside.is_file():
+            with beside.open("rb") as file:
+                kind = formats.of_head(file.read(formats.HEAD))
+            if kind is None or kind.name != "TIFF":
+                raise InputError(f"{path}: {beside.name} beside it is no TIFF; remove it")
+    notes = path.with_name(f"{path.name}.aux.xml")
+    if notes.is_file() and b"OVERVIEW_FILE" in notes.read_bytes():
+        raise InputError(f"{path}: {notes.name} beside it names another file; remove it")
 
 
 def _driver(source: Path | bytes) -> str:

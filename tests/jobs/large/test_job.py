@@ -262,3 +262,20 @@ def test_a_name_is_a_file_and_no_url(
     shutil.copy(earth, path)
     with FileRaster(path) as file, FileRaster(earth) as same:
         np.testing.assert_array_equal(file.rows(0, file.height), same.rows(0, same.height))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content"),
+    [
+        (".ovr", '<VRTDataset rasterXSize="9" rasterYSize="9"/>'),
+        (".msk", '<VRTDataset rasterXSize="9" rasterYSize="9"/>'),
+        (".aux.xml", '<PAMDataset><MDI key="OVERVIEW_FILE">/vsicurl/http://x</MDI></PAMDataset>'),
+    ],
+)
+def test_no_other_file_is_read_by_one_beside_it(suffix: str, content: str, earth: Path) -> None:
+    beside = earth.with_name(earth.name + suffix)
+    beside.write_text(content)
+    with pytest.raises(InputError, match=f"{beside.name} beside it .*; remove it"):
+        FileRaster(earth)
+    with pytest.raises(InputError, match="beside it"):
+        image.read(earth)
