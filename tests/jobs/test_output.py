@@ -20,6 +20,7 @@ from atrous.jobs.output import (
     join,
     remove_unfinished,
 )
+from atrous.jobs.renaming import follow_names
 from atrous.runtime.predictor import Predictor
 from tests.builders.predictors import brightest
 
@@ -126,6 +127,8 @@ def test_a_mask_of_an_earlier_version_is_made_again(results: Results, done: Targ
         info = PngInfo()
         info.add_text("atrous", stamp)
         Image.fromarray(CLASSES, "P").save(done.mask, pnginfo=info)
+        assert done.overlay is not None
+        Image.fromarray(PIXELS).save(done.overlay)  # which had no stamps then
         found = results.claim(done)
         assert isinstance(found, Target)
         assert found.stale
@@ -232,7 +235,7 @@ def named(root: Path, *names: str) -> list[tuple[Path, Path]]:
 
 def made(results: Results, pairs: list[tuple[Path, Path]]) -> list[str]:
     """Follow names and write what has to be written; what became of each."""
-    results.follow_names(pairs)
+    follow_names(results, pairs)
     became = []
     for path, stem in pairs:
         target = results.claim(results.target(path, stem))

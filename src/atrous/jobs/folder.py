@@ -8,6 +8,7 @@ from typing import Any
 
 from atrous.image import Reading
 from atrous.jobs.output import FAILURES, ImageResult, Output, Results
+from atrous.jobs.renaming import follow_names
 from atrous.jobs.sources import Source
 from atrous.runtime.pipeline import TIMEOUT, Pipeline
 from atrous.runtime.predictor import Predictor
@@ -53,7 +54,7 @@ def segment(
     sources = list(sources)
     results = Results(output, predictor, str(reading.taking))
     if whole:
-        results.follow_names((source.path, source.stem) for source in sources)
+        follow_names(results, ((source.path, source.stem) for source in sources))
     job = _Job(results, score)
     steps = Steps(
         predictor,

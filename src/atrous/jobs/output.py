@@ -11,9 +11,9 @@ what it made from something else is made again, what it did not make is replaced
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,13 +23,10 @@ from numpy.typing import NDArray
 from atrous import image
 from atrous.errors import AtrousError, InputError
 from atrous.files import is_special, sha256
-from atrous.formatting import shortened
-from atrous.jobs.names import earlier
 from atrous.runtime.predictor import Predictor
 from atrous.stamp import FileStamp, hashed, of_jpeg
 
 Pixels = NDArray[np.uint8]
-_log = logging.getLogger("atrous")
 
 MASKS, OVERLAYS = "masks", "overlays"
 FOLDERS = (MASKS, OVERLAYS)
@@ -138,6 +135,9 @@ class Results:
         setting: what else a mask depends on.
         stamp_of: reads the stamp of a mask, see `state`; by default by the ending of its name.
 
+    Attributes:
+        output: where they go.
+
     Raises:
         InputError: the output cannot be a folder.
     """
@@ -149,7 +149,7 @@ class Results:
         setting: str = "",
         stamp_of: Callable[[Path], FileStamp | None] | None = None,
     ) -> None:
-        self._output, self._predictor, self._setting = output, predictor, setting
+        self.output, self._predictor, self._setting = output, predictor, setting
         self._stamp_of = stamp_of or _mask_stamp
         place = Path(output.place)
         make_folder(place.parent if output.single else place)
@@ -162,7 +162,7 @@ class Results:
             stem: see `atrous.jobs.names.stems`.
             suffix: of the mask.
         """
-        output = self._output
+        output = self.output
         made_from = self._made_from(path)
         painted = hashed(made_from, f"{output.opacity:g}", image.PAINT)
         if output.single:
@@ -174,75 +174,30 @@ class Results:
         overlay = Path(output.place, names[OVERLAYS]) if OVERLAYS in names else None
         return Target(path, Path(output.place, names[MASKS]), overlay, made_from, painted)
 
-    def follow_names(self, sources: Iterable[tuple[Path, Path]]) -> None:
-        """Call results that are there as their images' results are called now, and say so.
-
-        What an image's results are called depends on the images beside it: see
-        `atrous.jobs.names`. Only results that stand are renamed.
-
-        Args:
-            sources: image file and `stem` of all images.
-        """
-        if self._output.single:
-            return
-        now = dict(sources)
-        taken, renamed = set(now.values()), []
-        left: dict[Path, str] = {}
-        for path, stem in now.items():
-            for old in earlier(path, stem) - taken:
-                for suffix in (".png", ".tif"):
-                    before = Path(self._output.place, MASKS, f"{old}{suffix}")
-                    if not before.is_file():
-                        continue
-                    if self._renamed(path, old, stem, suffix):
-                        renamed.append(f"{before} is now {stem.name}{suffix}")
-                        left.pop(before, None)
-                    elif old == stem.with_name(path.stem):
-                        left[before] = old.name
-        if renamed:
-            _log.warning(
-                "masks get other names, because pictures beside theirs came or went: %s",
-                shortened(renamed, 3),
-            )
-        if left:
-            first, called = next(iter(left.items()))
-            _log.warning(
-                "%s stays as it is%s: of an earlier picture or model, or changed since; it is of "
-                "none of today's pictures called %s",
-                first,
-                f", and {len(left) - 1} more" if len(left) > 1 else "",
-                called,
-            )
-
-    def _renamed(self, path: Path, old: Path, stem: Path, suffix: str) -> bool:
-        before, after = self.target(path, old, suffix), self.target(path, stem, suffix)
-        pairs = zip(self._files(before), self._files(after), strict=True)
-        moves = []
-        for (file, made_from, stamp_of), (new, _, _) in pairs:
-            stamp = stamp_of(file) if file.is_file() else None
-            if stamp is not None and stamp.made_from == made_from and not new.exists():
-                moves.append((file, new))
-        if not moves or moves[0][0] != before.mask:
-            return False
-        try:
-            for file, new in reversed(moves):
-                new.parent.mkdir(parents=True, exist_ok=True)
-                file.rename(new)
-        except OSError:  # then it is made anew
-            return False
-        return True
-
     def claim(self, target: Target) -> Target | ImageResult:
         """The results that are there already and stay, or where to write them.
 
         Raises:
             InputError: something is in the way that Atrous did not make.
         """
-        output, files = self._output, self._files(target)
+        output, files = self.output, self.files(target)
         for path, _, _ in files:
             if path.exists() and path.samefile(target.source):
                 raise InputError(f"{path}: its result would replace it; choose another `output`")
-        there = [state(*file, force=output.force) for file in files]
+        found: list[FileStamp | None] = []
+
+        def remembered(
+            path: Path, stamp_of: Callable[[Path], FileStamp | None]
+        ) -> FileStamp | None:
+            # Versions that made masks without hashes of their content made overlays without stamps.
+            earlier = any(stamp and not stamp.made_from for stamp in found)
+            found.append(stamp_of(path) or (FileStamp("", "") if earlier else None))
+            return found[-1]
+
+        there = [
+            state(path, made_from, partial(remembered, stamp_of=stamp_of), force=output.force)
+            for path, made_from, stamp_of in files
+        ]
         if not (output.force or output.again) and set(there) == {"stands"}:
             return ImageResult(target.source, "kept", target.mask, target.overlay)
         return replace(target, stale="stale" in there)
@@ -282,12 +237,12 @@ class Results:
     ) -> None:
         """Write the overlay, if one is wanted; arguments as of `image.write_overlay`."""
         if target.overlay is not None:
-            labels, opacity = self._predictor.labels, self._output.opacity
+            labels, opacity = self._predictor.labels, self.output.opacity
             image.write_overlay(
                 target.overlay, pixels, class_map, labels, opacity, shares, target.painted
             )
 
-    def _files(self, target: Target) -> list[tuple[Path, str, Callable[[Path], FileStamp | None]]]:
+    def files(self, target: Target) -> list[tuple[Path, str, Callable[[Path], FileStamp | None]]]:
         """Every file with what it is made from, and what reads its stamp."""
         found: list[tuple[Path, str, Callable[[Path], FileStamp | None]]] = []
         if target.mask is not None:

@@ -36,6 +36,7 @@ from atrous.jobs.output import (
     make_folder,
     remove_unfinished,
 )
+from atrous.jobs.renaming import follow_names
 from atrous.runtime.predictor import Predictor
 
 _LARGEST_BATCH = 32
@@ -79,7 +80,7 @@ def segment(
         AtrousError: no worker can do the work.
     """
     options, reading = options or Options(threads=1), reading or Reading()
-    _follow_names(predictor, images, output)
+    _follow_names(predictor, images, output, reading)
     job = ClusterJob(
         model=None,
         identity=predictor.engine.identity,
@@ -112,14 +113,14 @@ def segment(
 
 
 def _follow_names(
-    predictor: Predictor, images: Sequence[remote.RemoteImage], output: Output
+    predictor: Predictor, images: Sequence[remote.RemoteImage], output: Output, reading: Reading
 ) -> None:
     """Do what `folder.segment` does before, for images and results on our own file system."""
     place = remote.local(str(output.place))
     if place is not None:
         here = [(remote.local(one.place), Path(one.stem)) for one in images]
-        results = Results(replace(output, place=place), predictor)
-        results.follow_names((path, stem) for path, stem in here if path is not None)
+        results = Results(replace(output, place=place), predictor, str(reading.taking))
+        follow_names(results, ((path, stem) for path, stem in here if path is not None))
 
 
 def engine_name(predictor: Predictor, options: Options) -> str:

@@ -17,6 +17,7 @@ from atrous.image import Reading
 from atrous.jobs.large import raster, tiles
 from atrous.jobs.large.raster import FileRaster
 from atrous.jobs.output import FAILURES, ImageResult, Output, Results
+from atrous.jobs.renaming import follow_names
 from atrous.jobs.sources import Source
 from atrous.runtime.predictor import Predictor
 
@@ -59,7 +60,7 @@ def segment(
     reading = (reading or Reading()).by_default(predictor.preprocess.value_range)
     sources, setting = list(sources), f"{overlap:g} {reading.taking}".strip()
     results = Results(output, seeing, setting, raster.stamp_of)
-    results.follow_names((source.path, source.stem) for source in sources)
+    follow_names(results, ((source.path, source.stem) for source in sources))
     job = _Job(seeing, results, side, overlap, progress)
     for source in sources:
         try:
