@@ -7,13 +7,14 @@ opens the file and nothing in it is ever executed.
 from __future__ import annotations
 
 import hashlib
+import logging
 from pathlib import Path
 from typing import Literal
 
 import onnx
 from pydantic import ValidationError
 
-from atrous import external_data
+from atrous import external_data, snapshot
 from atrous.cache import PACKAGE
 from atrous.errors import ArtifactError
 from atrous.files import write_whole
@@ -22,6 +23,8 @@ from atrous.preprocess import Preprocess
 from atrous.record import Record
 
 KEY = "atrous"
+
+_log = logging.getLogger("atrous")
 
 DEFAULT = PACKAGE / "default.onnx"
 """The model that ships inside the package, with fp16 weights."""
@@ -128,6 +131,8 @@ def load(path: Path) -> onnx.ModelProto:
 def metadata_of(model: onnx.ModelProto, path: Path) -> Metadata | None:
     """The artefact's metadata, or `None` for somebody else's model.
 
+    Of a file in a snapshot of Hugging Face's hub it is what the configuration beside it says.
+
     Args:
         model: as `load` returns it.
         path: named in errors.
@@ -137,7 +142,7 @@ def metadata_of(model: onnx.ModelProto, path: Path) -> Metadata | None:
     """
     text = next((entry.value for entry in model.metadata_props if entry.key == KEY), None)
     if text is None:
-        return None
+        return _of_snapshot(model, path)
     try:
         return Metadata.model_validate_json(text)
     except ValidationError as error:
@@ -147,6 +152,26 @@ def metadata_of(model: onnx.ModelProto, path: Path) -> Metadata | None:
             f"{path}: its atrous metadata does not fit format 1: {where}: {first['msg']}; "
             "export or compile the model again"
         ) from None
+
+
+def _of_snapshot(model: onnx.ModelProto, path: Path) -> Metadata | None:
+    weights = {tensor.name for tensor in model.graph.initializer}
+    image = next((value for value in model.graph.input if value.name not in weights), None)
+    dims = [dim.dim_value or None for dim in image.type.tensor_type.shape.dim] if image else []
+    size = (dims[2], dims[3]) if len(dims) == 4 else (None, None)
+    labels = snapshot.labels(path)
+    if labels is None:
+        return None
+    preprocess = snapshot.preprocess(path, size)
+    if preprocess is None:
+        preprocess = Preprocess(size=(size[0] or 512, size[1] or 512))
+        _log.warning(
+            "%s does not say how its images were prepared: assuming RGB squashed to %d×%d, "
+            "ImageNet mean and std; `preprocess` says otherwise",
+            path,
+            *preprocess.size,
+        )
+    return Metadata(name=labels.name, labels=labels, preprocess=preprocess)
 
 
 def save(model: onnx.ModelProto, metadata: Metadata, path: Path) -> None:

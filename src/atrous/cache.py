@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from atrous import zoo
+from atrous import hub, zoo
 from atrous.download import Progress, cache_dir, download
 from atrous.errors import ArtifactError
 from atrous.files import sha256
@@ -44,15 +44,20 @@ def given(name: str | Path) -> Path | None:
     """The file that a path names.
 
     Args:
-        name: a file, a folder holding `mod.onnx`, or a path without its `.onnx` or
-            `.safetensors`, such as `deploy_weights/NAME/mod` or `runs/NAME/last`.
+        name: a file, a folder holding `mod.onnx`, a snapshot of Hugging Face's hub (see
+            `atrous.hub`), or a path without its `.onnx` or `.safetensors`, such as
+            `deploy_weights/NAME/mod` or `runs/NAME/last`.
 
     Returns:
-        The file, or `None` if none of the four is there.
+        The file, or `None` if none of these is there.
+
+    Raises:
+        ArtifactError: the folder is a snapshot, but holds no model that can be read.
     """
     path = Path(name)
     candidates = (path, path / "mod.onnx", Path(f"{path}.onnx"), Path(f"{path}.safetensors"))
-    return next((candidate for candidate in candidates if candidate.is_file()), None)
+    found = next((candidate for candidate in candidates if candidate.is_file()), None)
+    return found or (hub.model_file(path) if path.is_dir() else None)
 
 
 def packaged(file_name: str) -> Path | None:
@@ -79,6 +84,11 @@ def weights_file(row: zoo.Weights, progress: Progress | None = None) -> Path:
             f"{row.name}: expected {cached}, found nothing; get it from {row.page}. {row.note}"
         )
     return cached
+
+
+def is_cached(row: zoo.Weights) -> bool:
+    """Whether the file of a row was downloaded, or put there by hand."""
+    return _place(row).is_file()
 
 
 def row_of(path: Path) -> zoo.Weights | None:

@@ -15,6 +15,10 @@ from atrous.labels import VOC
 
 Row = TypeVar("Row")
 Kind = Literal["segmentation", "backbone"]
+Head = Literal[
+    "deeplabv3", "deeplabv3plus", "deeplabv3cascade", "lraspp",
+    "smp_deeplabv3", "smp_deeplabv3plus", "hf_deeplabv3",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +27,7 @@ class Backbone:
 
     Attributes:
         name: as in the name of a variant.
-        low_channels: channels of the features at stride 4.
+        low_channels: channels of the features at stride 4 (MobileNetV3: 8).
         high_channels: channels of the features at the output stride.
         output_strides: the strides it can be dilated to.
         pretrained: the row of `WEIGHTS` with its ImageNet weights, `None` where none can be read.
@@ -50,14 +54,18 @@ class Variant:
         gmacs: multiply-accumulates of all convolutions for one 3x513x513 image at output stride 16
             (HRNet: 4, its only one) and 21 classes, in 10⁹: torch's flop counter divided by 2.
         paper: arXiv number of the head.
+        atrous_rates: of the ASPP at every output stride, `None` for those of the papers.
+        library: whose definition it is, where others than the reference and the papers have one.
     """
 
     name: str
-    head: Literal["deeplabv3", "deeplabv3plus", "deeplabv3cascade"]
+    head: Head
     backbone: str
     params_m: float
     gmacs: float
     paper: str
+    atrous_rates: tuple[int, int, int] | None = None
+    library: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +76,15 @@ class Preprocessing:
         mean: subtracted from RGB in 0..1.
         std: then divided by, RGB.
         size: height and width in pixels at which the accuracies hold.
+        fit: how the image comes to that size, as `atrous.preprocess.Preprocess` has it.
+        interpolation: likewise.
     """
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     size: tuple[int, int]
+    fit: Literal["squash", "letterbox"] = "squash"
+    interpolation: Literal["opencv-bilinear", "pillow-bilinear"] = "opencv-bilinear"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +92,7 @@ class ClaimedAccuracy:
     """One number and where it comes from.
 
     Attributes:
-        metric: `mIoU`, or `top-1` for a classifier.
+        metric: `mIoU`, `pixel accuracy`, or `top-1` for a classifier.
         value: in percent; `None` means not measured.
         protocol: data, resize and crop it was measured under.
         source: who measured it.
@@ -112,6 +124,7 @@ class Weights:
         paper: arXiv number.
         accuracy: what others claim, each number with its protocol and source. Files of the package
             hold what was measured on them in their own metadata.
+        megabytes: of the file, 10⁶ bytes; 0 where none is published.
         note: anything else a user must know.
     """
 
@@ -129,6 +142,7 @@ class Weights:
     recipe: str
     paper: str
     accuracy: tuple[ClaimedAccuracy, ...]
+    megabytes: float = 0
     note: str = ""
 
 
@@ -157,18 +171,33 @@ def _row(table: Mapping[str, Row], name: str, kind: str) -> Row:
 
 _RESNET = "arXiv:1512.03385"
 _XCEPTION, _HRNET = "arXiv:1610.02357", "arXiv:1908.07919"
+_MOBILENET_V2, _MOBILENET_V3 = "arXiv:1801.04381", "arXiv:1905.02244"
 _V3, _V3PLUS = "arXiv:1706.05587", "arXiv:1802.02611"
+_WIDE = (12, 24, 36)
+_VISION, _SMP, _HF = "torchvision", "segmentation_models.pytorch", "Hugging Face transformers"
+
+_SMP_COSTS: tuple[tuple[Head, str, float, float, str], ...] = (
+    ("smp_deeplabv3", "resnet50", 39.639, 51.08, _V3),
+    ("smp_deeplabv3", "resnet101", 58.631, 71.70, _V3),
+    ("smp_deeplabv3", "mobilenet_v2", 12.653, 13.95, _V3),
+    ("smp_deeplabv3plus", "resnet50", 39.210, 52.14, _V3PLUS),
+    ("smp_deeplabv3plus", "resnet101", 58.202, 72.76, _V3PLUS),
+    ("smp_deeplabv3plus", "mobilenet_v2", 12.213, 14.82, _V3PLUS),
+)
 
 BACKBONES: dict[str, Backbone] = {
     row.name: row
     for row in (
-        Backbone("mobilenet", 24, 320, (8, 16), "mobilenet_v2_imagenet", "arXiv:1801.04381"),
+        Backbone("mobilenet", 24, 320, (8, 16), "mobilenet_v2_imagenet", _MOBILENET_V2),
         Backbone("resnet50", 256, 2048, (8, 16), "resnet50_imagenet", _RESNET),
         Backbone("resnet101", 256, 2048, (8, 16), "resnet101_imagenet", _RESNET),
         Backbone("xception", 128, 2048, (8, 16), "xception_imagenet", _XCEPTION),
         Backbone("xception65", 256, 2048, (8, 16), None, "arXiv:1802.02611"),
         Backbone("hrnetv2_32", 256, 480, (4,), "hrnetv2_32_imagenet", _HRNET),
         Backbone("hrnetv2_48", 256, 720, (4,), None, _HRNET),
+        Backbone("mobilenet_v3_large", 40, 960, (16,), None, _MOBILENET_V3),
+        Backbone("mobilenet_v2", 24, 1280, (8, 16), None, _MOBILENET_V2),
+        Backbone("mobilenet_v2_tf", 24, 320, (8, 16, 32), None, _MOBILENET_V2),
     )
 }
 """Feature extractors by name."""
@@ -189,6 +218,40 @@ VARIANTS: dict[str, Variant] = {
         Variant("deeplabv3plus_xception65", "deeplabv3plus", "xception65", 54.121, 76.86, _V3PLUS),
         Variant("deeplabv3plus_hrnetv2_32", "deeplabv3plus", "hrnetv2_32", 33.919, 117.64, _V3PLUS),
         Variant("deeplabv3plus_hrnetv2_48", "deeplabv3plus", "hrnetv2_48", 71.720, 191.81, _V3PLUS),
+        Variant(
+            "deeplabv3_mobilenet_v3_large",
+            "deeplabv3",
+            "mobilenet_v3_large",
+            11.025,
+            10.43,
+            _V3,
+            _WIDE,
+            _VISION,
+        ),
+        Variant(
+            "lraspp_mobilenet_v3_large",
+            "lraspp",
+            "mobilenet_v3_large",
+            3.222,
+            2.08,
+            _MOBILENET_V3,
+            None,
+            _VISION,
+        ),
+        *(
+            Variant(f"{head}_{backbone}", head, backbone, params_m, gmacs, paper, _WIDE, _SMP)
+            for head, backbone, params_m, gmacs, paper in _SMP_COSTS
+        ),
+        Variant(
+            "hf_deeplabv3_mobilenet_v2_tf",
+            "hf_deeplabv3",
+            "mobilenet_v2_tf",
+            2.114,
+            2.74,
+            _V3,
+            None,
+            _HF,
+        ),
     )
 }
 """Segmentation networks by name."""
@@ -256,6 +319,40 @@ def _imagenet(network: str, model: str, digits: str, top1: float) -> Weights:
             ),
         ),
         note="Only the convolutional part is used.",
+    )
+
+
+def _vision(
+    network: str, file_name: str, digits: str, miou: float, pixels: float, megabytes: float
+) -> Weights:
+    """Return the row of a segmentation network of torchvision, whose file name holds its hash."""
+    protocol = "COCO val2017, VOC's classes; short side 520, no crop"
+    source = "claimed by torchvision, not measured here"
+    return Weights(
+        name=f"{network}_coco",
+        kind="segmentation",
+        network=network,
+        file_name=file_name,
+        url=f"{_TORCHVISION}/{file_name}",
+        page="https://docs.pytorch.org/vision/stable/models.html#semantic-segmentation",
+        sha256=digits,
+        num_classes=VOC.num_classes,
+        labels=VOC.name,
+        preprocessing=Preprocessing(
+            IMAGENET_MEAN, IMAGENET_STD, (520, 520), "letterbox", "pillow-bilinear"
+        ),
+        licence="BSD-3-Clause (the library; none is stated for the weights)",
+        recipe="torchvision references/segmentation, COCO_WITH_VOC_LABELS_V1: images of COCO "
+        "train2017 with VOC's classes, 480-pixel crops",
+        paper=VARIANTS[network].paper,
+        accuracy=(
+            ClaimedAccuracy("mIoU", miou, protocol, source),
+            ClaimedAccuracy("pixel accuracy", pixels, protocol, source),
+        ),
+        megabytes=megabytes,
+        note="Pictures are fitted whole into 520×520; its authors scale the short side to 520, "
+        "whatever the other becomes, which a network of fixed size cannot. Its auxiliary head is "
+        "left out.",
     )
 
 
@@ -332,6 +429,38 @@ WEIGHTS: dict[str, Weights] = {
         _reference("deeplabv3plus_mobilenet", 71.1),
         _reference("deeplabv3plus_resnet50", 77.2),
         _reference("deeplabv3plus_resnet101", 78.3),
+        _vision(
+            "deeplabv3_resnet50",
+            "deeplabv3_resnet50_coco-cd0a2569.pth",
+            "cd0a2569",
+            66.4,
+            92.4,
+            168.3,
+        ),
+        _vision(
+            "deeplabv3_resnet101",
+            "deeplabv3_resnet101_coco-586e9e4e.pth",
+            "586e9e4e203fcbf17e1ad45533d8d33ab133fc762bf03101c5dd743995c08c0d",
+            67.4,
+            92.4,
+            244.5,
+        ),
+        _vision(
+            "deeplabv3_mobilenet_v3_large",
+            "deeplabv3_mobilenet_v3_large-fc3c493d.pth",
+            "fc3c493d68e89cc31ef488c803d5d7dd2f3190fb570598faa49fef69be8e5e70",
+            60.3,
+            91.2,
+            44.4,
+        ),
+        _vision(
+            "lraspp_mobilenet_v3_large",
+            "lraspp_mobilenet_v3_large-d234d4ea.pth",
+            "d234d4eae9d55d5f76de18b77cf0dc62c66fe5c5482758209d00f950c92bb280",
+            57.9,
+            91.2,
+            13.1,
+        ),
         _imagenet("mobilenet", "mobilenet_v2", "b0353104", 71.878),
         _imagenet("resnet50", "resnet50", "0676ba61", 76.130),
         _imagenet("resnet101", "resnet101", "63fe2227", 77.374),

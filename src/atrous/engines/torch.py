@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -13,13 +14,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from atrous import models
+from atrous import models, snapshot
 from atrous.artifact import Metadata
 from atrous.cache import row_of
 from atrous.engines.base import Engine, Options
 from atrous.engines.signature import Signature
 from atrous.errors import ArtifactError, ConfigError, EngineError
 from atrous.files import sha256
+from atrous.geometry import CoordinateRule
 from atrous.labels import LABEL_SETS, LabelSet, of_number
 from atrous.preprocess import Preprocess, Tensor
 
@@ -34,6 +36,11 @@ class GridNetwork(Protocol):
     """
 
     num_classes: int
+
+    @property
+    def coordinates(self) -> CoordinateRule:
+        """How the grid of the logits lies on the images."""
+        ...
 
     def logits_grid(self, images: torch.Tensor, /) -> torch.Tensor:
         """Map images `(N, 3, H, W)` to logits `(N, num_classes, h, w)`."""
@@ -90,7 +97,8 @@ class TorchEngine(Engine):
             self.identity = _identity(network)
         self._network: GridNetwork | None = network
         self._device = next(network.parameters()).device
-        self.signature = Signature.of(network.num_classes)
+        own = Signature.of(network.num_classes)
+        self.signature = replace(own, coordinates=network.coordinates)
 
     def _run(self, batch: Tensor) -> NDArray[np.float32]:
         network = self._network  # another thread may close the engine
@@ -121,7 +129,8 @@ def describe(network: models.DeepLab, path: Path, labels: LabelSet | None = None
     """Metadata for a checkpoint.
 
     It is what its header says, as `atrous train` writes it; where that is silent, what the zoo says
-    of the file, if it is one of the zoo's (see `atrous.cache.row_of`); and last its shapes.
+    of the file, if it is one of the zoo's (see `atrous.cache.row_of`); then what the configuration
+    says that lies beside it in a snapshot of Hugging Face's hub; and last its shapes.
 
     Args:
         network: as loaded from `path`.
@@ -133,10 +142,9 @@ def describe(network: models.DeepLab, path: Path, labels: LabelSet | None = None
         ArtifactError: the header is damaged.
     """
     recorded, row = models.recorded_metadata(path), row_of(path)
-    preprocess = Preprocess()
+    preprocess = snapshot.preprocess(path) or Preprocess(size=_usual_size(network))
     if row is not None:
-        declared = row.preprocessing
-        preprocess = Preprocess(size=declared.size, mean=declared.mean, std=declared.std)
+        preprocess = Preprocess.from_dict(asdict(row.preprocessing))
     try:
         if labels is None and "labels" in recorded:
             labels = LabelSet.from_dict(json.loads(recorded["labels"]))
@@ -146,6 +154,8 @@ def describe(network: models.DeepLab, path: Path, labels: LabelSet | None = None
         raise ArtifactError(f"{path}: its header is damaged: {error}; get it again") from None
     if labels is None and row and row.labels and row.num_classes == network.num_classes:
         labels = LABEL_SETS[row.labels]
+    if labels is None:
+        labels = snapshot.labels(path)
     if labels is None:
         labels = of_number(network.num_classes)
         _log.warning(
@@ -162,3 +172,8 @@ def describe(network: models.DeepLab, path: Path, labels: LabelSet | None = None
         preprocess=preprocess,
         weights_sha256=sha256(path),
     )
+
+
+def _usual_size(network: models.DeepLab) -> tuple[int, int]:
+    """513, as the papers have it; 512 where corners are aligned, which wants multiples of 16."""
+    return (512, 512) if network.coordinates == "align_corners" else Preprocess().size

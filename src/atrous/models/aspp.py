@@ -11,6 +11,9 @@ from torch.nn import functional
 ATROUS_RATES = {4: (12, 24, 36), 8: (12, 24, 36), 16: (6, 12, 18)}
 """Rates of the three atrous branches, by output stride; at 4 those that the reference takes."""
 
+LOW_LEVEL_CHANNELS = 48
+"""What the decoder of DeepLabV3+ keeps of the low-level features."""
+
 
 class SeparableConv(nn.Module):
     """Atrous separable convolution: 3x3 on each channel, then 1x1 (arXiv:1802.02611, section 3.1).

@@ -6,6 +6,7 @@ everything else they hold is refused or left out.
 
 from __future__ import annotations
 
+import logging
 import pickle
 import re
 from collections.abc import Callable, Mapping
@@ -20,17 +21,33 @@ from torch import Tensor
 from atrous.errors import ArtifactError
 
 TORCH_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".tar")
-WRAPPERS = ("model_state", "state_dict", "model")
+WRAPPERS = ("model_state", "state_dict", "model_state_dict", "model", "network", "net")
+AVERAGES = ("model_ema", "ema", "ema_model", "ema_state_dict", "state_dict_ema", "ema_state")
+"""Under which keys training scripts keep a network, and its average beside it."""
 LISTED = 10
+
+_log = logging.getLogger("atrous")
+
+
+# What wrappers put into names, at whatever depth they were applied; no network has such a part.
+_WRAPPERS = re.compile(
+    r"(?<![^.])(?:_orig_mod|module|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\."
+)
 
 
 class _LeftOut:
-    """Takes the place of numpy values, such as the reference's `best_score`, and does nothing."""
+    """Takes the place of numbers and settings beside the tensors, and does nothing.
+
+    Such are the reference's `best_score`, or the arguments that Lightning and argparse keep.
+    """
 
     def __init__(self, *values: object) -> None:
         pass
 
     def __setstate__(self, state: object) -> None:
+        pass
+
+    def __setitem__(self, key: object, value: object) -> None:
         pass
 
 
@@ -45,6 +62,17 @@ _LEFT_OUT: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
             for core in ("core", "_core")
             for function in ("scalar", "_reconstruct")
         ),
+        "argparse.Namespace",
+        "types.SimpleNamespace",
+        *(
+            f"pathlib.{module}{name}"
+            for module in ("", "_local.")
+            for name in ("Path", "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
+        ),
+        "pytorch_lightning.utilities.parsing.AttributeDict",
+        "lightning.pytorch.utilities.parsing.AttributeDict",
+        "lightning_fabric.utilities.data.AttributeDict",
+        "lightning.fabric.utilities.data.AttributeDict",
     )
 ]
 
@@ -54,8 +82,10 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
 
     Args:
         path: a `.safetensors` file, or a `.pth` (`.pt`, `.ckpt`, `.bin`, `.tar`) file of a state
-            dict, bare or under `model_state`, `state_dict` or `model`. Other entries beside those,
-            such as the optimizer's, are left out. A `module.` before every name is taken off.
+            dict, bare or below keys as `WRAPPERS` and `AVERAGES`, in this order, at any depth.
+            Other entries beside those, such as the optimizer's, are left out. Where a file holds
+            mappings under other keys, all of them are taken, with the keys before the names. What
+            DataParallel and `torch.compile` put into names is taken out.
 
     Raises:
         ArtifactError: the file is missing, cut short, of another kind, would run code when
@@ -78,11 +108,9 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
             f"{path}: expected a file ending in .safetensors or {', '.join(TORCH_SUFFIXES)}, "
             f"found {path.suffix or 'no ending'}; rename it if it is a checkpoint"
         )
-    while state and all(name.startswith("module.") for name in state):
-        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     if not state:
         raise ArtifactError(f"{path}: expected tensors, found none")
-    return state
+    return _bare(state)
 
 
 def _unpickle(path: Path) -> object:
@@ -124,11 +152,11 @@ def _look(path: Path) -> str:
 
 
 def _tensors(path: Path, content: object) -> dict[str, Tensor]:
-    if isinstance(content, Mapping):
-        wrapped = (content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping))
-        content = next(wrapped, content)
+    content = _unwrapped(path, content)
     if not isinstance(content, Mapping):
         raise ArtifactError(f"{path}: expected a state dict, found {type(content).__name__}")
+    if not any(isinstance(value, Tensor) for value in content.values()):
+        content = _flat(content)
     other = [f"{k!r} ({type(v).__name__})" for k, v in content.items() if not _is_entry(k, v)]
     if other:
         raise ArtifactError(
@@ -136,6 +164,42 @@ def _tensors(path: Path, content: object) -> dict[str, Tensor]:
             f"state dict alone or under {WRAPPERS[0]!r}"
         )
     return dict(content)
+
+
+def _unwrapped(path: Path, content: object) -> object:
+    while isinstance(content, Mapping):
+        outer: Mapping[object, object] = content
+        inside = [key for key in (*WRAPPERS, *AVERAGES) if isinstance(outer.get(key), Mapping)]
+        if not inside:
+            break
+        if averaged := [key for key in inside[1:] if key in AVERAGES]:
+            _log.warning(
+                "%s: took the weights under %r and left out those under %s",
+                path,
+                inside[0],
+                listing([repr(key) for key in averaged]),
+            )
+        content = outer[inside[0]]
+    return content
+
+
+def _flat(content: Mapping[object, object]) -> dict[object, object]:
+    """Nested mappings as one, keys joined by dots, of tensors alone."""
+    flat: dict[object, object] = {}
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{key}.{below}": tensor for below, tensor in _flat(value).items()}
+        elif isinstance(value, Tensor):
+            flat[key] = value
+    return flat
+
+
+def _bare(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors without what torch's wrappers put into their names."""
+    names = {_WRAPPERS.sub("", name): name for name in state}
+    if len(names) < len(state):  # two would have one name
+        return dict(state)
+    return {short: state[name] for short, name in names.items()}
 
 
 def _is_entry(name: object, value: object) -> bool:

@@ -1,7 +1,8 @@
 """DeepLabV3 (arXiv:1706.05587) and DeepLabV3+ (arXiv:1802.02611), and their one builder.
 
 Names and numbers of what the reference has (VainF/DeepLabV3Plus-Pytorch at 4e1087d) equal its own,
-and its checkpoints load as they are. Xception-65 and the cascaded head are from the papers.
+and its checkpoints load as they are. Xception-65 and the cascaded head are from the papers. What
+other libraries define otherwise, in numbers or in names, are variants of their own.
 """
 
 from __future__ import annotations
@@ -16,15 +17,19 @@ from torch.nn import functional
 
 from atrous import zoo
 from atrous.errors import ConfigError
+from atrous.geometry import CoordinateRule
 from atrous.models.aligned_xception import AlignedXception
-from atrous.models.aspp import ASPP, ATROUS_RATES, conv1x1, conv3x3
+from atrous.models.aspp import ASPP, ATROUS_RATES, LOW_LEVEL_CHANNELS, conv1x1, conv3x3
 from atrous.models.cascade import CascadeHead, base_rate, dilate
 from atrous.models.hrnet import HRNetV2
+from atrous.models.lraspp import LRASPPHead
 from atrous.models.mobilenet import MobileNetV2
+from atrous.models.mobilenet_v2 import WholeMobileNetV2
+from atrous.models.mobilenet_v2_tf import MobileNetV2Tf, PooledHead
+from atrous.models.mobilenet_v3 import MobileNetV3Large
 from atrous.models.resnet import ResNet
+from atrous.models.smp import SmpDeepLabV3Head, SmpDeepLabV3PlusHead, SmpResNet
 from atrous.models.xception import Xception
-
-LOW_LEVEL_CHANNELS = 48
 
 
 class DeepLabV3Head(nn.Module):
@@ -114,7 +119,17 @@ class DeepLab(nn.Module):
         Returns:
             `(N, num_classes, H, W)` logits.
         """
-        return _enlarge(self.logits_grid(x), x)
+        return self.enlarge(self.logits_grid(x), (x.shape[2], x.shape[3]))
+
+    @property
+    def coordinates(self) -> CoordinateRule:
+        """How the grid of the logits lies on the input."""
+        return "align_corners" if self.variant.head in ALIGNED else "half_pixel"
+
+    def enlarge(self, grid: Tensor, size: tuple[int, int]) -> Tensor:
+        """Enlarge logits `(N, num_classes, h, w)` bilinearly to `(N, num_classes, *size)`."""
+        aligned = self.coordinates == "align_corners"
+        return functional.interpolate(grid, size, mode="bilinear", align_corners=aligned)
 
     def logits_grid(self, x: Tensor) -> Tensor:
         """Return the class scores before the last enlargement, which a runtime can do cheaper.
@@ -123,8 +138,8 @@ class DeepLab(nn.Module):
             x: as for `forward`.
 
         Returns:
-            `(N, num_classes, h, w)` logits, at the output stride for DeepLabV3 and at stride 4 for
-            DeepLabV3+, to be enlarged bilinearly with half-pixel centres.
+            `(N, num_classes, h, w)` logits, at the output stride for DeepLabV3, at stride 4 for
+            DeepLabV3+ and at 8 for Lite R-ASPP, for `enlarge`.
         """
         logits: Tensor = self.classifier(*self.backbone(x))
         return logits
@@ -144,7 +159,8 @@ def build(
         num_classes: number of classes, background included.
         output_stride: 8 or 16; does not change the names or shapes of the weights. A backbone with
             one stride (HRNet, 4) has that one, whatever is asked, as in the reference.
-        separable: use atrous separable convolutions in the head.
+        separable: use atrous separable convolutions in the head; in those of
+            segmentation_models.pytorch in its ASPP.
 
     Raises:
         ConfigError: the variant, its backbone or the output stride is unknown, or its head has no
@@ -161,20 +177,13 @@ def build(
         )
     if num_classes < 1:
         raise ConfigError(f"{row.name}: num_classes must be at least 1, found {num_classes}")
-    if separable and row.head == "deeplabv3cascade":
+    if separable and row.head not in _ASPP_HEADS:
         raise ConfigError(f"{row.name}: separable convolutions belong to the heads with ASPP")
-    rates = ATROUS_RATES[output_stride]
-    features = _BACKBONES[backbone.name](output_stride=output_stride)
-    head: nn.Module
-    if row.head == "deeplabv3":
-        head = DeepLabV3Head(backbone.high_channels, num_classes, rates, separable=separable)
-    elif row.head == "deeplabv3plus":
-        head = DeepLabV3PlusHead(
-            backbone.low_channels, backbone.high_channels, num_classes, rates, separable=separable
-        )
-    else:
-        head = CascadeHead(num_classes, output_stride)
+    kind = f"smp_{backbone.name}" if row.head.startswith("smp") else backbone.name
+    features = _BACKBONES.get(kind, _BACKBONES[backbone.name])(output_stride=output_stride)
+    if row.head == "deeplabv3cascade":
         dilate(features.layer4, base_rate(output_stride))
+    head = _head(row, num_classes, output_stride, separable=separable)
     _initialise(features, "fan_out")
     _initialise(head, "fan_in")
     return DeepLab(
@@ -187,10 +196,40 @@ def build(
     )
 
 
+def _head(row: zoo.Variant, num_classes: int, output_stride: int, *, separable: bool) -> nn.Module:
+    backbone = zoo.backbone(row.backbone)
+    low, high = backbone.low_channels, backbone.high_channels
+    rates = row.atrous_rates or ATROUS_RATES.get(output_stride, ATROUS_RATES[16])
+    match row.head:
+        case "deeplabv3":
+            return DeepLabV3Head(high, num_classes, rates, separable=separable)
+        case "deeplabv3plus":
+            return DeepLabV3PlusHead(low, high, num_classes, rates, separable=separable)
+        case "deeplabv3cascade":
+            return CascadeHead(num_classes, output_stride)
+        case "lraspp":
+            return LRASPPHead(low, high, num_classes)
+        case "smp_deeplabv3":
+            return SmpDeepLabV3Head(high, num_classes, rates, separable=separable)
+        case "smp_deeplabv3plus":
+            return SmpDeepLabV3PlusHead(low, high, num_classes, rates, separable=separable)
+        case "hf_deeplabv3":
+            return PooledHead(high, num_classes)
+
+
+ALIGNED = ("smp_deeplabv3", "smp_deeplabv3plus")
+"""Heads whose logits are enlarged with aligned corners."""
+
+_ASPP_HEADS = ("deeplabv3", "deeplabv3plus", "smp_deeplabv3", "smp_deeplabv3plus")
 _BACKBONES: dict[str, Callable[..., Any]] = {
     "mobilenet": MobileNetV2,
     "resnet50": partial(ResNet, (3, 4, 6, 3)),
+    "mobilenet_v2": WholeMobileNetV2,
+    "mobilenet_v2_tf": MobileNetV2Tf,
+    "mobilenet_v3_large": MobileNetV3Large,
     "resnet101": partial(ResNet, (3, 4, 23, 3)),
+    "smp_resnet50": partial(SmpResNet, (3, 4, 6, 3)),
+    "smp_resnet101": partial(SmpResNet, (3, 4, 23, 3)),
     "xception": Xception,
     "xception65": AlignedXception,
     "hrnetv2_32": partial(HRNetV2, 32),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,13 +14,16 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from atrous import zoo
+from atrous import hub, zoo
 from atrous.cache import resolve
 from atrous.download import Progress
 from atrous.errors import ArtifactError, ConfigError
+from atrous.models import dialects
 from atrous.models.checkpoint import listing, read_state
 from atrous.models.deeplab import DeepLab, build
 from atrous.models.mobilenet import LOW_LEVEL_BLOCKS
+
+_log = logging.getLogger("atrous")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +41,30 @@ class Identity:
     separable: bool
 
 
-# The first prefix that occurs decides; the sizes of HRNet differ only in the width of this tensor.
+# The first beginning that occurs decides; the sizes of HRNet differ only in the width of a tensor.
 _HRNET, _HRNET_WIDTH = "hrnetv2", "backbone.transition1.0.0.weight"
 _BACKBONE_MARKS = {
     "backbone.middle.": "xception65",
     "backbone.block12.": "xception",
     "backbone.stage4.": _HRNET,
     "backbone.high_level_features.": "mobilenet",
-    "backbone.layer3.6.": "resnet101",
-    "backbone.layer3.": "resnet50",
+    "backbone.features.18.": "mobilenet_v2",
+    "backbone.layer.15.": "mobilenet_v2_tf",
+    "backbone.16.0.": "mobilenet_v3_large",
+    # Bottlenecks have three convolutions: ResNet-18 and -34 have two.
+    "backbone.layer3.6.conv3.": "resnet101",
+    "backbone.layer3.0.conv3.": "resnet50",
 }
-# Prefix, head, and the last convolution, which tells the number of classes.
+# Beginning, head, and the last convolution, which tells the number of classes.
+_SMP_LAST = "classifier.segmentation_head.0.weight"
 _HEAD_MARKS = (
     ("classifier.aspp.", "deeplabv3plus", "classifier.classifier.3.weight"),
     ("classifier.classifier.0.convs.", "deeplabv3", "classifier.classifier.4.weight"),
     ("classifier.block5.", "deeplabv3cascade", "classifier.classifier.weight"),
+    ("classifier.cbr.", "lraspp", "classifier.low_classifier.weight"),
+    ("classifier.decoder.block1.", "smp_deeplabv3plus", _SMP_LAST),
+    ("classifier.decoder.aspp.convs.", "smp_deeplabv3", _SMP_LAST),
+    ("classifier.conv_aspp.", "hf_deeplabv3", "classifier.classifier.convolution.weight"),
 )
 
 
@@ -60,35 +73,43 @@ def identify(state: Mapping[str, Tensor]) -> Identity:
 
     The output stride leaves no trace in the weights: it is a parameter of `load`.
 
+    Args:
+        state: in our names, see `atrous.models.dialects`.
+
     Raises:
-        ArtifactError: it belongs to none that is known.
+        ArtifactError: it belongs to none that is known; says what is not.
     """
 
-    def occurs(prefix: str) -> bool:
-        return any(name.startswith(prefix) for name in state)
+    def occurs(start: str) -> bool:
+        return any(name.startswith(start) for name in state)
 
-    backbone = next((b for prefix, b in _BACKBONE_MARKS.items() if occurs(prefix)), None)
+    backbone = next((b for start, b in _BACKBONE_MARKS.items() if occurs(start)), None)
     if backbone == _HRNET and _HRNET_WIDTH in state:
         backbone = f"{_HRNET}_{len(state[_HRNET_WIDTH])}"
     mark = next((mark for mark in _HEAD_MARKS if occurs(mark[0])), None)
-    found = next(
-        (
-            row.name
-            for row in zoo.VARIANTS.values()
-            if mark is not None and (row.head, row.backbone) == (mark[1], backbone)
-        ),
-        None,
+    head, last = (mark[1], state.get(mark[2])) if mark else (None, None)
+    if last is not None and last.ndim == 4:
+        for row in zoo.VARIANTS.values():
+            if (row.head, row.backbone) == (head, backbone):
+                separable = occurs("classifier.") and any(map(_SEPARABLE.search, state))
+                return Identity(row.name, last.shape[0], separable)
+    if head is None:
+        missing = "its head is none that is known here"
+    elif last is None or last.ndim != 4:
+        missing = f"the last layer of its head is missing ({mark[2] if mark else ''})"
+    elif backbone is None:
+        missing = f"its head is that of {head}, but its backbone is none that is known here"
+    else:
+        missing = f"no network here has the head {head} over the backbone {backbone}"
+    part = "classifier." if head is None else "backbone."
+    shown = [name for name in state if name.startswith(part)] or list(state)
+    raise ArtifactError(
+        f"{missing}: {listing(shown)}. `atrous models` lists the networks whose checkpoints are "
+        "read; export any other to ONNX where it was trained (docs/from-elsewhere.md)"
     )
-    last = state.get(mark[2]) if mark else None
-    if found is None or last is None or last.ndim != 4:
-        raise ArtifactError(
-            f"expected the weights of {', '.join(zoo.VARIANTS)}: names with "
-            f"{', '.join(_BACKBONE_MARKS)} and "
-            f"{', '.join(f'{prefix} with {last}' for prefix, _, last in _HEAD_MARKS)}; "
-            f"found {listing(list(state))}"
-        )
-    separable = any(name.startswith("classifier.") and ".body." in name for name in state)
-    return Identity(found, last.shape[0], separable)
+
+
+_SEPARABLE = re.compile(r"^classifier\..*\bconvs\.1\.0\.body\.")
 
 
 def fill(module: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -135,23 +156,26 @@ def load(
 ) -> DeepLab:
     """Return the network of a checkpoint, filled and in evaluation mode.
 
-    It is built without memory behind its tensors, so one that was not filled could not run.
+    It is built without memory behind its tensors, so one that was not filled could not run. What
+    the file holds beside the network is left out, and that is logged as a warning.
 
     Args:
         source: a file as `read_state` takes it, by any name that `atrous.cache.resolve` takes.
-        output_stride: 8 or 16. By default what the file's metadata records (`save_safetensors`
-            writes it), or what its name ends in (`…_os8.pth`, as the reference names its own), or
-            else 16. A network with one output stride has that one, whatever its name ends in.
+        output_stride: 8 or 16. By default what the file's metadata or a `config.json` beside it
+            records, or what its name ends in (`…_os8.pth`, as the reference names its own), or
+            else what the library builds by default that named its tensors: 16 in the reference, 8
+            in torchvision. A network with one output stride has that one, whatever is recorded.
         progress: called with bytes done and in all while a file is downloaded.
 
     Raises:
-        ArtifactError: as `read_state`, `identify` and `fill` say, or the download failed.
+        ArtifactError: as `read_state`, `find`, `identify` and `fill` say, or the download failed.
         ConfigError: the output stride is not one the network can be dilated to.
     """
     path = resolve(source, progress=progress)
     state = read_state(path)
     try:
-        identity = identify(state)
+        found = dialects.find(state)
+        identity = identify(found.state)
         strides = zoo.backbone(zoo.variant(identity.variant).backbone).output_strides
         if output_stride not in (None, *strides):
             raise ConfigError(
@@ -162,12 +186,14 @@ def load(
             model = build(
                 identity.variant,
                 identity.num_classes,
-                output_stride or _recorded_output_stride(path),
+                output_stride or _recorded_output_stride(path) or found.dialect.output_stride,
                 separable=identity.separable,
             )
-        fill(model, state)
+        fill(model, found.state)
     except ArtifactError as error:
         raise ArtifactError(f"{path}: {error}") from None
+    if found.note:
+        _log.warning("%s: %s", path, found.note)
     return model.eval()
 
 
@@ -179,14 +205,16 @@ def recorded_metadata(path: Path) -> dict[str, str]:
         return file.metadata() or {}
 
 
-def _recorded_output_stride(path: Path) -> int:
+def _recorded_output_stride(path: Path) -> int | None:
     recorded = recorded_metadata(path).get("output_stride")
     if recorded is None:
+        recorded = hub.output_stride(path)
+    if recorded is None:
         named = re.search(r"_os(\d+)$", path.stem)
-        recorded = named[1] if named else "16"
-    if not recorded.isdecimal():
+        recorded = named[1] if named else None
+    if recorded is not None and not recorded.isdecimal():
         raise ArtifactError(f"output_stride in its metadata must be a number, found {recorded!r}")
-    return int(recorded)
+    return int(recorded) if recorded else None
 
 
 def load_backbone(
@@ -217,7 +245,8 @@ def load_backbone(
         raise ConfigError(f"{row.name} fits {row.network}, but {model.variant.name} was given")
     path = resolve(source, "backbone", progress)
     try:
-        fill(model.backbone, _from_torchvision(read_state(path)))
+        state = dialects.below(read_state(path), _from_torchvision, model.backbone.state_dict())
+        fill(model.backbone, state)
     except ArtifactError as error:
         raise ArtifactError(f"{path}: {error}") from None
 

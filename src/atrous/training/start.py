@@ -9,7 +9,7 @@ from torch import Tensor
 
 from atrous.cache import resolve
 from atrous.errors import ArtifactError
-from atrous.models import DeepLab, load_backbone, read_state
+from atrous.models import DeepLab, dialects, load_backbone, read_state
 from atrous.models.checkpoint import listing
 from atrous.training.config import IMAGENET, SCRATCH
 
@@ -72,11 +72,15 @@ def fill(network: DeepLab, source: str) -> Start:
         load_backbone(network)
         return Start(source, names, head)
     path = resolve(source, kind=None)
-    state = read_state(path)
-    if not any(name.startswith(BACKBONE) for name in state):
+    tensors = read_state(path)
+    if not dialects.candidates(tensors):
         load_backbone(network, path)
         return Start(source, names, head)
-    state = _named_as(own, state)
+    try:
+        found = dialects.find(tensors)
+    except ArtifactError as error:
+        raise ArtifactError(f"{path}: {error}") from None
+    state = _named_as(own, found.state)
     last = tuple(name for name in (*own,)[-2:] if name in state)
     renewed = tuple(name for name in last if state[name].shape != own[name].shape)
     taken = {name: t for name, t in state.items() if name in own and name not in renewed}
@@ -86,7 +90,7 @@ def fill(network: DeepLab, source: str) -> Start:
         source,
         loaded=tuple(taken),
         new=tuple(name for name in own if name not in state),
-        left_out=tuple(name for name in state if name not in own),
+        left_out=(*(name for name in state if name not in own), *found.left_out),
         renewed=renewed,
     )
 

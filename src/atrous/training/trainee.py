@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from atrous.errors import ConfigError
+from atrous.geometry import CoordinateRule
 from atrous.models import DeepLab, build, commute
 from atrous.strict_yaml import nearest
 from atrous.training.config import Recipe, TrainSettings
@@ -39,9 +40,16 @@ class Trainee(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(N, 3, H, W)` normalised images to float32 logits `(N, num_classes, H, W)`."""
-        grid = self.logits_grid(x)
+        grid, size = self.logits_grid(x), (x.shape[2], x.shape[3])
         with torch.autocast(x.device.type, enabled=False):
-            return commute.enlarge(grid.float(), (x.shape[2], x.shape[3]))
+            if self.coordinates == "half_pixel":
+                return commute.enlarge(grid.float(), size)
+            return self.network.enlarge(grid.float(), size)
+
+    @property
+    def coordinates(self) -> CoordinateRule:
+        """How the grid of the logits lies on the images."""
+        return self.network.coordinates
 
     def logits_grid(self, x: Tensor) -> Tensor:
         """Map `(N, 3, H, W)` normalised images to logits before their last enlargement."""
