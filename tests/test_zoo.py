@@ -67,7 +67,9 @@ def test_the_references_checkpoints_are_found_by_hand() -> None:
     published = [
         row.name
         for row in zoo.VARIANTS.values()
-        if row.backbone.startswith(("mobile", "resnet")) and row.head != "deeplabv3cascade"
+        if row.backbone.startswith(("mobile", "resnet"))
+        and row.head != "deeplabv3cascade"
+        and not row.library
     ]
     assert len(published) == 6
     assert rows == {f"best_{name}_voc_os16.pth" for name in published}
@@ -91,5 +93,5 @@ def test_unknown_names_show_the_nearest(look_up: object, name: str, message: str
 def test_imports_without_torch_or_numpy() -> None:
     block = "import sys; sys.modules.update(torch=None, numpy=None)"
     code = f"{block}; import atrous.zoo, atrous.labels, atrous.download"
-    source = Path(zoo.__file__).parents[1]
+    source = Path(zoo.__file__).parents[2]
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(source)})

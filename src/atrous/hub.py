@@ -18,6 +18,8 @@ CHECKPOINTS = ("model.safetensors", "pytorch_model.bin")
 READ_HERE = ("MobileNetV2ForSemanticSegmentation", "DeepLabV3", "DeepLabV3Plus")
 """Architectures whose checkpoints `atrous.models` reads."""
 
+_EXPORT = "optimum-cli export onnx --model {0} --task semantic-segmentation {0}/onnx"
+
 # Architecture → setting → the values that the networks here have.
 _BUILT: dict[str, dict[str, tuple[object, ...]]] = {
     "MobileNetV2ForSemanticSegmentation": {
@@ -64,8 +66,7 @@ def model_file(folder: Path) -> Path | None:
         )
     raise ArtifactError(
         f"{folder}: a snapshot of {kind} without its ONNX file, {GRAPHS[0]}; make it where "
-        f"optimum is installed: optimum-cli export onnx --model {folder} "
-        f"--task semantic-segmentation {folder / 'onnx'}"
+        f"optimum is installed: {_EXPORT.format(folder)}"
     )
 
 

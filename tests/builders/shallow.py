@@ -7,8 +7,17 @@ from functools import partial
 import pytest
 
 from atrous.cli import main
-from atrous.models import aligned_xception, deeplab, hrnet, mobilenet, xception
+from atrous.models import (
+    aligned_xception,
+    deeplab,
+    hrnet,
+    mobilenet,
+    mobilenet_v2,
+    mobilenet_v2_tf,
+    xception,
+)
 from atrous.models.resnet import ResNet
+from atrous.models.smp import SmpResNet
 
 # Two blocks where the first dilates unlike the others, three where each has a rate of its own.
 RESNET = (1, 1, 2, 3)
@@ -19,6 +28,7 @@ def make_shallow(monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on, `models.build` makes shallow networks, of the variant that is asked for."""
     for name in ("resnet50", "resnet101"):
         monkeypatch.setitem(deeplab._BACKBONES, name, partial(ResNet, RESNET))
+        monkeypatch.setitem(deeplab._BACKBONES, f"smp_{name}", partial(SmpResNet, RESNET))
     monkeypatch.setattr(xception, "BLOCKS", tuple(dict.fromkeys(xception.BLOCKS)))
     monkeypatch.setattr(aligned_xception, "MIDDLE", 1)
     monkeypatch.setattr(hrnet, "BLOCKS_PER_BRANCH", 1)
@@ -29,7 +39,8 @@ def make_shallow(monkeypatch: pytest.MonkeyPatch) -> None:
         for expansion, channels, _, stride in mobilenet.STAGES
         if channels in MOBILENET
     ]
-    monkeypatch.setattr(mobilenet, "STAGES", tuple(stages))
+    for module in (mobilenet, mobilenet_v2, mobilenet_v2_tf):
+        monkeypatch.setattr(module, "STAGES", tuple(stages))
 
 
 if __name__ == "__main__":  # python -m tests.builders.shallow train …: in a process of its own

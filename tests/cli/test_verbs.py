@@ -32,12 +32,39 @@ def test_unknown_verb(atrous: Run) -> None:
     assert "No such command 'segment'" in done.err
 
 
+def test_models_are_one_line_each(
+    atrous: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATROUS_CACHE", str(tmp_path))
+    lines = atrous("models").out.splitlines()
+    usable = [row for row in zoo.WEIGHTS.values() if row.kind == "segmentation"]
+    assert [line.split()[0] for line in lines[1 : len(usable) + 1]] == [row.name for row in usable]
+    found = {line.split()[0]: line for line in lines if line.strip()}
+    assert found["default"].split()[-1] == "here"
+    line = found["deeplabv3_resnet101_coco"]
+    assert line.split()[:4] == [
+        "deeplabv3_resnet101_coco", "deeplabv3_resnet101", "244.5", "67.4*"
+    ]  # fmt: skip
+    assert line.split()[-1] == "downloads"
+    assert "COCO val2017" in line
+    assert "BSD-3-Clause" in line
+    assert found["deeplabv3_resnet50_voc"].endswith("by hand   ")
+    row = zoo.weights("deeplabv3_resnet50_voc")
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / row.file_name).touch()
+    again = {line.split()[0]: line for line in atrous("models").out.splitlines() if line.strip()}
+    assert again[row.name].split()[-1] == "here"
+    assert "* claimed by its authors, not measured here" in lines
+
+
 def test_models_lists_every_network_with_its_costs(atrous: Run) -> None:
-    done = atrous("models")
+    done = atrous("models", "-v")
     assert done.code == 0
     for network in zoo.VARIANTS.values():
         [line] = [
-            row for row in done.out.splitlines() if row.strip().startswith(network.name + " ")
+            row
+            for row in done.out.splitlines()
+            if row.strip().startswith(f"{network.name} ") and network.paper in row
         ]
         assert f"{network.params_m:.3f}" in line
         assert f"{network.gmacs:.2f}" in line

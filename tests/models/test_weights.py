@@ -175,7 +175,7 @@ def test_what_is_no_state_dict_is_named(tmp_path: Path, content: object, message
         (name, separable)
         for name, row in zoo.VARIANTS.items()
         for separable in (False, True)
-        if not (separable and row.head == "deeplabv3cascade")
+        if not (separable and row.head in ("deeplabv3cascade", "lraspp", "hf_deeplabv3"))
     ],
 )
 def test_identify(variant: str, separable: bool) -> None:
@@ -185,9 +185,9 @@ def test_identify(variant: str, separable: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "names",
+    ("names", "message"),
     [
-        pytest.param(["conv.weight"], id="something else"),
+        pytest.param(["conv.weight"], "its head is none that is known here", id="something else"),
         pytest.param(
             [
                 "backbone.transition1.0.0.weight",
@@ -195,17 +195,39 @@ def test_identify(variant: str, separable: bool) -> None:
                 "classifier.aspp.x",
                 "classifier.classifier.3.weight",
             ],
+            "no network here has the head deeplabv3plus over the backbone hrnetv2_1:",
             id="another size of HRNet",
         ),
-        pytest.param(["backbone.layer3.0.conv1.weight", "classifier.4.weight"], id="torchvision"),
-        pytest.param(["classifier.aspp.x", "classifier.classifier.3.weight"], id="no backbone"),
-        pytest.param(["backbone.layer3.0.conv1.weight", "classifier.aspp.x"], id="no last layer"),
+        pytest.param(
+            ["backbone.layer3.0.conv3.weight", "classifier.4.weight"],
+            "its head is none that is known here: classifier.4.weight",
+            id="FCN",
+        ),
+        pytest.param(
+            ["classifier.aspp.x", "classifier.classifier.3.weight"],
+            "its head is that of deeplabv3plus, but its backbone is none",
+            id="no backbone",
+        ),
+        pytest.param(
+            ["backbone.layer3.0.conv3.weight", "classifier.aspp.x"],
+            "the last layer of its head is missing",
+            id="no last layer",
+        ),
+        pytest.param(
+            [
+                "backbone.layer3.0.conv2.weight",
+                "classifier.decoder.block1.0.weight",
+                "classifier.segmentation_head.0.weight",
+            ],
+            "its head is that of smp_deeplabv3plus, but its backbone is none",
+            id="ResNet-34",
+        ),
     ],
 )
-def test_unknown_networks_are_named(names: list[str]) -> None:
-    with pytest.raises(ArtifactError, match=r"(?s)deeplabv3_mobilenet, .* found ") as caught:
+def test_what_is_not_known_of_a_network_comes_first(names: list[str], message: str) -> None:
+    with pytest.raises(ArtifactError) as caught:
         models.identify({name: torch.zeros(1, 1, 1, 1) for name in names})
-    assert names[0] in str(caught.value)
+    assert str(caught.value).startswith(message)
 
 
 BIAS, COUNTER = "classifier.classifier.3.bias", "classifier.aspp.project.1.num_batches_tracked"

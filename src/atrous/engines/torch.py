@@ -18,11 +18,12 @@ from atrous import models, snapshot
 from atrous.artifact import Metadata
 from atrous.cache import row_of
 from atrous.engines.base import Engine, Options
+from atrous.engines.meaning import BACKGROUND, ScoreMeaning
 from atrous.engines.signature import Signature
 from atrous.errors import ArtifactError, ConfigError, EngineError
 from atrous.files import sha256
 from atrous.geometry import CoordinateRule
-from atrous.labels import LABEL_SETS, LabelSet, of_number
+from atrous.labels import LABEL_SETS, LabelSet, named, of_number
 from atrous.preprocess import Preprocess, Tensor
 
 _log = logging.getLogger("atrous")
@@ -97,8 +98,17 @@ class TorchEngine(Engine):
             self.identity = _identity(network)
         self._network: GridNetwork | None = network
         self._device = next(network.parameters()).device
-        own = Signature.of(network.num_classes)
-        self.signature = replace(own, coordinates=network.coordinates)
+        self.signature = replace(
+            Signature.of(max(2, network.num_classes)), coordinates=network.coordinates
+        )
+        # One score says how likely the foreground is: 0 is as likely as not.
+        self._binary = network.num_classes == 1
+        if self._binary:
+            names = (BACKGROUND, "foreground")
+            meaning = ScoreMeaning("sigmoid", 0.5, names)
+            self.signature = replace(self.signature, meaning=meaning)
+            if self.metadata is not None and self.metadata.labels.name == "generic":
+                self.metadata = self.metadata.model_copy(update={"labels": named(names)})
 
     def _run(self, batch: Tensor) -> NDArray[np.float32]:
         network = self._network  # another thread may close the engine
@@ -110,6 +120,8 @@ class TorchEngine(Engine):
                 logits = network.logits_grid(images)
             except RuntimeError as error:
                 raise EngineError(f"PyTorch failed: {error}") from error
+            if self._binary:
+                logits = torch.nn.functional.pad(logits, (0, 0, 0, 0, 1, 0))
             return np.asarray(logits.float().contiguous().cpu().numpy())
 
     def close(self) -> None:

@@ -131,13 +131,19 @@ class Found:
         groups: Counter[str] = Counter()
         for name in self.left_out:
             start = next((start for start in known if name.startswith(start)), None)
-            groups[start or _first_part(name)] += 1
+            groups[start or self._group(name)] += 1
         parts = [
             f"{count} under {start!r}" + (f" ({known[start]})" if start in known else "")
             for start, count in groups.items()
         ]
         noun = "tensor" if len(self.left_out) == 1 else "tensors"
         return f"left out {noun} that the network does not use: {listing(parts)}"
+
+    def _group(self, name: str) -> str:
+        """A name up to the end of its first part behind the prefix."""
+        prefix = self.prefix if name.startswith(self.prefix) else ""
+        head, dot, _ = name.removeprefix(prefix).partition(".")
+        return prefix + head + dot
 
 
 def candidates(state: Mapping[str, Tensor]) -> list[Found]:
@@ -171,7 +177,9 @@ def find(state: Mapping[str, Tensor]) -> Found:
 
 
 def below(
-    state: Mapping[str, Tensor], rename: Callable[[State], State], wanted: Collection[str]
+    state: Mapping[str, Tensor],
+    rename: Callable[[Mapping[str, Tensor]], State],
+    wanted: Collection[str],
 ) -> State:
     """The tensors of a backbone in a file of other things, in our names.
 
@@ -220,11 +228,6 @@ def _taken(state: Mapping[str, Tensor], prefix: str, dialect: Dialect) -> Found:
         else:
             taken[ours] = tensor
     return Found(dialect, prefix, taken, tuple(rest))
-
-
-def _first_part(name: str) -> str:
-    head, dot, _ = name.partition(".")
-    return head + dot
 
 
 # What somebody else's tensors are called → what they are, and what helps.

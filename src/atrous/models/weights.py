@@ -48,8 +48,8 @@ _BACKBONE_MARKS = {
     "backbone.block12.": "xception",
     "backbone.stage4.": _HRNET,
     "backbone.high_level_features.": "mobilenet",
-    "backbone.features.18.": "mobilenet_v2",
-    "backbone.layer.15.": "mobilenet_v2_tf",
+    "backbone.features.": "mobilenet_v2",
+    "backbone.conv_stem.": "mobilenet_v2_tf",
     "backbone.16.0.": "mobilenet_v3_large",
     # Bottlenecks have three convolutions: ResNet-18 and -34 have two.
     "backbone.layer3.6.conv3.": "resnet101",
