@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from atrous import formats, tiff
 from atrous.errors import ConfigError, InputError
+from atrous.opening import check_size
 from atrous.samples import (
     Meaning,
     Notes,
@@ -48,6 +49,7 @@ logging.getLogger("rasterio").addHandler(logging.NullHandler())  # what fails is
 
 _PICTURES = ("JPEG", "PNG", "JP2OpenJPEG")
 _COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+_ROWS = 512
 _LOOK = 512  # pixels of the longer side that decide what samples mean
 _PALETTE = 3
 
@@ -60,16 +62,24 @@ class GeoRaster:
         name: of it, in messages.
         taking: how samples are taken where the file does not say.
         notes: where decisions are said.
+        max_pixels: refuse a larger one.
 
     Attributes:
         height: rows.
         width: columns.
 
     Raises:
-        InputError: it cannot be read, or its samples have no agreed range.
+        InputError: it cannot be read, is too large, or its samples have no agreed range.
     """
 
-    def __init__(self, source: Path | bytes, name: object, taking: Taking, notes: Notes) -> None:
+    def __init__(
+        self,
+        source: Path | bytes,
+        name: object,
+        taking: Taking,
+        notes: Notes,
+        max_pixels: int | None = None,
+    ) -> None:
         self._name, self._taking, self._notes = name, taking, notes
         self._held = ExitStack()
         with warnings.catch_warnings():
@@ -91,6 +101,7 @@ class GeoRaster:
                 raise InputError(f"{name}: not an image that GDAL can read: {error}") from None
         self.height, self.width = int(self._file.height), int(self._file.width)
         try:
+            check_size((self.width, self.height), str(name), max_pixels)
             try:
                 self._understand(source)
             except InputError:
@@ -110,13 +121,6 @@ class GeoRaster:
         file = self._file
         return bool(file.crs or file.gcps[0] or file.rpcs or not file.transform.is_identity)
 
-    @property
-    def marks(self) -> bool:
-        """Whether some of its pixels may have no data."""
-        meaning = self._meaning
-        marked = meaning.nodata is not None or (meaning.alpha and meaning.marks)
-        return marked or self._masked or self._file.dtypes[0].startswith("float")
-
     def read(self, start: int, stop: int) -> Picture:
         """Rows `start` to `stop - 1`.
 
@@ -126,6 +130,20 @@ class GeoRaster:
         window = Window(0, start, self.width, stop - start)
         mask = self._mask(window=window) if self._masked else None
         return self._picture(self._stored(window=window), mask)
+
+    def whole(self) -> Picture:
+        """All rows, read and understood some at a time, which takes less memory."""
+        pixels = np.empty((self.height, self.width, 3), np.uint8)
+        valid: NDArray[np.bool_] | None = None
+        for top in range(0, self.height, _ROWS):
+            bottom = min(top + _ROWS, self.height)
+            part = self.read(top, bottom)
+            pixels[top:bottom] = part.pixels
+            if part.valid is not None:
+                if valid is None:
+                    valid = np.ones((self.height, self.width), np.bool_)
+                valid[top:bottom] = part.valid
+        return Picture(pixels, valid)
 
     def small(self, longest: int) -> Pixels:
         """The whole image, at most `longest` pixels on its longer side."""

@@ -26,7 +26,6 @@ from atrous.metadata import orientation
 from atrous.opening import (
     MAX_PIXELS,
     UnknownFormat,
-    check_size,
     decoded,
     opened,
     opened_file,
@@ -133,9 +132,8 @@ class Reading:
         if not isinstance(source, Path):
             source.seek(0)
         content = source if isinstance(source, Path) else source.read()
-        with GeoRaster(content, name, self.taking, self.notes) as raster:
-            check_size((raster.width, raster.height), name, self.max_pixels)
-            return raster.read(0, raster.height)
+        with GeoRaster(content, name, self.taking, self.notes, self.max_pixels) as raster:
+            return raster.whole()
 
 
 _plain = Reading()

@@ -27,7 +27,7 @@ from atrous.geotiff import GeoRaster, place_of, shrunk
 from atrous.image import Reading
 from atrous.labels import LabelSet
 from atrous.metadata import orientation
-from atrous.opening import UnknownFormat, check_size, decoded
+from atrous.opening import UnknownFormat, decoded
 from atrous.samples import Picture
 from atrous.stamp import KEY, FileStamp, PixelHash
 
@@ -71,12 +71,8 @@ class FileRaster:
         self._reading = reading or Reading()
         self._rows: GeoRaster | None = None
         if _in_rows(path, max_pixels):
-            self._rows = GeoRaster(path, path, self._reading.taking, self._reading.notes)
-            try:
-                check_size((self._rows.width, self._rows.height), str(path), max_pixels)
-            except InputError:
-                self._rows.close()
-                raise
+            taking, notes = self._reading.taking, self._reading.notes
+            self._rows = GeoRaster(path, path, taking, notes, max_pixels)
         self._lock = threading.Lock()
         self._known: deque[NDArray[np.bool_] | int] = deque()
         self._seen = 0
