@@ -109,7 +109,7 @@ def test_voc_with_a_list_of_ones_own(content: str, voc: Path) -> None:
     [
         (b"\n", "names no image, expected one id a line"),
         (b"c\nb\nc\n", "names 'c' twice"),
-        (b"\xff\xfe", "not a readable list"),
+        (b"\xff\0", "not a readable list"),
     ],
 )
 def test_wrong_lists(content: bytes, message: str, voc: Path) -> None:

@@ -183,7 +183,10 @@ class _Asked:
                 f"{self.place}"
             )
         found = find(self.sources, Path(self.place))
-        if _makes_picture(self.place) and len(found) != 1:
+        single = _makes_picture(self.place)
+        for source in found if single else ():
+            source.check()
+        if single and len(found) != 1:
             raise ConfigError(
                 f"{self.place} is a file for one picture, and {len(found)} were found: name a "
                 "folder with -o, for masks/ and overlays/"
