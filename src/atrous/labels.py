@@ -151,6 +151,21 @@ def of_number(num_classes: int) -> LabelSet:
     return sizes.get(num_classes) or generic(num_classes)
 
 
+def parse(text: str) -> LabelSet:
+    """A known set by its name, or one of names with commas between them.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if text in LABEL_SETS:
+        return LABEL_SETS[text]
+    names = [name.strip() for name in text.split(",")]
+    if len(names) < 2 or not all(names):
+        known = ", ".join(LABEL_SETS)
+        raise InputError(f"expected {known}, or the names of all classes: a,b,c; got {text!r}")
+    return named(names)
+
+
 def named(names: Sequence[str]) -> LabelSet:
     """Classes of these names, with distinct colours.
 

@@ -294,6 +294,21 @@ def seen(inner: int, corner: int, extent: int) -> tuple[int, int]:
     return max(0, -corner), min(inner, extent - corner)
 
 
+def usual_normalisation(*, raw: bool, grey: bool) -> tuple[Normalisation, str]:
+    """What is assumed of a network that does not say how its images were prepared.
+
+    Args:
+        raw: it takes whole numbers of 0–255.
+        grey: it sees one channel, of which ImageNet has no statistics.
+
+    Returns:
+        the normalisation, and what it is called in a note.
+    """
+    if raw:
+        return "none", "0–255 as uint8"
+    return ("div255", "0–1") if grey else ("div255-mean-std", "ImageNet mean and std")
+
+
 def _half(rows: int, columns: int) -> tuple[int, int]:
     return round(rows / 2), round(columns / 2)
 

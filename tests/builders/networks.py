@@ -59,3 +59,29 @@ def make_small_model(
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(model)
     return model
+
+
+def make_joining(halvings: int) -> onnx.ModelProto:
+    """A network of free size that works at multiples of 2 to the power of `halvings` alone, where
+    what was halved meets its own enlargement. Its class is the brightest channel."""
+    nodes, last = [], "image"
+    for step in range(halvings):
+        window = {"kernel_shape": [2, 2], "strides": [2, 2]}
+        nodes.append(helper.make_node("MaxPool", [last], [f"down{step}"], **window))
+        last = f"down{step}"
+    for step in reversed(range(halvings)):
+        nodes.append(helper.make_node("Resize", [last, "", "two"], [f"up{step}"], mode="nearest"))
+        beside = f"down{step - 1}" if step else "image"
+        nodes.append(helper.make_node("Sub", [f"up{step}", beside], [f"gap{step}"]))
+        nodes.append(helper.make_node("Add", [f"gap{step}", beside], [f"join{step}"]))
+        last = f"join{step}"
+    nodes.append(helper.make_node("Sub", [last, last], ["nothing"]))
+    nodes.append(helper.make_node("Add", ["image", "nothing"], ["scores"]))
+    graph = helper.make_graph(
+        nodes,
+        "joining",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, "h", "w"])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, 3, "h", "w"])],
+        [numpy_helper.from_array(np.float32([1, 1, 2, 2]), "two")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)

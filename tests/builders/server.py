@@ -80,26 +80,41 @@ def until(condition: Callable[[], bool], seconds: float = 8.0) -> None:
 
 
 @contextmanager
-def serving(engine: Network | None = None, **changes: object) -> Iterator[Live]:
-    engine = engine or Network()
-    settings = replace(Settings(port=0), **changes)  # type: ignore[arg-type]
-    voc = segmenter(Network(classes=21), VOC)
-    service = Service({"small": segmenter(engine), "voc": voc}, settings)
+def _running(service: Service, settings: Settings) -> Iterator[tuple[Server, httpx.Client]]:
     bound = listen(settings)
     started: list[Server] = []
     thread = threading.Thread(target=lambda: run(service, bound, started.append))
     thread.start()
     until(lambda: bool(started))
-    url = url_of(bound)
     try:
-        with httpx.Client(base_url=url, timeout=15) as client:
-            yield Live(url, service, started[0], engine, client)
+        with httpx.Client(base_url=url_of(bound), timeout=15) as client:
+            yield started[0], client
     finally:
-        engine.go.set()
         started[0].should_exit = True
         thread.join(10)
         bound.close()
         assert not thread.is_alive()
+
+
+@contextmanager
+def serving_models(models: dict[str, Predictor]) -> Iterator[httpx.Client]:
+    """A client of a server of these models, which it closes."""
+    settings = Settings(port=0)
+    with _running(Service(models, settings), settings) as (_, client):
+        yield client
+
+
+@contextmanager
+def serving(engine: Network | None = None, **changes: object) -> Iterator[Live]:
+    engine = engine or Network()
+    settings = replace(Settings(port=0), **changes)  # type: ignore[arg-type]
+    voc = segmenter(Network(classes=21), VOC)
+    service = Service({"small": segmenter(engine), "voc": voc}, settings)
+    with _running(service, settings) as (server, client):
+        try:
+            yield Live(str(client.base_url).rstrip("/"), service, server, engine, client)
+        finally:
+            engine.go.set()
     assert engine.closed
 
 

@@ -210,7 +210,7 @@ def test_resolved_reads_as_the_same(text: str, overrides: tuple[str, ...], tmp_p
         ("name: official_deeplab_v3_int8", "name: ''", "name: expected the name of a folder"),
         ("name: official_deeplab_v3_int8", "", "name: missing; add it"),
         ("    - 513\n    - 513\n", "    - 513\n", "frontend.shape: expected {input: [1, 3, height"),
-        ("    - 3\n", "    - 1\n", "frontend.shape: expected a batch of images of 3 channels"),
+        ("    - 3\n", "    - 2\n", "frontend.shape: expected a batch of images of 3 channels"),
         ("    - 3\n", "    - three\n", "frontend.shape: expected {input: [1, 3, height"),
         ("    - 1\n", "    - -1\n", "all sizes 1 or more, found [-1, 3, 513, 513]"),
         (

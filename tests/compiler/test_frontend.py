@@ -26,6 +26,7 @@ from atrous.files import sha256
 from atrous.image import photograph
 from atrous.labels import CITYSCAPES, VOC, generic
 from atrous.preprocess import Preprocess
+from tests.builders.networks import make_joining
 from tests.builders.shallow import make_shallow
 
 SIZE = (64, 96)
@@ -361,6 +362,11 @@ def two_outputs() -> onnx.ModelProto:
     return model
 
 
+def of_bytes() -> onnx.ModelProto:
+    node = helper.make_node("Cast", ["input"], ["output"], to=TensorProto.FLOAT)
+    return graph([node], [1, 3, 8, 8], [1, 3, 8, 8], kind=TensorProto.UINT8)
+
+
 def baked() -> onnx.ModelProto:
     """Free as its input may look, it works at 8×8 alone."""
     model = graph(
@@ -373,16 +379,9 @@ def baked() -> onnx.ModelProto:
 @pytest.mark.parametrize(
     ("model", "frontend", "expected"),
     [
-        (two_inputs, {}, r"expected one input, found 2 \(input, other\)"),
-        (two_outputs, {}, r"expected one output, found 2 \(output, aux\)"),
-        (lambda: relu([1, 3]), {}, r"images \(N, 3, H, W\), found float \(1, 3\)"),
-        (lambda: relu([1, 4, 8, 8]), {}, "expected images of 3 channels"),
-        (
-            lambda: relu([1, 3, 8, 8], kind=10, result=10),
-            {},
-            r"found float16 \(1, 3, 8, 8\); compile the model from before",
-        ),
-        (argmax, {}, "found int64 .*; export the model without its argmax"),
+        (two_inputs, {}, r"takes more than a picture: other float32 \(1, 3, 8, 8\)"),
+        (lambda: relu([1, 3]), {}, r"an input of pictures .* found input float32 \(1, 3\)"),
+        (lambda: relu([1, 4, 8, 8]), {}, "expected 3 channels or 1"),
         (
             lambda: relu([1, 3, 8, 8]),
             shaped(8, 9),
@@ -396,10 +395,16 @@ def baked() -> onnx.ModelProto:
         (
             lambda: relu(["n", 3, "h", "w"]),
             {},
-            r"frontend.shape: missing, and .* leaves it open: float \(n, 3, h, w\); add it, as "
-            r"\{input: ",
+            r"frontend.shape: missing, and .* leaves it open: input float32 \(n, 3, h, w\); "
+            r"add it, as \{input: \[1, 3, 513, 513\]",
         ),
-        (baked, shaped(9, 9), "with an input of 1×3×9×9: ONNX Runtime failed: "),
+        (baked, shaped(9, 9), "the shape 1×3×64×1, which is no map of scores"),
+        (
+            lambda: make_joining(3),
+            shaped(33, 50),
+            r"does not work with an input of 1×3×33×50, but at multiples of 8: frontend.shape, as "
+            r"\{image: \[1, 3, 32, 48\]\}",
+        ),
         (lambda: relu([1, 3, 8, 8]), {"labels": "voc"}, "3 classes, but 21 in the label set voc"),
         (lambda: relu([1, 3, 8, 8]), {"output_stride": 8}, "output_stride: is for checkpoints"),
         (lambda: relu([1, 3, 8, 8]), {"type": "pytorch"}, "is an ONNX file; set it to onnx"),
@@ -412,6 +417,35 @@ def test_graphs_that_do_not_fit(
     with pytest.raises((ArtifactError, ConfigError), match=expected) as caught:
         read(configured(path, frontend=frontend))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "classes", "said"),
+    [
+        (two_outputs, 3, "its output output is used, not aux"),
+        (argmax, 3, "it ends in an argmax: cut at input before it"),
+        (lambda: relu([1, 3, 8, 8], kind=10, result=10), 3, "its pictures are float16: converted"),
+        (lambda: relu([1, 1, 8, 8]), 2, "it sees grey pictures (one channel)"),
+        (lambda: relu([1, 8, 8, 3]), 3, "its pictures are channels-last: transposed inside"),
+        (of_bytes, 3, "0–255 as uint8"),
+    ],
+)
+def test_graphs_of_other_forms_are_brought_to_ours(
+    model: Callable[[], onnx.ModelProto], classes: int, said: str, tmp_path: Path
+) -> None:
+    source = read(configured(saved(model(), tmp_path)))
+    check(source, (1, 3, 8, 8), classes)
+    assert said in "\n".join(source.notes)
+    assert source.model.graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT
+
+
+def test_one_class_becomes_two_and_the_artefact_says_by_what(tmp_path: Path) -> None:
+    path = saved(relu([1, 1, 8, 8]), tmp_path)
+    source = read(configured(path, frontend={"threshold": 0.25, "labels": "ground,road"}))
+    assert source.metadata.labels.names == ("ground", "road")
+    assert (source.metadata.activation, source.metadata.threshold) == ("sigmoid", 0.25)
+    assert source.metadata.preprocess.normalisation == "div255"
+    assert read(configured(path)).metadata.labels.names == ("background", "foreground")
 
 
 def test_files_that_do_not_fit(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from atrous import engines, image
 from atrous.bench.plan import Plan
+from atrous.engines import dry_run
 from atrous.engines.base import Engine, Options
 from atrous.errors import ConfigError
 from atrous.evaluation.result import hash_ids
@@ -21,9 +22,6 @@ from atrous.preprocess import Preprocess
 from atrous.runtime.predictor import Predictor
 from atrous.vastai import npz as npz_files
 from atrous.vastai import vdsp
-
-SIZE = (513, 513)
-"""Height and width of the network input where neither model nor command says it."""
 
 PHOTOGRAPH = (375, 500)
 """Height and width of random pixels: the commonest of VOC."""
@@ -132,7 +130,15 @@ def open_predictor(plan: Plan) -> Predictor:
 
 
 def _options(plan: Plan) -> Options:
-    return Options(plan.device, plan.own_threads, plan.instances, plan.cache)
+    return Options(
+        plan.device,
+        plan.own_threads,
+        plan.instances,
+        plan.cache,
+        plan.layout,
+        plan.output_name,
+        plan.threshold,
+    )
 
 
 def _preprocess(plan: Plan) -> Preprocess | None:
@@ -157,7 +163,9 @@ def _shape(plan: Plan, engine: Engine, predictor: Predictor | None) -> tuple[int
         )
     said = engine.metadata.preprocess if engine.metadata else None
     prepared = predictor.preprocess if predictor else _preprocess(plan) or said
-    size = plan.size or (prepared.size if prepared else SIZE)
+    size = plan.size or (prepared.size if prepared else None)
+    if size is None:
+        size = dry_run.choose(engine, str(plan.model)).size
     if predictor is None and plan.size is None:
         size = (own_size[0] or size[0], own_size[1] or size[1])
     if any(have not in (None, want) for have, want in zip(own_size, size, strict=True)):
@@ -165,6 +173,7 @@ def _shape(plan: Plan, engine: Engine, predictor: Predictor | None) -> tuple[int
             f"`size` {size[0]},{size[1]}: the network takes {own_size[0]},{own_size[1]}; leave "
             "`size` out, or export or compile it with that shape"
         )
+    dry_run.check(engine, str(plan.model), size)
     return (batch, 3, *size)
 
 

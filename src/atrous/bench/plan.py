@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from atrous.engines.base import Device
+from atrous.engines.meaning import Layout
 from atrous.errors import ConfigError
 
 Scenario = Literal["single-stream", "multi-stream", "server", "offline"]
@@ -43,6 +44,9 @@ class Plan:
         npz: list of npz files that are fed as pixels, in place of `images`.
         vdsp: preprocessing in place of the model's own.
         cache: folder where engines keep what they build.
+        layout: see `atrous.engines.base.Options`, as for the next two.
+        output_name: likewise.
+        threshold: likewise.
 
     Raises:
         ConfigError: a value is out of range, or two do not go together.
@@ -67,6 +71,9 @@ class Plan:
     npz: Path | None = None
     vdsp: Path | None = None
     cache: Path | None = None
+    layout: Layout | None = None
+    output_name: str | None = None
+    threshold: float | None = None
 
     def __post_init__(self) -> None:
         least = {

@@ -97,6 +97,9 @@ def bench(
         ),
     ] = 0,
     vdsp_params: options.VdspOption = None,
+    layout: options.LayoutOption = None,
+    output_name: options.OutputNameOption = None,
+    threshold: options.ThresholdOption = None,
     datalist: Annotated[
         Path | None,
         typer.Option(help="A list of npz files, to answer (--path_output) and to measure with."),
@@ -185,6 +188,9 @@ def bench(
         npz=datalist,
         vdsp=vdsp_params,
         cache=cache,
+        layout=layout,
+        output_name=output_name,
+        threshold=threshold,
     )
     all_answered = _answer(plan, output, kind, force) if output is not None else True
     if sweep:

@@ -50,6 +50,9 @@ def evaluate(
     cache: options.CacheOption = None,
     vdsp_params: options.VdspOption = None,
     value_range: options.RangeOption = None,
+    layout: options.LayoutOption = None,
+    output_name: options.OutputNameOption = None,
+    threshold: options.ThresholdOption = None,
     reference: Annotated[
         str | None, typer.Option(help="A model that this one must agree with.")
     ] = None,
@@ -99,8 +102,9 @@ def evaluate(
     chosen = _protocol(protocol, (tile, overlap), scales, flip)
     dataset = open_dataset(data)
     network = options.ModelOptions(
-        model, engine, device, threads, instances, cache, None, vdsp_params, None, value_range
-    )
+        model, engine, device, threads, instances, cache, None, vdsp_params, None, value_range,
+        layout, output_name, threshold,
+    )  # fmt: skip
     with ExitStack() as stack:
         predictor = stack.enter_context(network.open(dataset.labels, chosen.side))
         other = Predictor.open(reference, labels=dataset.labels) if reference else None

@@ -101,6 +101,9 @@ def run(
     cache: options.CacheOption = None,
     labels: options.LabelsOption = None,
     size: options.SizeOption = None,
+    layout: options.LayoutOption = None,
+    output_name: options.OutputNameOption = None,
+    threshold: options.ThresholdOption = None,
     instances: options.InstancesOption = 1,
     batch: options.BatchOption = None,
     processes: Annotated[str | None, typer.Option("-p", help=_IGNORED)] = None,
@@ -129,8 +132,9 @@ def run(
         )
     inputs = files.read_list(datalist)
     network = options.ModelOptions(
-        model, engine, device, threads, instances, cache, labels, vdsp_params, size
-    )
+        model, engine, device, threads, instances, cache, labels, vdsp_params, size,
+        layout, output_name, threshold,
+    )  # fmt: skip
     with network.open() as predictor:
         fit = predictor.preprocess.fit
         if fit != "squash":

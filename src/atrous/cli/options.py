@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
 import typer
 
 from atrous.cli import terminal
-from atrous.errors import ConfigError
+from atrous.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from atrous.engines.base import Options
+    from atrous.engines.meaning import Layout
     from atrous.image import Reading
     from atrous.labels import LabelSet
     from atrous.preprocess import Preprocess
@@ -71,7 +72,33 @@ CacheOption = Annotated[
     ),
 ]
 LabelsOption = Annotated[
-    str | None, typer.Option(help="What the classes are called: voc or cityscapes.")
+    str | None,
+    typer.Option(
+        metavar="NAME", help="What the classes are called: voc, cityscapes, or their names: a,b,c."
+    ),
+]
+LayoutOption = Annotated[
+    Literal["nchw", "nhwc"] | None,
+    typer.Option(
+        help="Of somebody else's scores: classes first or last. Default: what graph and sizes say."
+    ),
+]
+OutputNameOption = Annotated[
+    str | None,
+    typer.Option(
+        "--output-name",
+        metavar="NAME",
+        help="The output, or any tensor, that holds the scores of somebody else's network.",
+    ),
+]
+ThresholdOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Probability from which on a pixel is not background, of networks that say it for "
+        "each class alone. Default: 0.5 for one class; of more the largest is taken.",
+        min=0,
+        max=1,
+    ),
 ]
 VdspOption = Annotated[
     Path | None,
@@ -257,20 +284,26 @@ def refuse_others(context: typer.Context, taken: Collection[str], why: str) -> N
 
 
 def parse_labels(name: str | None) -> LabelSet | None:
-    """The label set called `name`.
+    """The label set called `name`, or made of the names in it.
 
     Raises:
         ConfigError: there is none.
     """
-    from atrous.labels import LABEL_SETS
+    from atrous import labels
 
-    if name is not None and name not in LABEL_SETS:
-        raise ConfigError(f"`labels`: expected {' or '.join(LABEL_SETS)}, got {name!r}")
-    return LABEL_SETS[name] if name else None
+    try:
+        return labels.parse(name) if name else None
+    except InputError as error:
+        raise ConfigError(f"`labels`: {error}") from None
 
 
 def engine_options(
-    model: str | None, device: Device, threads: int, instances: int, cache: Path | None
+    model: str | None,
+    device: Device,
+    threads: int,
+    instances: int,
+    cache: Path | None,
+    **hints: Any,
 ) -> Options:
     """What an engine is opened with, the number of instances chosen if it is 0.
 
@@ -283,7 +316,7 @@ def engine_options(
     from atrous.engines import find_model
     from atrous.engines.base import Options
 
-    options = Options(device, threads, cache=cache)
+    options = Options(device, threads, cache=cache, **hints)
     if not instances:
         several = device == "cpu" and find_model(model).suffix == ".onnx"
         instances = min(_MOST_INSTANCES, options.cores) if several else 1
@@ -304,11 +337,23 @@ class ModelOptions:
     vdsp_params: Path | None
     size: str | None
     value_range: str | None = None
+    layout: Layout | None = None
+    output_name: str | None = None
+    threshold: float | None = None
 
     @property
     def engine_options(self) -> Options:
         """What its engine is opened with; see `engine_options`."""
-        return engine_options(self.model, self.device, self.threads, self.instances, self.cache)
+        return engine_options(
+            self.model,
+            self.device,
+            self.threads,
+            self.instances,
+            self.cache,
+            layout=self.layout,
+            output_name=self.output_name,
+            threshold=self.threshold,
+        )
 
     def ran(self, engine: str) -> str:
         """Which model runs and on what, as `default-int8 on openvino`."""
@@ -342,4 +387,5 @@ class ModelOptions:
             labels=parse_labels(self.labels) or labels,
             size=parse_size(self.size),
             value_range=parse_range(self.value_range),
+            side=side,
         )

@@ -53,6 +53,9 @@ def predict(
     labels: options.LabelsOption = None,
     vdsp_params: options.VdspOption = None,
     size: options.SizeOption = None,
+    layout: options.LayoutOption = None,
+    output_name: options.OutputNameOption = None,
+    threshold: options.ThresholdOption = None,
     value_range: options.RangeOption = None,
     bands: options.BandsOption = None,
     max_pixels: options.MaxPixelsOption = None,
@@ -117,8 +120,9 @@ def predict(
     was stopped goes on where the same command is given again.
     """
     network = options.ModelOptions(
-        model, engine, device, threads, instances, cache, labels, vdsp_params, size, value_range
-    )
+        model, engine, device, threads, instances, cache, labels, vdsp_params, size, value_range,
+        layout, output_name, threshold,
+    )  # fmt: skip
     asked = _Asked(
         src, output, network, as_json,
         overlays, opacity, force, value_range, bands, max_pixels,

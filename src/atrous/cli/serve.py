@@ -83,6 +83,9 @@ def serve(
     vdsp_params: options.VdspOption = None,
     size: options.SizeOption = None,
     value_range: options.RangeOption = None,
+    layout: options.LayoutOption = None,
+    output_name: options.OutputNameOption = None,
+    threshold: options.ThresholdOption = None,
 ) -> None:
     """Serve models over HTTP: Open Inference Protocol v2, pictures in and masks out, metrics.
 
@@ -124,17 +127,9 @@ def serve(
         for given in [*model] if model else [None]:
             name, source = _named(given)
             network = options.ModelOptions(
-                source,
-                engine,
-                device,
-                threads,
-                instances,
-                cache,
-                labels,
-                vdsp_params,
-                size,
-                value_range,
-            )
+                source, engine, device, threads, instances, cache, labels, vdsp_params, size, value_range,
+                layout, output_name, threshold,
+            )  # fmt: skip
             predictor = opened.enter_context(network.open())
             name = name or _own_name(predictor, source)
             if name in predictors:

@@ -73,6 +73,9 @@ def stream(
     size: options.SizeOption = None,
     value_range: options.RangeOption = None,
     bands: options.BandsOption = None,
+    layout: options.LayoutOption = None,
+    output_name: options.OutputNameOption = None,
+    threshold: options.ThresholdOption = None,
     absent: Annotated[
         Literal["skip", "zero"],
         typer.Option(help="Classes that occur nowhere: left out of the mean, or counted as 0."),
@@ -110,6 +113,9 @@ def stream(
         vdsp_params,
         size,
         value_range,
+        layout,
+        output_name,
+        threshold,
     )
     reading = options.parse_reading(bands)
     output = Output(save_dir, overlays=overlays, force=force, again=True)

@@ -35,10 +35,11 @@ from pydantic import (
     model_validator,
 )
 
-from atrous import strict_yaml, zoo
+from atrous import labels, strict_yaml, zoo
 from atrous.compiler.sections import ProtocolName, Quantize
-from atrous.errors import ConfigError
-from atrous.labels import LABEL_SETS
+from atrous.engines.meaning import Hints, Layout
+from atrous.errors import ConfigError, InputError
+from atrous.labels import LABEL_SETS, LabelSet
 from atrous.preprocess import Preprocess
 from atrous.record import Record
 from atrous.strict_yaml import nearest, short
@@ -86,6 +87,10 @@ def _one_shape(value: object) -> object:
         )
     if not isinstance(shape, list) or len(shape) != 4 or not all(type(n) is int for n in shape):
         raise ValueError(f"expected {SHAPE}, found {short(shape)}")
+    if shape[3] in (1, 3) and shape[1] not in (1, 3):  # of a network that takes channels last
+        shape = [shape[0], 3, shape[1], shape[2]]
+    elif shape[1] == 1:  # of one that takes grey pictures
+        shape = [shape[0], 3, *shape[2:]]
     if shape[1] != 3 or min(shape) < 1:
         raise ValueError(
             f"expected a batch of images of 3 channels, all sizes 1 or more, found {shape}"
@@ -110,7 +115,12 @@ class Frontend(Record):
         shape: name of the input → batch, 3, height, width; by default what the file says.
         dtype: of the input.
         output_stride: 8 or 16, for checkpoints, whose weights do not tell.
-        labels: a row of `LABEL_SETS`; by default what the file says, or by number of classes.
+        labels: a row of `LABEL_SETS`, or the names of all classes with commas between them; by
+            default what the file says, or by number of classes.
+        layout: of the scores of an ONNX file, where both orders of axes fit.
+        output_name: of the tensor that holds them, where several might.
+        threshold: probability from which on a pixel is not background, of a network that says it
+            for each class alone.
     """
 
     type: str = "onnx"
@@ -119,6 +129,9 @@ class Frontend(Record):
     dtype: Literal["fp32"] = "fp32"
     output_stride: Literal[8, 16] | None = None
     labels: str | None = None
+    layout: Layout | None = None
+    output_name: str | None = None
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
 
     @property
     def given(self) -> str:
@@ -144,9 +157,24 @@ class Frontend(Record):
     @field_validator("labels")
     @classmethod
     def _labels(cls, value: str | None) -> str | None:
-        if value is not None and value not in LABEL_SETS:
-            raise ValueError(f"unknown labels {value!r}{nearest(value, LABEL_SETS)}")
+        if value is not None:
+            try:
+                labels.parse(value)
+            except InputError:
+                raise ValueError(f"unknown labels {value!r}{nearest(value, LABEL_SETS)}") from None
         return value
+
+    @property
+    def label_set(self) -> LabelSet | None:
+        """What `labels` stands for."""
+        return labels.parse(self.labels) if self.labels is not None else None
+
+    @property
+    def hints(self) -> Hints:
+        """What is said of a network that does not say it itself."""
+        known = self.label_set
+        names = known.names if known else ()
+        return Hints(self.layout, self.output_name, self.threshold, names)
 
     @model_validator(mode="after")
     def _has_file(self) -> Self:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,12 +21,16 @@ from atrous import artifact, cache, engines, external_data, zoo
 from atrous.artifact import Metadata
 from atrous.compiler.config import CompileConfig, Shape
 from atrous.compiler.graph import opset
-from atrous.compiler.graph.graph import free_inputs
+from atrous.engines import adapt, dry_run
+from atrous.engines.meaning import BACKGROUND, PLAIN, ScoreMeaning, with_background
+from atrous.engines.onnx_graph import OnnxGraph, copied, described
+from atrous.engines.onnx_model import OnnxModel
 from atrous.errors import ArtifactError, ConfigError, EngineError
 from atrous.files import sha256
 from atrous.image import photograph
-from atrous.labels import LABEL_SETS, LabelSet, of_number
-from atrous.preprocess import Preprocess
+from atrous.labels import LabelSet, of_number
+from atrous.labels import named as label_names
+from atrous.preprocess import Preprocess, usual_normalisation
 
 _TORCH = (".pth", ".pt", ".ckpt", ".safetensors")
 
@@ -115,17 +120,33 @@ def _needed_shape(config: CompileConfig, path: Path) -> Shape:
 def _from_onnx(config: CompileConfig, path: Path) -> InputModel:
     if config.frontend.output_stride is not None:
         raise ConfigError(f"frontend.output_stride: is for checkpoints, but {path} is a graph")
-    model = artifact.load(path)
-    carried = artifact.metadata_of(model, path)
-    notes = list(config.notes)
-    _only_image_input(model, path)
-    given, named = config.frontend.shape, model.graph.input[0].name
+    return _of_graph(config, path, OnnxModel.read(path), config.notes)
+
+
+def _of_graph(
+    config: CompileConfig, path: Path, model: OnnxModel, notes: Sequence[str]
+) -> InputModel:
+    """Anybody's graph, in our form and at a fixed shape."""
+    found = adapt.adapted(model, config.frontend.hints)
+    graph, raw = _of_floats(found.proto)
+    said = [*notes, *found.notes]
+    given, named = config.frontend.shape, graph.graph.input[0].name
     if given is not None and named not in given:
-        notes.append(f"frontend.shape: the input is called {named}, not {next(iter(given))}")
-    shape = _agreed_shape(_shape(config), model, path)
-    model, upgraded = opset.upgraded(model, path, shape)
-    meaning = _Meaning(config, path, carried, notes + upgraded)
-    return meaning.of(opset.fixed(model, path, shape))
+        said.append(f"frontend.shape: the input is called {named}, not {next(iter(given))}")
+    shape = _agreed_shape(_shape(config), found, path)
+    graph, upgraded = opset.upgraded(graph, path, shape)
+    meaning = _Meaning(config, path, found.metadata, said + upgraded, found.meaning or PLAIN, raw)
+    try:
+        return meaning.of(opset.fixed(graph, path, shape))
+    except ArtifactError as error:
+        with engines.open_engine(found, engine="onnxruntime") as engine:
+            fitting = dry_run.fitting(engine, (shape[2], shape[3]))
+        if fitting is None:
+            raise
+        raise ArtifactError(
+            f"{path}: does not work with an input of {_times(shape)}, but at {fitting.rule}: "
+            f"frontend.shape, as {{{named}: [{shape[0]}, 3, {fitting.size[0]}, {fitting.size[1]}]}}"
+        ) from error
 
 
 def _from_checkpoint(config: CompileConfig, path: Path) -> InputModel:
@@ -158,8 +179,12 @@ def _from_checkpoint(config: CompileConfig, path: Path) -> InputModel:
             pixels=photograph(),
             dynamic=("batch",) if shape[0] > 1 else (),
         )
+        said = [*notes, f"{path}: exported to ONNX: {difference}"]
+        if network.num_classes == 1:
+            found = OnnxModel(artifact.load(file), metadata, str(path))
+            return _of_graph(config, path, found, said)
         model = opset.fixed(artifact.load(file), path, shape)
-    return InputModel(model, metadata, (*notes, f"{path}: exported to ONNX: {difference}"))
+    return InputModel(model, metadata, tuple(said))
 
 
 def _from_torchscript(config: CompileConfig, path: Path) -> InputModel:
@@ -175,55 +200,51 @@ def _from_torchscript(config: CompileConfig, path: Path) -> InputModel:
         entry = onnx.StringStringEntryProto(key=artifact.KEY, value=text)
         carried = artifact.metadata_of(onnx.ModelProto(metadata_props=[entry]), path)
     notes = [*config.notes, f"{path}: exported to ONNX: {difference}"]
-    return _Meaning(config, path, carried, notes).of(opset.fixed(model, path, shape))
+    return _of_graph(config, path, OnnxModel(model, carried, str(path)), notes)
 
 
-def _only_image_input(model: onnx.ModelProto, path: Path) -> None:
-    """Drop weights from the inputs, where old files list them too, and see that one is left."""
-    graph = model.graph
-    inputs = free_inputs(graph)
-    if len(inputs) < len(graph.input):
-        del graph.input[:]
-        graph.input.extend(inputs)
-        # Before version 4 every initializer had to be an input.
-        model.ir_version = max(model.ir_version, 4)
-    for role, values in (("input", inputs), ("output", list(graph.output))):
-        if len(values) != 1:
-            names = ", ".join(value.name for value in values) or "none"
-            raise ArtifactError(f"{path}: expected one {role}, found {len(values)} ({names})")
-    kind = inputs[0].type.tensor_type
-    if kind.elem_type != TensorProto.FLOAT or len(kind.shape.dim) not in (0, 4):
-        raise ArtifactError(
-            f"{path}: expected a float32 input of images (N, 3, H, W), found "
-            f"{_described(inputs[0])}; compile the model from before its conversion"
-        )
+def _of_floats(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
+    """A graph in our form that takes float32, and whether it took bytes before.
+
+    Weights are dropped from the inputs, where old files list them too.
+    """
+    inputs = OnnxGraph(proto).inputs
+    raw = inputs[0].type.tensor_type.elem_type == TensorProto.UINT8
+    if not raw and len(inputs) == len(proto.graph.input):
+        return proto, False
+    draft = OnnxGraph(copied(proto))
+    # Before version 4 every initializer had to be an input.
+    draft.model.ir_version = max(draft.model.ir_version, 4)
+    del draft.graph.input[:]
+    draft.graph.input.extend(inputs)
+    if raw:
+        [image] = draft.graph.input
+        image.type.tensor_type.elem_type = TensorProto.FLOAT
+        source = draft.free_name(f"{image.name}_bytes")
+        draft.redirect(image.name, source)
+        draft.add("Cast", [image.name], source, to=TensorProto.UINT8)
+        draft.to_front(1)
+    return draft.model, raw
 
 
-def _described(value: onnx.ValueInfoProto) -> str:
-    kind = value.type.tensor_type
-    name = TensorProto.DataType.Name(kind.elem_type).lower()
-    dims = (str(dim.dim_value or dim.dim_param or "?") for dim in kind.shape.dim)
-    return f"{name} ({', '.join(dims)})"
-
-
-def _agreed_shape(wanted: Shape | None, model: onnx.ModelProto, path: Path) -> Shape:
-    value = model.graph.input[0]
+def _agreed_shape(wanted: Shape | None, model: OnnxModel, path: Path) -> Shape:
+    value = model.proto.graph.input[0]
     dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim] or [0] * 4
     found = [size if size > 0 else None for size in dims]
     if wanted is None:
-        if None in found:
+        if None in found[2:]:
+            with engines.open_engine(model, engine="onnxruntime") as engine:
+                height, width = dry_run.choose(engine, str(path)).size
             raise ConfigError(
-                f"frontend.shape: missing, and {path} leaves it open: {_described(value)}; "
-                f"add it, as {{{value.name}: [1, 3, 513, 513]}}"
+                f"frontend.shape: missing, and {path} leaves it open: {described(value)}; "
+                f"add it, as {{{value.name}: [1, 3, {height}, {width}]}}"
             )
-        wanted = (found[0] or 1, found[1] or 3, found[2] or 1, found[3] or 1)
+        wanted = (found[0] or 1, 3, found[2] or 1, found[3] or 1)
     if any(size is not None and size != want for size, want in zip(found, wanted, strict=True)):
         raise ConfigError(
             f"frontend.shape: {_times(wanted)}, but the input of {path} is fixed at "
             f"{_times(dims)}; make them agree, or export the model at that size"
         )
-    if wanted[1] != 3:
-        raise ArtifactError(f"{path}: expected images of 3 channels, found {_described(value)}")
     return wanted
 
 
@@ -240,23 +261,22 @@ class _Meaning:
         path: of the network, named in errors and notes.
         carried: what the network says of itself, `None` for somebody else's.
         notes: what was assumed, changed or decided; grows.
+        scores: what they stand for.
+        raw: it takes pixels as they are, as numbers of 0–255.
     """
 
     config: CompileConfig
     path: Path
     carried: Metadata | None
     notes: list[str]
+    scores: ScoreMeaning = PLAIN
+    raw: bool = False
 
     def of(self, model: onnx.ModelProto) -> InputModel:
         """The network with what it means, once its shapes are fixed."""
         sizes = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim]
         output = model.graph.output[0]
         kind = output.type.tensor_type
-        if kind.elem_type != TensorProto.FLOAT or len(kind.shape.dim) != 4:
-            raise ArtifactError(
-                f"{self.path}: expected float32 logits (N, classes, h, w) as output, found "
-                f"{_described(output)}; export the model without its argmax"
-            )
         metadata = self.metadata((sizes[2], sizes[3]), kind.shape.dim[1].dim_value)
         return InputModel(model, metadata, tuple(self.notes))
 
@@ -269,13 +289,19 @@ class _Meaning:
             "preprocess": self._preprocess(size),
             "weights_sha256": (carried and carried.weights_sha256) or _hash(self.path),
         }
+        if (self.scores.activation, self.scores.threshold) != ("softmax", None):
+            known["activation"] = self.scores.activation
+            known["threshold"] = self.scores.threshold
         return carried.model_copy(update=known) if carried else Metadata(**known)
 
     def _labels(self, classes: int) -> LabelSet:
-        if self.config.frontend.labels is not None:
-            labels, origin = LABEL_SETS[self.config.frontend.labels], "frontend.labels"
+        given = self.config.frontend.label_set
+        if given is not None:
+            labels, origin = with_background(given, self.scores), "frontend.labels"
         elif self.carried is not None:
             labels, origin = self.carried.labels, "its metadata"
+        elif self.scores.names and self.scores.names[0] == BACKGROUND:
+            labels, origin = label_names(self.scores.names), "what its scores are"
         else:
             if not 1 <= classes <= 256:
                 raise ArtifactError(f"{self.path}: expected 1 to 256 classes, found {classes}")
@@ -299,14 +325,17 @@ class _Meaning:
 
     def _steps(self, size: tuple[int, int]) -> Preprocess:
         stated = self.config.preprocess()
+        if stated is not None and self.scores.grey:
+            stated = stated.model_copy(update={"colour": "rgb"})
         if self.carried is None:
             if stated is None:
+                kind, how = usual_normalisation(raw=self.raw, grey=self.scores.grey)
                 self.notes.append(
                     f"{self.path} does not say how its images were prepared: assumed is RGB "
-                    f"squashed to {size[0]}×{size[1]}, normalised by ImageNet's statistics; "
-                    "dataset.process_ops says otherwise"
+                    f"squashed to {size[0]}×{size[1]}, {how}; dataset.process_ops says otherwise"
                 )
-            return stated or Preprocess(size=size)
+                return Preprocess(size=size, normalisation=kind)
+            return stated
         own = Preprocess.from_dict(self.carried.preprocess.with_size(*size).to_dict())
         if stated is None or stated == own:
             return own

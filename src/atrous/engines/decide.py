@@ -11,7 +11,7 @@ from onnx import TensorProto
 
 from atrous.engines import probe, score_output
 from atrous.engines.image_input import ImageInput
-from atrous.engines.meaning import BACKGROUND, Activation, Hints, ScoreMeaning
+from atrous.engines.meaning import BACKGROUND, Activation, Hints, Layout, ScoreMeaning
 from atrous.engines.onnx_graph import Dims, OnnxGraph, attributes
 from atrous.engines.onnx_model import OnnxModel
 from atrous.engines.score_output import ScoreOutput, constant_of
@@ -79,7 +79,7 @@ def planned(
         dims, kind = probe.shape_of(model, image, found.tensor, dims)
     if found.decided:
         return _of_ids(model, image, found, hints, dims, kind)
-    axis = _class_axis(found, dims, image, model.name)
+    axis = _class_axis(found, dims, image, hints.layout, model.name)
     classes = dims[axis] if axis is not None else 1
     if classes is None:
         classes = score_output.number_of(graph, replace(found, axis=axis))
@@ -105,7 +105,9 @@ def _ends_last(graph: OnnxGraph, found: ScoreOutput) -> bool:
     )
 
 
-def _class_axis(found: ScoreOutput, dims: Dims, image: ImageInput, name: str) -> int | None:
+def _class_axis(
+    found: ScoreOutput, dims: Dims, image: ImageInput, layout: Layout | None, name: str
+) -> int | None:
     """The axis of the classes among those of the scores; `None` where one class needs none.
 
     Raises:
@@ -119,9 +121,9 @@ def _class_axis(found: ScoreOutput, dims: Dims, image: ImageInput, name: str) ->
         fits = {1: _lies_on(dims[2:], image.size), 3: _lies_on(dims[1:3], image.size)}
         axis = found.axis
         # What the operators say holds, unless the sizes say the contrary.
-        if axis in fits and not fits[axis] and fits[4 - axis]:
+        if layout is None and axis in fits and not fits[axis] and fits[4 - axis]:
             axis = 4 - axis
-        if axis is None and all(fits.values()) and None not in dims and dims[1] != dims[3]:
+        if axis is None and all(fits.values()) and None not in dims:
             raise ArtifactError(
                 f"{name}: its scores {_times(dims)} can be read with the classes first or last; "
                 "`layout` says which: nchw or nhwc"

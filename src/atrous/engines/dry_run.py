@@ -7,7 +7,7 @@ engine.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +20,7 @@ from atrous.errors import ArtifactError, EngineError
 USUAL = (513, 513)
 """Height and width of the input where nobody says it and the network takes any."""
 
-_STEPS = (2, 4, 8, 16, 32, 64, 128)
+_STEPS = (2, 4, 8, 16, 32, 64, 128, 14, 28, 24, 48, 96)
 _COMMON = (512, 256, 224, 384, 640, 1024, 520, 320, 480, 128, 64)
 """Sides that networks are made for which take one size and do not say so."""
 
@@ -58,13 +58,19 @@ class Fitting:
         return str(height) if height == width else f"{height},{width}"
 
 
-def check(engine: Engine, name: str, size: Size) -> None:
+def check(
+    engine: Engine,
+    name: str,
+    size: Size,
+    advice: Callable[[Fitting], str] = lambda fitting: f"`size` {fitting.shown}",
+) -> None:
     """See that a network runs at a size, and how many classes it has if it hides that.
 
     Args:
         engine: whose signature gets the number of classes.
         name: of the network, in messages.
         size: height and width of the input.
+        advice: how one asks for a size that works.
 
     Raises:
         ArtifactError: it does not; names a size at which it does.
@@ -74,12 +80,11 @@ def check(engine: Engine, name: str, size: Size) -> None:
     try:
         shape = _shape(engine, size)
     except EngineError as error:
-        own = engine.signature.size
-        fitting = None if None not in own else _fitting(engine, size)
-        if fitting is None:
+        found = fitting(engine, size)
+        if found is None:
             raise ArtifactError(f"{name}: does not run at {_times(size)}: {error}") from error
         raise ArtifactError(
-            f"{name}: does not run at {_times(size)}, but at {fitting.rule}: `size` {fitting.shown}"
+            f"{name}: does not run at {_times(size)}, but at {found.rule}: {advice(found)}"
         ) from error
     _learn(engine, name, shape)
 
@@ -115,9 +120,14 @@ def choose(engine: Engine, name: str) -> Fitting:
     height, width, step, plus = (
         number or 0 for number in tried(["fitting", *_facts(engine)], run)["fitting"]
     )
-    fitting = Fitting((height, width), step, plus)
-    check(engine, name, fitting.size)
-    return fitting
+    chosen = Fitting((height, width), step, plus)
+    check(engine, name, chosen.size)
+    return chosen
+
+
+def fitting(engine: Engine, size: Size) -> Fitting | None:
+    """A size near `size` at which a network of free size runs, `None` if none was found."""
+    return _fitting(engine, size) if None in engine.signature.size else None
 
 
 def _learn(engine: Engine, name: str, shape: tuple[int, ...]) -> None:
@@ -191,7 +201,7 @@ def _fitting(engine: Engine, size: Size) -> Fitting | None:
 
 def _rules() -> Iterator[tuple[int, int]]:
     yield from ((step, 0) for step in _STEPS)
-    yield from ((step, 1) for step in _STEPS if step >= 8)
+    yield from ((step, 1) for step in (8, 16, 32, 64))
 
 
 def _nearest(side: int, step: int, plus: int) -> int:

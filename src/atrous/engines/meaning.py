@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from atrous.errors import InputError
+from atrous.labels import LabelSet, named
 
 Layout = Literal["nchw", "nhwc"]
 """Order of the axes of scores: classes before the pixels, or behind them."""
@@ -59,6 +60,13 @@ class ScoreMeaning:
     threshold: float | None = None
     names: tuple[str, ...] = ()
     grey: bool = False
+
+
+def with_background(labels: LabelSet, meaning: ScoreMeaning) -> LabelSet:
+    """Labels for scores that may have a background before the classes that `labels` names."""
+    if len(meaning.names) == labels.num_classes + 1:
+        return named((BACKGROUND, *labels.names))
+    return labels
 
 
 PLAIN = ScoreMeaning()

@@ -22,13 +22,14 @@ Labels are resized by Pillow's NEAREST; OpenCV's picks other pixels.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from atrous import upsample
+from atrous.engines.dry_run import Fitting
 from atrous.errors import ConfigError
 from atrous.geometry import Axis
 from atrous.jobs.large import tiles
@@ -97,6 +98,12 @@ class Protocol:
         if self.scales != (1.0,):
             name += "+scales-" + "-".join(f"{scale:g}" for scale in self.scales)
         return name + "+flip" * self.flip
+
+    def at(self, fitting: Fitting) -> str:
+        """The same protocol at a size that a network takes, for messages."""
+        if self.side is None:
+            return f"`size` {fitting.shown}"
+        return f"protocol {replace(self, side=max(fitting.size)).name}"
 
     def preprocess(self, own: Preprocess) -> Preprocess:
         """The model's own normalisation with this protocol's geometry.

@@ -19,6 +19,7 @@ from atrous import engines
 from atrous.agreement import same_pixels
 from atrous.data import Dataset, Sample
 from atrous.download import cache_dir
+from atrous.engines import dry_run
 from atrous.engines.base import Engine, Options
 from atrous.errors import InputError
 from atrous.evaluation.health import check_agreement, check_predictions
@@ -121,7 +122,7 @@ class Evaluator:
         self.absent: Absent = absent
         self.reference = reference
         self.preprocess = protocol.preprocess(predictor.preprocess)
-        _check_size(predictor.engine, self.preprocess, protocol)
+        _check_size(predictor.engine, name, self.preprocess, protocol)
         self.stamp = self._stamp(name, options or Options())
 
     def run(self, progress: Progress | None = None, *, restart: bool = False) -> Evaluation:
@@ -255,11 +256,10 @@ class Evaluator:
         return Tally(ConfusionMatrix(labels.num_classes, labels.ignore_index, self.absent))
 
 
-def _check_size(engine: Engine, preprocess: Preprocess, protocol: Protocol) -> None:
+def _check_size(engine: Engine, name: str, preprocess: Preprocess, protocol: Protocol) -> None:
     fixed = engine.signature.size
-    if fixed == (None, None):
-        return
-    if protocol.kind == "whole" or protocol.scales != (1.0,):
+    several = protocol.kind == "whole" or protocol.scales != (1.0,)
+    if fixed != (None, None) and several:
         raise InputError(
             f"protocol {protocol.name} needs a model of free size, this one takes {fixed}: "
             "take one of atrous export --dynamic batch,height,width, or the checkpoint"
@@ -268,6 +268,8 @@ def _check_size(engine: Engine, preprocess: Preprocess, protocol: Protocol) -> N
         raise InputError(
             f"protocol {protocol.name} makes inputs of {preprocess.size}, the model takes {fixed}"
         )
+    if not several:
+        dry_run.check(engine, name, preprocess.size, protocol.at)
 
 
 def _failed(look: _Look, error: InputError | MemoryError) -> object:

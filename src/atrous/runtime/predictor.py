@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from atrous import engines, upsample
 from atrous.engines import dry_run
 from atrous.engines.base import Engine, Options
-from atrous.engines.meaning import BACKGROUND
+from atrous.engines.meaning import BACKGROUND, with_background
 from atrous.engines.onnx_model import OnnxModel
 from atrous.errors import ConfigError, EngineError
 from atrous.geometry import Axis
 from atrous.labels import LabelSet, generic, named
-from atrous.preprocess import Normalisation, Placement, Preprocess, Tensor
+from atrous.preprocess import Placement, Preprocess, Tensor, usual_normalisation
 
 _log = logging.getLogger("atrous")
 
@@ -117,6 +117,7 @@ class Predictor:
         labels: LabelSet | None = None,
         size: tuple[int, int] | None = None,
         value_range: tuple[float, float] | None = None,
+        side: int | None = None,
     ) -> Self:
         """Open a model by any of its names.
 
@@ -132,6 +133,8 @@ class Predictor:
             size: height and width of the network input, for models of free size.
             value_range: stored values of image files that are black and white, instead of the
                 model's own; see `Preprocess`.
+            side: of what the network will see instead of its own preprocessing: it is not tried
+                here, see `atrous.engines.dry_run`.
 
         Raises:
             AtrousError: the model cannot be opened, or does not fit the arguments.
@@ -142,7 +145,7 @@ class Predictor:
         opened = engines.open_engine(model, engine=engine, options=options)
         name = "the model in the package" if model is None else str(model)
         try:
-            prepared = _preprocess(opened, name, preprocess, size)
+            prepared = _preprocess(opened, name, preprocess, size, side)
             if value_range is not None:
                 prepared = prepared.model_copy(update={"value_range": value_range})
             return cls(opened, prepared, _labels(opened, name, labels))
@@ -262,6 +265,7 @@ def _preprocess(
     name: str,
     given: Preprocess | PreprocessOf | None,
     size: tuple[int, int] | None,
+    side: int | None,
 ) -> Preprocess:
     """Preprocessing from the arguments, the model, or a default said aloud; the network runs at
     its size."""
@@ -273,38 +277,35 @@ def _preprocess(
         given = known.preprocess
     if given is not None:
         preprocess = given if size is None else given.with_size(*size)
-        dry_run.check(engine, name, preprocess.size)
+        if side is None:
+            dry_run.check(engine, name, preprocess.size)
     else:
-        preprocess = _assumed(engine, name, size)
+        preprocess = _assumed(engine, name, size, side)
     # A grey picture is made of red, green and blue in this order.
     grey = engine.signature.meaning.grey
     return preprocess.model_copy(update={"colour": "rgb"}) if grey else preprocess
 
 
-def _assumed(engine: Engine, name: str, size: tuple[int, int] | None) -> Preprocess:
+def _assumed(
+    engine: Engine, name: str, size: tuple[int, int] | None, side: int | None
+) -> Preprocess:
     """What most networks take, said aloud."""
-    if size is not None:
+    if side is not None and None in engine.signature.size:
+        fitting = dry_run.Fitting((side, side))
+    elif size is not None:
         dry_run.check(engine, name, size)
         fitting = dry_run.Fitting(size)
     else:
         fitting = dry_run.choose(engine, name)
     own = engine.signature
-    how: dict[Normalisation, str] = {
-        "none": "0–255 as uint8",
-        "div255": "0–1",
-        "div127.5-minus-one": "-1–1",
-        "div255-mean-std": "ImageNet mean and std",
-    }
-    kind: Normalisation = "div255-mean-std"
-    if own.dtype == "uint8" or own.meaning.grey:
-        kind = "none" if own.dtype == "uint8" else "div255"
+    kind, how = usual_normalisation(raw=own.dtype == "uint8", grey=own.meaning.grey)
     _log.warning(
         "%s does not say how its images were prepared: assuming RGB squashed to %d×%d%s, %s; "
         "`preprocess` says otherwise",
         name,
         *fitting.size,
         f" (it takes {fitting.rule})" if fitting.step != 1 else "",
-        how[kind],
+        how,
     )
     return Preprocess(size=fitting.size, normalisation=kind)
 
@@ -315,8 +316,7 @@ def _labels(engine: Engine, name: str, given: LabelSet | None) -> LabelSet:
     if given is None and engine.metadata is not None:
         given = engine.metadata.labels
     if given is not None:
-        before = len(own.meaning.names) == own.classes == given.num_classes + 1
-        return named((BACKGROUND, *given.names)) if before else given
+        return with_background(given, own.meaning)
     if own.meaning.names and own.meaning.names[0] == BACKGROUND:
         return named(own.meaning.names)
     labels = generic(own.classes or 21)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atrous import upsample
+from atrous.engines import dry_run
 from atrous.errors import ConfigError
 from atrous.runtime.pipeline import TIMEOUT, Pipeline
 from atrous.runtime.predictor import Prediction, Predictor
@@ -152,6 +153,9 @@ def tiled(predictor: Predictor, side: int) -> Predictor:
             f"`side` {side}: the network takes {signature.size} pixels; take a square of that, or "
             "export the network with `dynamic` height,width"
         )
+    dry_run.check(
+        predictor.engine, "the network", (side, side), lambda fitting: f"`side` {fitting.size[0]}"
+    )
     geometry = {"size": (side, side), "fit": "pad", "resize": None, "origin": None}
     return predictor.seeing(predictor.preprocess.model_copy(update=geometry))
 
