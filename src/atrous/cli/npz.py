@@ -133,7 +133,7 @@ def run(
     inputs = files.read_list(datalist)
     network = options.ModelOptions(
         model, engine, device, threads, instances, cache, labels, vdsp_params, size,
-        layout, output_name, threshold,
+        layout=layout, output_name=output_name, threshold=threshold,
     )  # fmt: skip
     with network.open() as predictor:
         fit = predictor.preprocess.fit

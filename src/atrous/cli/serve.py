@@ -127,8 +127,8 @@ def serve(
         for given in [*model] if model else [None]:
             name, source = _named(given)
             network = options.ModelOptions(
-                source, engine, device, threads, instances, cache, labels, vdsp_params, size, value_range,
-                layout, output_name, threshold,
+                source, engine, device, threads, instances, cache, labels, vdsp_params, size,
+                value_range, layout, output_name, threshold,
             )  # fmt: skip
             predictor = opened.enter_context(network.open())
             name = name or _own_name(predictor, source)
