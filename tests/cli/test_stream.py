@@ -131,6 +131,22 @@ def test_one_picture_with_our_own_flags(atrous: Run, voc: Path) -> None:
     assert Path(f"o/masks/{IDS[0]}.png").stat().st_mtime_ns > before
 
 
+def test_masks_of_others_are_kept(atrous: Run, voc: Path) -> None:
+    picture = voc / "JPEGImages" / f"{IDS[0]}.jpg"
+    mask = Path(f"o/masks/{IDS[0]}.png")
+    mask.parent.mkdir(parents=True)
+    mask.write_bytes(b"drawn by hand")
+    arguments = ("stream", "--file-path", picture, *MODEL, "-o", "o")
+    done = atrous(*arguments)
+    assert (done.code, done.out[:6]) == (1, "0 of 1")
+    assert f"{mask}: is in the way and kept" in done.err
+    assert "replace it with --force" in done.err
+    assert mask.read_bytes() == b"drawn by hand"
+    assert atrous(*arguments, "--force").code == 0
+    assert mask.read_bytes() != b"drawn by hand"
+    assert atrous(*arguments).code == 0
+
+
 def test_absent_classes_by_the_seeds_rule(atrous: Run, voc: Path) -> None:
     done = atrous("stream", *ALL, "--absent", "zero")
     assert "classes that occur nowhere counted as 0" in done.out
