@@ -92,8 +92,8 @@ def work(job: node.ClusterJob, model: Path, places: list[str], begun: int = 1) -
     replies = segmenter(
         {
             "index": list(range(len(images))),
-            "place": [one.place for one in images],
-            "stem": [one.stem for one in images],
+            "place": [os.fsencode(one.place) for one in images],
+            "stem": [os.fsencode(one.stem) for one in images],
         }
     )
     return [pickle.loads(reply) for reply in replies["reply"]]

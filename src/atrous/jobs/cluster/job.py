@@ -161,7 +161,7 @@ def _replies(
     batch = 1 if alone else max(1, min(_LARGEST_BATCH, len(left) // (16 * workers)))
     places = [_absolute(one.place) for one in left.values()]
     rows = [
-        {"index": number, "place": place, "stem": one.stem}
+        {"index": number, "place": os.fsencode(place), "stem": os.fsencode(one.stem)}
         for (number, one), place in zip(left.items(), places, strict=True)
     ]
     here = ray.get_runtime_context().get_node_id()
@@ -260,6 +260,8 @@ def joined(address: str) -> Iterator[Any]:
         raise ConfigError(f"a cluster needs Ray ({error}): pip install 'atrous[cluster]'") from None
     # It prints on standard output when a node is lost; there is no public switch for that.
     ray._private.worker._worker_logs_enabled = False
+    # It stumbles over a command line that is no UTF-8, which it only shows.
+    ray._private.utils.get_entrypoint_name = lambda: "atrous"
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     for handler in logging.getLogger("ray.data").handlers:

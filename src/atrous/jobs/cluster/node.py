@@ -131,7 +131,9 @@ class Segmenter:
             a column of pickled `Reply`.
         """
         numbers = [int(number) for number in batch["index"]]
-        images = [*map(remote.RemoteImage, map(str, batch["place"]), map(str, batch["stem"]))]
+        # Names as bytes, which Arrow holds whatever they are.
+        places, stems = (map(os.fsdecode, batch[name]) for name in ("place", "stem"))
+        images = [*map(remote.RemoteImage, places, stems)]
         replies = [Reply(-1, failure=self._failure)]
         if self._failure is None:
             if self._begin(numbers[0]) > MOST_TRIES:
