@@ -12,6 +12,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -73,14 +74,14 @@ def decoded(
             with opened_file(source) as file:
                 try:
                     with _opened(file, name, max_pixels) as picture:
-                        return convert(_with_room(picture))
+                        return convert(picture)
                 except Exception as error:
                     plain = _again(file, error)
                     if plain is None:
                         raise
             with _opened(plain.file, name, max_pixels) as picture:
                 picture.info.update(plain.info)
-                return convert(_with_room(picture))
+                return convert(picture)
         except InputError:
             raise
         except Exception as error:
@@ -172,23 +173,21 @@ def _opened(file: IO[bytes], name: str, max_pixels: int | None) -> Image.Image:
             exif = Image.Exif()
             exif[ORIENTATION] = orientation(picture)
             picture.getexif = lambda: exif  # type: ignore[method-assign]
+            picture.load_prepare = partial(_unlimited, picture.load_prepare)  # type: ignore
     except BaseException:
         picture.close()
         raise
     return picture
 
 
-def _with_room(picture: Image.Image) -> Image.Image:
-    """The picture; of a large TIFF with room for it, which Pillow makes within its own limit."""
-    most = Image.MAX_IMAGE_PIXELS
-    if hasattr(picture, "tag_v2") and most is not None and picture.width * picture.height > most:
-        with _open_lock:
-            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-            try:
-                picture.load_prepare()  # type: ignore[attr-defined]
-            finally:
-                Image.MAX_IMAGE_PIXELS = limit
-    return picture
+def _unlimited(prepare: Callable[[], None]) -> None:
+    """Make room for the pixels of a TIFF, which Pillow does within its own limit."""
+    with _open_lock:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            prepare()
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def _again(file: IO[bytes], error: Exception) -> Plain | None:

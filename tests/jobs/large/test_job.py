@@ -279,3 +279,17 @@ def test_no_other_file_is_read_by_one_beside_it(suffix: str, content: str, earth
         FileRaster(earth)
     with pytest.raises(InputError, match="beside it"):
         image.read(earth)
+
+
+def test_of_a_tiff_pillow_reads_the_header_alone(
+    earth: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(picture: object) -> None:
+        raise AssertionError("makes room for all pixels")
+
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    monkeypatch.setattr("PIL.TiffImagePlugin.TiffImageFile.load_prepare", fail)
+    with FileRaster(earth) as file:
+        rows = file.rows(0, 40)
+    np.testing.assert_array_equal(rows, photograph())
+    np.testing.assert_array_equal(image.read(earth), photograph())
