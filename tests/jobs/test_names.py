@@ -72,5 +72,9 @@ def test_a_long_name_is_kept_as_long_as_it_fits() -> None:
 
 
 def test_names_that_it_may_have_had() -> None:
-    assert earlier(Path("in/a.jpg"), Path("sub/a")) == {Path("sub/a.jpg")}
-    assert earlier(Path("in/a.jpg"), Path("sub/a.jpg")) == {Path("sub/a")}
+    whole = Path("data/in/a.jpg")
+    image = "/" / whole
+    assert earlier(image, Path("sub/a")) == [Path("sub/a.jpg"), whole]
+    assert earlier(image, Path("sub/a.jpg")) == [Path("sub/a"), whole]
+    tails = ["data/in/a", "in/a", "in/a.jpg", "a", "a.jpg"]
+    assert earlier(image, whole) == [*map(Path, tails)]

@@ -21,6 +21,7 @@ from atrous.jobs.output import (
     remove_unfinished,
 )
 from atrous.jobs.renaming import follow_names
+from atrous.jobs.sources import find
 from atrous.runtime.predictor import Predictor
 from tests.builders.predictors import brightest
 
@@ -262,6 +263,25 @@ def test_results_follow_when_pictures_come_and_go(
     assert made(results, named(tmp_path, "a.jpg")) == ["kept"]
     assert sorted(path.name for path in masks.iterdir()) == ["a.png", "a.png.png"]
     assert (tmp_path / "out" / "overlays" / "a.jpg").is_file()
+
+
+def test_results_follow_when_a_folder_comes_and_goes(results: Results, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(PIXELS + len(name)).save(tmp_path / name / "b.jpg")
+    Image.fromarray(PIXELS + 9).save(tmp_path / "two" / "b.jpg")
+    one, both = ([*map(tmp_path.joinpath, names)] for names in (["one"], ["one", "two"]))
+    masks = tmp_path / "out" / "masks"
+
+    def run(folders: list[Path]) -> tuple[list[str], list[str]]:
+        became = made(results, [(source.path, source.stem) for source in find(folders)])
+        found = (path for path in masks.rglob("*") if path.is_file())
+        return became, sorted(str(path.relative_to(masks)) for path in found)
+
+    whole = [f"{path}/b.jpg.png"[1:] for path in both]
+    assert run(one) == (["written"], ["b.png"])
+    assert run(both) == (["kept", "written"], whole)
+    assert run(one) == (["kept"], ["b.png", whole[1]])
 
 
 def test_a_result_of_something_else_is_not_taken_over(

@@ -53,14 +53,24 @@ def stems(found: Mapping[T, Path], whole: Callable[[T], Path]) -> dict[T, Path]:
     return names
 
 
-def earlier(path: Path, stem: Path) -> set[Path]:
+def whole_path(path: Path) -> Path:
+    """The path of a file from the root of its file system, as no other has it."""
+    return Path(*path.resolve().parts[1:])
+
+
+def earlier(path: Path, stem: Path) -> list[Path]:
     """What else the results of an image may have been called, beside other images than today's.
 
     Args:
         path: the image file.
         stem: what they are called now, see `stems`.
     """
-    return {_fitting(stem.with_name(name)) for name in (path.stem, path.name)} - {stem}
+    whole = whole_path(path)
+    folders = [stem.parent]
+    if stem in (whole, _fitting(whole)):  # below which folder it was searched is not known
+        folders += [Path(*whole.parts[start:-1]) for start in range(1, len(whole.parts))]
+    found = [_fitting(folder / name) for folder in folders for name in (path.stem, path.name)]
+    return [name for name in dict.fromkeys([*found, _fitting(whole)]) if name != stem]
 
 
 def _clashing(names: Mapping[T, Path], levels: Mapping[T, int]) -> list[T]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable
+from functools import cache
+from itertools import product
 from pathlib import Path
 
 from atrous.formatting import shortened
@@ -25,20 +28,21 @@ def follow_names(results: Results, sources: Iterable[tuple[Path, Path]]) -> None
     """
     if results.output.single:
         return
+    _listed.cache_clear()
     now = dict(sources)
     taken, renamed = set(now.values()), []
     left: dict[Path, str] = {}
+    masks = Path(results.output.place, MASKS)
     for path, stem in now.items():
-        for old in earlier(path, stem) - taken:
-            for suffix in (".png", ".tif"):
-                before = Path(results.output.place, MASKS, f"{old}{suffix}")
-                if not before.is_file():
-                    continue
-                if _rename(results, path, (old, stem), suffix):
-                    renamed.append(f"{before} is now {stem.name}{suffix}")
-                    left.pop(before, None)
-                elif old == stem.with_name(path.stem):
-                    left[before] = old.name
+        for old, suffix in product(earlier(path, stem), (".png", ".tif")):
+            before = masks / f"{old}{suffix}"
+            if old in taken or before.name not in _listed(before.parent):
+                continue
+            if _rename(results, path, (old, stem), suffix):
+                renamed.append(f"{before} is now {stem}{suffix}")
+                left.pop(before, None)
+            elif old.name == path.stem and stem.name != path.stem and before.is_file():
+                left[before] = old.name
     if renamed:
         _log.warning(
             "masks get other names, because pictures beside theirs came or went: %s",
@@ -52,6 +56,15 @@ def follow_names(results: Results, sources: Iterable[tuple[Path, Path]]) -> None
             "of today's pictures called %s",
             first, more, called,
         )  # fmt: skip
+
+
+@cache
+def _listed(folder: Path) -> frozenset[str]:
+    """The names in a folder, none if it is not there."""
+    try:
+        return frozenset(os.listdir(folder))  # noqa: PTH208 (a hundred thousand names)
+    except OSError:
+        return frozenset()
 
 
 def _rename(results: Results, path: Path, stems: tuple[Path, Path], suffix: str) -> bool:

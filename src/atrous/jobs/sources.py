@@ -9,7 +9,7 @@ from pathlib import Path
 
 from atrous.errors import InputError
 from atrous.folders import Found, search, sort
-from atrous.jobs.names import stems
+from atrous.jobs.names import stems, whole_path
 from atrous.jobs.output import FOLDERS
 
 
@@ -55,7 +55,7 @@ def find(sources: Sequence[str | Path], output: Path | None = None) -> list[Sour
     if not found.pictures:
         raise InputError("; ".join(found.failures.values()))
     found.note()
-    names = stems(_once(found.pictures), lambda path: Path(*path.resolve().parts[1:]))
+    names = stems(_once(found.pictures), whole_path)
     failed = [Source(path, Path(path.name), error) for path, error in found.failures.items()]
     return [*failed, *(Source(path, stem) for path, stem in names.items())]
 

@@ -16,7 +16,7 @@ from atrous.errors import ConfigError, InputError
 from atrous.folders import WITHOUT, Found
 from atrous.formats import SUFFIXES
 from atrous.jobs import sources
-from atrous.jobs.names import stems
+from atrous.jobs.names import stems, whole_path
 from atrous.jobs.output import FOLDERS, join
 
 T = TypeVar("T")
@@ -200,7 +200,7 @@ def _whole(place: str) -> Path:
     """A path that no other place has."""
     path = local(place)
     if path is not None:
-        return Path(*path.resolve().parts[1:])
+        return whole_path(path)
     parts = (part.strip(":") for part in place.replace("::", "/").split("/"))
     return Path(*filter(None, parts))
 
