@@ -330,6 +330,7 @@ def test_colours_by_their_tags(ways: Ways, tmp_path: Path) -> None:
         ([0, 255, 255, 90], 255),
         ([0, 10, 20, 255], None),
         ([100, 100, 100], None),
+        ([0, 2, 1, 254, 253, 252, 255], 255),
     ],
 )
 def test_transparency_by_its_values(values: list[int], opaque: int | None) -> None:

@@ -20,16 +20,19 @@ from atrous import files
 from atrous.engines.fake import FakeEngine
 from atrous.engines.signature import Signature
 from atrous.errors import AtrousError, ConfigError, InputError
+from atrous.image import Reading
 from atrous.labels import VOC, generic
 from atrous.metrics import ConfusionMatrix
 from atrous.preprocess import Preprocess
 from atrous.runtime.predictor import Predictor
+from atrous.samples import Taking
 from atrous.vastai import npz
 from atrous.vastai.npz import INPUT, OUTPUT
 from atrous.vastai.npz_eval import AnswerScore, evaluate, pair, read_class_map
 from atrous.vastai.npz_run import AnswerKind, run
 from atrous.vastai.validation import count
 from tests.builders.predictors import SIZE, brightest
+from tests.builders.rasters import png
 
 IDS = ("b", "a", "d", "c", "f", "e")  # not in the order of the names
 
@@ -364,6 +367,7 @@ def test_answers_of_another_are_not_taken_for_ours(inputs: list[Path], tmp_path:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from atrous.samples import Taking
 from atrous.vastai import npz
 from atrous.vastai.npz_run import run
 from tests.builders.predictors import brightest
@@ -738,3 +742,20 @@ def test_pictures_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     )
     with pytest.raises(AtrousError, match="the pictures of x cannot be written: No space left"):
         next(steps)
+
+
+def test_an_npz_file_of_another_range_is_made_again(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    png(tmp_path / "in" / "a.png", np.full((1, 4, 4), 819, np.uint16), 16)
+
+    def made(value_range: tuple[float, float] | None) -> tuple[str, int]:
+        reading = Reading(Taking(value_range))
+        arguments = (tmp_path / "in", None, tmp_path / "out", tmp_path / "list.txt")
+        [step] = npz.make(*arguments, reading=reading)
+        assert step.path is not None
+        return step.status, int(npz.read_input(step.path)[0, 0, 0])
+
+    assert made(None) == ("written", 3)
+    assert made(None) == ("kept", 3)
+    assert made((0, 4095)) == ("written", 51)
+    assert made((0, 4095)) == ("kept", 51)

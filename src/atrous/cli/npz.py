@@ -54,6 +54,8 @@ def make(
         Path | None,
         typer.Option("--copy_dir", "--copy-dir", help="Copy the chosen images to this folder."),
     ] = None,
+    value_range: options.RangeOption = None,
+    bands: options.BandsOption = None,
     force: ForceOption = False,
 ) -> None:
     """Turn images into npz files: key input_0, uint8 RGB (3, H, W), at their own size.
@@ -74,7 +76,15 @@ def make(
         )
     chosen = None if ids == "all" else files.read_ids(beside if ids is None else Path(ids))
     total = len(files.find_images(dataset_path) if chosen is None else chosen)
-    steps = files.make(dataset_path, chosen, target_path, text_path, copies=copy_dir, force=force)
+    steps = files.make(
+        dataset_path,
+        chosen,
+        target_path,
+        text_path,
+        copies=copy_dir,
+        force=force,
+        reading=options.parse_reading(bands, value_range=value_range),
+    )
     _report(steps, total, f"the list is {text_path}")
 
 

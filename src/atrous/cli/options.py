@@ -189,12 +189,15 @@ def parse_range(text: str | None) -> tuple[float, float] | None:
     return Taking((low, high)).value_range
 
 
-def parse_reading(bands: str | None, max_pixels: int | None = None) -> Reading:
+def parse_reading(
+    bands: str | None, max_pixels: int | None = None, value_range: str | None = None
+) -> Reading:
     """How images are read.
 
     Args:
         bands: numbers from 1, as `4,3,2`.
         max_pixels: of an image.
+        value_range: two numbers, as `0,4095`, where no network says it.
 
     Raises:
         ConfigError: they are something else.
@@ -206,7 +209,7 @@ def parse_reading(bands: str | None, max_pixels: int | None = None) -> Reading:
         numbers = None if bands is None else tuple(map(int, bands.split(",")))
     except ValueError:
         raise ConfigError(f"`bands`: expected numbers as 1,2,3, got {bands!r}") from None
-    taking = Taking(bands=numbers)
+    taking = Taking(parse_range(value_range), numbers)
     return Reading(taking) if max_pixels is None else Reading(taking, max_pixels)
 
 

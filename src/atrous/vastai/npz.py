@@ -13,6 +13,7 @@ import os
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -105,6 +106,7 @@ def make(
     *,
     copies: Path | None = None,
     force: bool = False,
+    reading: image.Reading | None = None,
 ) -> Iterator[Converted]:
     """Turn images into npz files, one after the other, and then list them.
 
@@ -119,12 +121,15 @@ def make(
         listing: the list, written when all are done: the npz files that are there.
         copies: folder that gets a copy of each image.
         force: make npz files again that are there already, whoever made them, and replace copies.
+        reading: how images are read.
 
     Raises:
         InputError: `dataset` cannot be read.
         AtrousError: every image failed, or a file cannot be written; what was finished is kept.
     """
     images = find_images(dataset, said=ids is None)
+    reading = reading or image.Reading()
+    setting = [str(reading.taking)] if str(reading.taking) else []
     done: list[Path] = []
     for name in images if ids is None else ids:
         path = target.resolve() / f"{name}.npz"
@@ -136,10 +141,9 @@ def make(
                 raise InputError(
                     f"{source}: a list cannot hold a name with a line break; rename it"
                 )
-            made_from = hashed(sha256(source), image.READING)
-            pixels = None if force else _missing(path, source, made_from)
-            if force:
-                pixels = image.read(source)
+            made_from = hashed(sha256(source), image.READING, *setting)
+            missing = force or _is_missing(path, made_from, partial(reading, source))
+            pixels = reading(source) if missing else None
             content = None if copies is None else _copy(source, copies / source.name, force)
         except InputError as error:
             yield Converted(name, "failed", error=str(error))
@@ -279,25 +283,23 @@ def _store(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
         ) from None
 
 
-def _missing(path: Path, source: Path, made_from: str) -> NDArray[np.uint8] | None:
-    """The pixels of an image whose npz file is not there yet, or was made from something else.
+def _is_missing(path: Path, made_from: str, read: Callable[[], NDArray[np.uint8]]) -> bool:
+    """Whether the npz file of an image is not there yet, or was made from something else.
 
     Raises:
         InputError: the image cannot be read, or what is there is not ours and holds another image.
     """
     try:
-        if state(path, made_from, lambda path: stamp_of(path, INPUT)) == "stands":
-            return None
+        return state(path, made_from, lambda path: stamp_of(path, INPUT)) != "stands"
     except InputError:  # another tool's, or an earlier version's, may hold the same
-        pixels = image.read(source)
+        pixels = read()
         try:
             same = np.array_equal(read_input(path), pixels)
         except InputError:
             same = False
         if not same:
             raise
-        return None
-    return image.read(source)
+        return False
 
 
 def _copy(source: Path, copy: Path, force: bool) -> bytes | None:
