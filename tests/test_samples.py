@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image, ImageCms
 
 from atrous.errors import ConfigError, InputError
 from atrous.image import Reading
 from atrous.samples import Meaning, Notes, Picture, Taking, look, opaque_value, to_picture
+from tests.builders import profiles
 from tests.builders.rasters import arbitrary, png, portable, tiff
 
 rasterio = pytest.importorskip("rasterio", reason="needs the extra large")
@@ -360,3 +362,42 @@ def test_samples_without_data_do_not_count_for_the_range(caplog: pytest.LogCaptu
     picture = to_picture(stored, Meaning(high=65535, nodata=65535), Taking(), Notes(), "a")
     assert picture.valid is not None
     assert picture.valid.tolist() == [[False, False, True, True]]
+
+
+def photograph(mode: str) -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    picture = Image.fromarray(pixels)
+    if mode == "LAB":
+        srgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+        converted = ImageCms.profileToProfile(picture, srgb, lab, outputMode="LAB")
+        assert converted is not None
+        return converted
+    return picture.convert(mode)
+
+
+@pytest.mark.parametrize(
+    ("mode", "name", "options"),
+    [
+        ("LAB", "a.tif", {}),
+        ("CMYK", "a.tif", {}),
+        ("CMYK", "a.jpg", {}),
+        ("YCbCr", "a.tif", {}),
+        ("RGB", "a.tif", {"compression": "jpeg"}),
+        ("RGB", "a.tif", {"compression": "tiff_lzw", "icc_profile": profiles.swapped()}),
+        ("L", "a.tif", {"icc_profile": profiles.grey(1.0)}),
+        ("P", "a.tif", {}),
+        ("1", "a.tif", {"compression": "group4"}),
+        ("1", "a.png", {}),
+        ("P", "a.png", {"transparency": 3}),
+        ("RGB", "a.png", {"icc_profile": profiles.swapped()}),
+        ("RGB", "a.jpg", {}),
+        ("L", "a.jpg", {"icc_profile": profiles.grey(1.0)}),
+        ("RGB", "a.bmp", {}),
+        ("P", "a.gif", {"transparency": 3}),
+    ],
+)
+def test_every_kind_is_the_same_whole_and_in_rows(
+    mode: str, name: str, options: dict[str, Any], ways: Ways, tmp_path: Path
+) -> None:
+    photograph(mode).save(tmp_path / name, **options)
+    assert ways.agree(tmp_path / name).valid is None

@@ -99,18 +99,21 @@ class Notes:
 
     Args:
         tell: called with a sentence; by default it is logged.
+
+    Attributes:
+        said: kind → what was said.
     """
 
     def __init__(self, tell: Callable[[str], object] | None = None) -> None:
         self._tell = tell or partial(_log.warning, "%s")
-        self._said: set[str] = set()
+        self.said: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def say(self, kind: str, text: str) -> None:
         """Tell `text` unless something of this kind has been said."""
         with self._lock:
-            new = kind not in self._said
-            self._said.add(kind)
+            new = kind not in self.said
+            self.said.setdefault(kind, text)
         if new:
             self._tell(text)
 

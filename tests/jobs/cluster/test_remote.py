@@ -28,6 +28,7 @@ from atrous.labels import generic
 from atrous.preprocess import Preprocess
 from atrous.runtime.predictor import Predictor
 from atrous.samples import Taking
+from tests.builders import rasters
 from tests.builders.threads import threads
 
 fsspec = pytest.importorskip("fsspec", reason="needs pip install 'atrous[cluster]'")
@@ -347,3 +348,12 @@ def test_no_more_threads_than_calls_of_the_network(predictor: Predictor, tmp_pat
     assert len(threads()) == predictor.engine.streams == 1
     assert [result.status for result in results] == ["written"] * 2
     assert len(threads()) == 0
+
+
+def test_what_a_worker_decided_about_samples_comes_back(
+    memory: Any, job: node.ClusterJob, model: Path, tmp_path: Path
+) -> None:
+    deep = rasters.png(tmp_path / "a.png", np.full((1, 8, 8), 900, np.uint16), 16)
+    memory.pipe_file("/in/a.png", deep.read_bytes())
+    [reply] = work(job, model, ["memory://in"])
+    assert reply.notes["range"].startswith("memory:///in/a.png: most values are between 900 and")

@@ -103,6 +103,8 @@ def segment(
         # A batch that was given up is tried once more image by image: one of them is to blame.
         for alone in (False, True):
             for reply in _replies(ray, job, left, workers, alone):
+                for kind, text in reply.notes.items():
+                    reading.notes.say(kind, text)
                 if reply.failure is not None:
                     raise reply.failure
                 if reply.result is not None:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory, gettempdir
 from typing import IO, Any
@@ -25,7 +25,7 @@ from atrous.jobs.sources import Source
 from atrous.labels import LabelSet
 from atrous.preprocess import Preprocess
 from atrous.runtime.predictor import Predictor
-from atrous.samples import Taking
+from atrous.samples import Notes, Taking
 
 MOST_TRIES = 2
 """Workers that a batch may lose before it is given up."""
@@ -70,11 +70,13 @@ class Reply:
         index: the image's number, -1 for all that are to come.
         result: `None` if its worker was lost `MOST_TRIES` times.
         failure: why this machine can do nothing.
+        notes: what was decided about samples, see `atrous.samples.Notes.said`.
     """
 
     index: int
     result: ImageResult | None = None
     failure: AtrousError | None = None
+    notes: dict[str, str] = field(default_factory=dict)
 
 
 class Tries:
@@ -113,6 +115,7 @@ class Segmenter:
         self._job, self._begin = job, begin
         self._network = threading.Lock()
         self._failure: AtrousError | None = None
+        self._notes = Notes(tell=lambda text: None)
         try:
             self._check_output()
             if claim and job.options.device == "cpu":
@@ -141,6 +144,7 @@ class Segmenter:
             else:
                 try:
                     replies = [*map(Reply, numbers, self.segment(images))]
+                    replies[0] = replace(replies[0], notes=self._notes.said)
                 except AtrousError as error:
                     replies = [Reply(-1, failure=error)]
         return {"reply": [pickle.dumps(reply) for reply in replies]}
@@ -163,13 +167,21 @@ class Segmenter:
                     self._predictor,
                     [source for source in found if isinstance(source, Source)],
                     desk.output,
-                    reading=Reading(job.taking, job.max_pixels),
+                    reading=Reading(job.taking, job.max_pixels, self._notes),
                     pipelined=job.options.device != "cpu",
                     whole=False,
                 )
                 results = [next(made) if isinstance(one, Source) else one for one in found]
                 made.close()
+            for image, one in zip(images, found, strict=True):
+                if isinstance(one, Source):
+                    self._call(str(one.path), image.place)
             return [*copies.map(desk.put, images, results)]
+
+    def _call(self, path: str, place: str) -> None:
+        """Say of the image behind a URL what it is called there."""
+        said = self._notes.said
+        said.update({kind: text.replace(path, place) for kind, text in said.items()})
 
     def _check_output(self) -> None:
         place = self._job.output.place
