@@ -132,9 +132,11 @@ def _missing(path: Path, name: str, needed: int) -> str:
     alike = [
         other.name
         for other in sorted(path.parent.iterdir())
-        if other.is_file() and needed <= other.stat().st_size <= needed + _SLACK
+        if other.name != path.name
+        and other.is_file()
+        and needed <= other.stat().st_size <= needed + _SLACK
     ]
-    if len(alike) == 1 and alike[0] != path.name:
+    if len(alike) == 1:
         return f"{message}{alike[0]} has its size: if it was renamed, call it {name} again"
     return f"{message}put it beside {path.name}"
 

@@ -202,6 +202,8 @@ def _wider(graph: OnnxGraph, sizes: str, small: str, ready: str) -> str | None:
             return None
         whole = graph.add("Shape", [ready], "atrous_shape")
         parts[0] = graph.add("Slice", [whole, *head.input[1:]], "atrous_kept")
+    elif values[0] is not None and values[0].size >= 2:
+        parts[0] = graph.add_constant(_plus_one(values[0], 1), "atrous_count")
     elif len(parts) == 4 and values[1] is not None and values[1].size == 1:
         parts[1] = graph.add_constant(_plus_one(values[1], 0), "atrous_count")
     else:

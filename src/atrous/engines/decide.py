@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
 from onnx import TensorProto
 
-from atrous.engines import probe, score_output
+from atrous.engines import probe
+from atrous.engines.class_axis import number_of
 from atrous.engines.image_input import ImageInput
 from atrous.engines.meaning import BACKGROUND, Activation, Hints, Layout, ScoreMeaning
 from atrous.engines.onnx_graph import Dims, OnnxGraph, attributes
@@ -82,7 +83,7 @@ def planned(
     axis = _class_axis(found, dims, image, hints.layout, model.name)
     classes = dims[axis] if axis is not None else 1
     if classes is None:
-        classes = score_output.number_of(graph, replace(found, axis=axis))
+        classes = number_of(graph, found.tensor, axis)
     if classes is None:
         shape, _ = probe.shape_of(model, image, found.tensor, None)
         classes = shape[axis] if axis is not None else 1

@@ -174,7 +174,7 @@ def _profiles(
         raise EngineError(f"{first}: {reason}")
     names, measures, options = [], [], replace(options, cache=None)
     for model, head in models:
-        network = model if isinstance(model, OnnxModel) else OnnxModel.read(model)
+        network = engines.read_model(model, options)
         names.append(LayerNames(network.proto))
         renamed = replace(network, proto=names[-1].model)
         measures.append(_MEASURES[engine](runnable(renamed, whole=head), options))

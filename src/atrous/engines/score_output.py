@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper
 
+from atrous.engines.class_axis import class_axis, number_of, rank_of, resizes_nothing
 from atrous.engines.meaning import Hints, Layout
 from atrous.engines.onnx_graph import Dims, OnnxGraph, attributes, described, dims_of, type_name
 from atrous.errors import ArtifactError, ConfigError
@@ -30,18 +31,6 @@ _KEEPING = (
     "Identity", "Cast", "Transpose", "Squeeze", "Unsqueeze", "Reshape", "Slice", "Gather", "Split",
     "Resize", "Upsample", "DepthToSpace", "Dropout", "MaxPool", "AveragePool", "Clip",
     "QuantizeLinear", "DequantizeLinear",
-)  # fmt: skip
-
-# Values of these lie as classes before the pixels, whatever else the graph does.
-_SPATIAL = (
-    "Conv", "ConvTranspose", "BatchNormalization", "InstanceNormalization", "MaxPool",
-    "AveragePool", "GlobalAveragePool", "DepthToSpace", "SpaceToDepth", "Upsample",
-    "QLinearConv", "ConvInteger",
-)  # fmt: skip
-_ELEMENTWISE = (
-    "Add", "Sub", "Mul", "Div", "Relu", "Clip", "LeakyRelu", "HardSwish", "HardSigmoid", "Sigmoid",
-    "Identity", "Cast", "Dropout", "Resize", "Pad", "QuantizeLinear", "DequantizeLinear", "Elu",
-    "Tanh", "Concat", "Slice", "Softmax", "LogSoftmax", "PRelu", "Max", "Min", "Neg", "Exp",
 )  # fmt: skip
 
 Applied = Literal["", "softmax", "sigmoid"]
@@ -193,10 +182,12 @@ def _compared(graph: OnnxGraph, node: NodeProto) -> ScoreOutput | None:
     else:
         return None
     dims = graph.dims(tensor)
-    if dims is None or len(dims) != 4 or 1 not in (dims[1], dims[3]):
+    axis = class_axis(graph, tensor)
+    if dims is not None and len(dims) == 4 and 1 in (dims[1], dims[3]):
+        axis = 1 if dims[1] == 1 else 3
+    elif axis is None or number_of(graph, tensor, axis) != 1:
         return None
     said = f"it ends in a comparison with {cut:g}: cut at {tensor} before it"
-    axis = 1 if dims[1] == 1 else 3
     return ScoreOutput(tensor, axis, cut=cut, notes=(said,))
 
 
@@ -208,14 +199,20 @@ def _is_one(graph: OnnxGraph, name: str) -> bool:
 def _scores(graph: OnnxGraph, tensor: str, axis: int | None, found: ScoreOutput) -> ScoreOutput:
     """Walk from the scores to what makes them, over what only moves them and what keeps their
     order."""
-    walk = _Walk(tensor, axis if axis is None or axis >= 0 else axis + (_rank(graph, tensor) or 4))
+    walk = _Walk(
+        tensor, axis if axis is None or axis >= 0 else axis + (rank_of(graph, tensor) or 4)
+    )
     kept = _Walk(walk.tensor, walk.axis)
     applied: Applied = ""
     while (node := graph.maker(walk.tensor)) is not None:
-        function = _function(graph, node, walk)
+        inner = _turned(graph, node)
+        function = _function(graph, inner or node, walk)
         if function and not applied:
             applied = function
             kept = _Walk(walk.tensor, walk.axis)
+            if inner is not None:
+                walk.tensor = graph.makers[inner.input[0]].input[0]
+                continue
         elif not _passes(graph, node):
             break
         if node.op_type == "Transpose" and walk.axis is not None:
@@ -270,14 +267,30 @@ def _is_logistic(graph: OnnxGraph, node: NodeProto) -> bool:
     return any(term.op_type == "Exp" for term in terms)
 
 
+def _turned(graph: OnnxGraph, node: NodeProto) -> NodeProto | None:
+    """The softmax over the last axis between two exchanges of it with that of the classes, as
+    exports before operator set 13 have it; `node` is the second exchange."""
+    if node.op_type != "Transpose" or tuple(attributes(node).get("perm", ())) != (0, 3, 2, 1):
+        return None
+    inner = graph.maker(node.input[0])
+    before = graph.maker(inner.input[0]) if inner is not None else None
+    if inner is None or before is None or before.op_type != "Transpose":
+        return None
+    same = attributes(before) == attributes(node)
+    return inner if same and inner.op_type in ("Softmax", "LogSoftmax") else None
+
+
 def _function(graph: OnnxGraph, node: NodeProto, walk: _Walk) -> Applied:
     """Softmax or sigmoid, where it keeps the order of the classes; sets their axis if it says."""
     if node.op_type == "Sigmoid":
         return "sigmoid"
     if node.op_type not in ("Softmax", "LogSoftmax"):
         return ""
-    rank = _rank(graph, node.input[0]) or 4
+    rank = rank_of(graph, node.input[0]) or 4
     axis = attributes(node).get("axis", 1 if graph.opset < 13 else -1) % rank
+    reader = graph.maker(walk.tensor)
+    if reader is not None and reader is not node:  # between two exchanges of axes
+        axis = {3: 1, 1: 3}.get(axis, axis)
     if walk.axis is None and rank == 4:
         walk.axis = axis
     return "softmax" if walk.axis == axis else ""
@@ -297,47 +310,6 @@ def _passes(graph: OnnxGraph, node: NodeProto) -> bool:
             return resizes_nothing(graph, node)
         case _:
             return False
-
-
-def resizes_nothing(graph: OnnxGraph, node: NodeProto) -> bool:
-    """Whether a Resize leaves the size as it is."""
-    scales = (
-        graph.constant(node.input[2 if graph.opset >= 11 else 1]) if len(node.input) > 1 else None
-    )
-    if scales is not None and scales.size:
-        return bool((scales == 1).all())
-    source, target = graph.dims(node.input[0]), graph.dims(node.output[0])
-    return source is not None and source == target and None not in source[2:]
-
-
-def class_axis(graph: OnnxGraph, tensor: str) -> int | None:
-    """The axis of the classes, 1 or 3, as far as the operators before `tensor` say it."""
-    order, axes = tensor, [0, 1, 2, 3]
-    for _ in range(64):
-        node = graph.maker(order)
-        if node is None:
-            return None
-        if node.op_type in _SPATIAL:
-            return axes.index(1)
-        if node.op_type == "Transpose":
-            perm = list(attributes(node).get("perm", ()))
-            if len(perm) != 4:
-                return None
-            axes = [perm[axis] for axis in axes]
-        elif node.op_type == "MatMul" and graph.constant(node.input[1]) is not None:
-            return axes.index(3)
-        elif node.op_type not in _ELEMENTWISE:
-            return None
-        computed = [name for name in node.input if name and graph.constant(name) is None]
-        if not computed:
-            return None
-        order = computed[0]
-    return None
-
-
-def _rank(graph: OnnxGraph, tensor: str) -> int | None:
-    dims = graph.dims(tensor)
-    return None if dims is None else len(dims)
 
 
 def _check_ids(output: onnx.ValueInfoProto, name: str) -> None:
@@ -367,20 +339,6 @@ def _check_scores(output: onnx.ValueInfoProto, name: str) -> None:
         f"{name}: its output {described(output)} is {what}; Atrous runs networks that give every "
         "pixel scores (N, C, h, w) or a class; `output_name` says which output does"
     )
-
-
-def number_of(graph: OnnxGraph, found: ScoreOutput) -> int | None:
-    """How many scores a pixel has, `None` where the graph hides it."""
-    dims = graph.dims(found.tensor)
-    if dims is not None and len(dims) == 4 and found.axis is not None and dims[found.axis]:
-        return dims[found.axis]
-    node = graph.maker(found.tensor)
-    while node is not None and node.op_type in ("Resize", "Upsample", *_ELEMENTWISE[:3]):
-        node = graph.maker(node.input[0])
-    if node is not None and node.op_type == "Conv":
-        weight = graph.dims(node.input[1])
-        return weight[0] if weight else None
-    return None
 
 
 def constant_of(threshold: float, *, logit: bool) -> float:

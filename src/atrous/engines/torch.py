@@ -19,6 +19,7 @@ from atrous.artifact import Metadata
 from atrous.cache import row_of
 from atrous.engines.base import Engine, Options
 from atrous.engines.meaning import BACKGROUND, ScoreMeaning
+from atrous.engines.score_output import constant_of
 from atrous.engines.signature import Signature
 from atrous.errors import ArtifactError, ConfigError, EngineError
 from atrous.files import sha256
@@ -102,11 +103,15 @@ class TorchEngine(Engine):
             Signature.of(max(2, network.num_classes)), coordinates=network.coordinates
         )
         # One score says how likely the foreground is: 0 is as likely as not.
-        self._binary = network.num_classes == 1
-        if self._binary:
+        self._floor: float | None = None
+        if network.num_classes == 1:
             names = (BACKGROUND, "foreground")
-            meaning = ScoreMeaning("sigmoid", 0.5, names)
+            threshold = options.threshold or 0.5
+            self._floor = constant_of(threshold, logit=True)
+            meaning = ScoreMeaning("sigmoid", threshold, names)
             self.signature = replace(self.signature, meaning=meaning)
+            if options.threshold is not None:
+                self.identity = f"{self.identity}-{threshold:g}"
             if self.metadata is not None and self.metadata.labels.name == "generic":
                 self.metadata = self.metadata.model_copy(update={"labels": named(names)})
 
@@ -120,8 +125,8 @@ class TorchEngine(Engine):
                 logits = network.logits_grid(images)
             except RuntimeError as error:
                 raise EngineError(f"PyTorch failed: {error}") from error
-            if self._binary:
-                logits = torch.nn.functional.pad(logits, (0, 0, 0, 0, 1, 0))
+            if self._floor is not None:
+                logits = torch.nn.functional.pad(logits, (0, 0, 0, 0, 1, 0), value=self._floor)
             return np.asarray(logits.float().contiguous().cpu().numpy())
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from atrous import engines, upsample
 from atrous.engines import dry_run
 from atrous.engines.base import Engine, Options
-from atrous.engines.meaning import BACKGROUND, with_background
+from atrous.engines.meaning import BACKGROUND, Activation, with_background
 from atrous.engines.onnx_model import OnnxModel
 from atrous.errors import ConfigError, EngineError
 from atrous.geometry import Axis
@@ -40,6 +40,7 @@ class Prediction:
         columns: the same for the columns.
         seen: rows and columns of the image that the network saw, `(top, bottom, left, right)`.
         ignore_index: value of the pixels it did not see.
+        activation: what makes probabilities of the scores.
     """
 
     grid: NDArray[np.float32]
@@ -47,6 +48,7 @@ class Prediction:
     columns: Axis
     seen: tuple[int, int, int, int]
     ignore_index: int
+    activation: Activation = "softmax"
 
     def class_map(self) -> NDArray[np.uint8]:
         """`(H, W)` uint8: the most likely class of every pixel of the image."""
@@ -68,8 +70,17 @@ class Prediction:
         return result
 
     def probabilities(self) -> NDArray[np.float32]:
-        """`(C, H, W)` float32 softmax over the classes, `nan` where the network did not see."""
+        """`(C, H, W)` float32, `nan` where the network did not see.
+
+        They are the softmax over the classes, or what each has for itself where they do not exclude
+        each other; that of the background is then the threshold.
+        """
         scores = self.logits()
+        if self.activation == "sigmoid":
+            with np.errstate(over="ignore"):
+                return np.asarray(1 / (1 + np.exp(-scores)), np.float32)
+        if self.activation != "softmax":
+            return scores
         scores -= scores.max(axis=0)
         np.exp(scores, out=scores)
         scores /= scores.sum(axis=0)
@@ -239,7 +250,14 @@ class Predictor:
         rows, columns = self.engine.signature.on_grid(
             grid, self.preprocess.size, placement.rows, placement.columns
         )
-        return Prediction(grid, rows, columns, placement.seen, self.labels.ignore_index)
+        return Prediction(
+            grid,
+            rows,
+            columns,
+            placement.seen,
+            self.labels.ignore_index,
+            self.engine.signature.meaning.activation,
+        )
 
     def at_input(self, prediction: Prediction) -> Prediction:
         """The same prediction for every pixel of the network input, whatever image lies in it."""

@@ -17,6 +17,7 @@ from atrous.compiler.explain.explanation import Explanation, Figures, Seen, Side
 from atrous.compiler.explain.page import figures
 from atrous.compiler.int8 import samples
 from atrous.compiler.progress import Progress, Tell, silent
+from atrous.engines.base import Options
 from atrous.engines.onnx_model import OnnxModel
 from atrous.errors import ConfigError, InputError
 from atrous.image import class_name
@@ -101,7 +102,7 @@ def explain(
 def _read(path: Path) -> OnnxModel:
     if path.suffix.lower() != ".onnx":
         raise ConfigError(f"{path}: expected an ONNX file; atrous export makes one")
-    return OnnxModel.read(path)
+    return engines.read_model(path, Options())
 
 
 def _opened(
