@@ -74,9 +74,14 @@ def _part(
     columns: tuple[int, int],
 ) -> Pixels:
     """Each axis by itself: pixels that lie under a filter, with its weights."""
-    result: NDArray[np.float32] | Pixels = image
-    for axis, wanted in ((1, columns), (0, rows)):
-        places, weights = _taps(image.shape[axis], size[axis], wanted, interpolation)
+    taps = [
+        _taps(image.shape[axis], size[axis], wanted, interpolation)
+        for axis, wanted in enumerate((rows, columns))
+    ]
+    (top, bottom), (left, right) = ((places.min(), places.max() + 1) for places, _ in taps)
+    result: NDArray[np.float32] | Pixels = image[top:bottom, left:right]
+    for axis, first in ((1, left), (0, top)):
+        places, weights = taps[axis][0] - first, taps[axis][1]
         shape = [1] * image.ndim
         shape[axis] = len(weights)
         total = np.zeros(1, np.float32)
