@@ -293,3 +293,14 @@ def test_of_a_tiff_pillow_reads_the_header_alone(
         rows = file.rows(0, 40)
     np.testing.assert_array_equal(rows, photograph())
     np.testing.assert_array_equal(image.read(earth), photograph())
+
+
+def test_no_more_room_than_the_limit_for_a_row_of_tiles(
+    brightest: Predictor, earth: Path, tmp_path: Path
+) -> None:
+    reading = image.Reading(max_pixels=16 * 50 - 1)
+    [result] = large.segment(
+        brightest, find([earth]), Output(tmp_path / "out"), side=16, reading=reading
+    )
+    assert result.status == "failed"
+    assert "50 pixels wide, and 16 rows are read at once: more than the limit" in result.error

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atrous import image
+from atrous.errors import InputError
 from atrous.files import unfinished
 from atrous.geotiff import shrunk
 from atrous.image import Reading
@@ -66,9 +67,24 @@ def segment(
         try:
             source.check()
             with FileRaster(source.path, reading, max_pixels) as file:
+                _check_width(file, side, max_pixels or reading.max_pixels)
                 yield job.do(source, file)
         except FAILURES as error:
             yield ImageResult.failure(source.path, error)
+
+
+def _check_width(file: FileRaster, side: int, most: int) -> None:
+    """Refuse an image of which there is no room for a row of tiles.
+
+    Raises:
+        InputError: it is too wide.
+    """
+    rows = min(side, file.height)
+    if file.width * rows > most:
+        raise InputError(
+            f"{file.path}: it is {file.width} pixels wide, and {rows} rows are read at once: more "
+            f"than the limit of {most} pixels; take smaller tiles, or raise `max_pixels`"
+        )
 
 
 @dataclass(frozen=True, slots=True)
