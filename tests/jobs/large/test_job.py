@@ -304,3 +304,13 @@ def test_no_more_room_than_the_limit_for_a_row_of_tiles(
     )
     assert result.status == "failed"
     assert "50 pixels wide, and 16 rows are read at once: more than the limit" in result.error
+
+
+def test_a_jpeg_over_the_limit_is_read_in_rows(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    Image.fromarray(photograph()).save(path, quality=95, subsampling=0)
+    with FileRaster(path, image.Reading(max_pixels=1000)) as file:
+        rows = np.concatenate([file.rows(0, 20), file.rows(20, 40)])
+    assert np.abs(rows.astype(int) - image.read(path)).max() <= 1
+    with pytest.raises(InputError, match="the limit is 1000"):
+        FileRaster(path, max_pixels=1000)

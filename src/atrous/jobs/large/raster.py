@@ -6,7 +6,7 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,7 +34,7 @@ from atrous.stamp import KEY, FileStamp, PixelHash
 Pixels = NDArray[np.uint8]
 
 AT_ONCE = 2**26
-"""Images of other formats than TIFF up to so many pixels are decoded at once (200 MB)."""
+"""A PNG or JPEG 2000 of up to so many pixels is decoded at once (200 MB)."""
 
 _IN_ROWS = ("JPEG", "PNG", "JPEG2000")
 _MODES = ("L", "RGB", "RGBA", "LA", "I;16")
@@ -49,8 +49,8 @@ _CLOUD = {
 class FileRaster:
     """An image file of any size, as RGB rows. Use it as a context manager.
 
-    Rows of a TIFF, and of a JPEG, PNG or JPEG 2000 that is too large to be decoded at once, are
-    read as they are asked for. Everything else is decoded as a whole, within the limit on pixels.
+    Rows of a TIFF, of a PNG or JPEG 2000 that is large, and of a JPEG over the limit on pixels are
+    read as they are asked for. Everything else is decoded as a whole, within that limit.
 
     Args:
         path: the file.
@@ -70,7 +70,7 @@ class FileRaster:
         self.path = path
         self._reading = reading or Reading()
         self._rows: GeoRaster | None = None
-        if _in_rows(path, max_pixels):
+        if _in_rows(path, self._reading.max_pixels, max_pixels):
             taking, notes = self._reading.taking, self._reading.notes
             self._rows = GeoRaster(path, path, taking, notes, max_pixels)
         self._lock = threading.Lock()
@@ -165,22 +165,26 @@ class FileRaster:
         return Picture(self._whole.pixels[start:stop], part)
 
 
-def _in_rows(path: Path, max_pixels: int | None) -> bool:
-    """Whether a file is read in rows: GDAL makes of it what Pillow would, and it may be large."""
+def _in_rows(path: Path, at_once: int, max_pixels: int | None) -> bool:
+    """Whether a file is read in rows: GDAL makes of it what Pillow would, and it may be large.
+
+    GDAL smooths the colours of a JPEG in another way, so such a file is read in rows only where
+    Pillow is not asked at all.
+    """
     try:
-        return decoded(path, str(path), _readable_in_rows, max_pixels)
+        return decoded(path, str(path), partial(_readable_in_rows, at_once), max_pixels)
     except UnknownFormat:
         with path.open("rb") as file:
             return tiff.is_tiff(file)  # of more bands than Pillow knows
 
 
-def _readable_in_rows(picture: Image.Image) -> bool:
+def _readable_in_rows(at_once: int, picture: Image.Image) -> bool:
     assert isinstance(picture, ImageFile)
     if picture.format == "TIFF":
         assert picture.fp is not None
         tags = tiff.read_tags(picture.fp)
         return tags.plain and tags.orientation == 1
-    large = picture.width * picture.height > AT_ONCE
+    large = picture.width * picture.height > (at_once if picture.format == "JPEG" else AT_ONCE)
     known = picture.format in _IN_ROWS and picture.mode in _MODES
     return large and known and "transparency" not in picture.info and orientation(picture) == 1
 
