@@ -72,6 +72,14 @@ def test_one_picture_into_one_file(atrous: Run, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "sub").iterdir()] == ["mask.png"]
 
 
+def test_a_folder_may_be_called_like_a_file(atrous: Run, tmp_path: Path) -> None:
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    for place in (f"{tmp_path}/out.png/", f"{tmp_path}/out.png"):
+        done = atrous("predict", tmp_path / "a.png", "-o", place, "--no-overlays")
+        assert done.code == 0, done.err
+    assert (tmp_path / "out.png" / "masks" / "a.png").is_file()
+
+
 def test_several_pictures_do_not_fit_one_file(atrous: Run, tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         Image.new("RGB", (9, 9)).save(tmp_path / name)

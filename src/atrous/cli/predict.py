@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -369,7 +370,8 @@ def _makes_picture(output: str) -> bool:
     from atrous.formats import SUFFIXES as ENDINGS
 
     path = Path(output)
-    return "://" not in output and path.suffix.lower() in ENDINGS and not path.is_dir()
+    folder = "://" in output or output.endswith(("/", os.sep)) or path.is_dir()
+    return not folder and path.suffix.lower() in ENDINGS
 
 
 def _is_video(source: str) -> bool:

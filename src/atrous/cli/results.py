@@ -134,6 +134,7 @@ def _record(result: ImageResult, labels: LabelSet) -> dict[str, object]:
     return {
         "source": str(result.source),
         "status": result.status,
+        "replaced": result.stale,
         "mask": str(result.mask) if result.mask else None,
         "overlay": str(result.overlay) if result.overlay else None,
         "width": result.size[0] if result.size else None,

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from atrous.evaluation.result import Evaluation
 from atrous.files import write_whole
+from atrous.formatting import shown
 from atrous.record import Record
 
 LOG = "log.jsonl"
@@ -121,10 +122,12 @@ class RunMonitor:
             f"{stamp.images} images of {stamp.data}"
         )
         for problem in (*result.health, *result.failed):
-            self.say(f"health: {problem}")
+            self.say(shown(f"health: {problem}"))
         for name, picture in pictures.items():
             if self._board is not None:
-                self._board.add_image(f"validation/{name}", picture, iteration, dataformats="HWC")
+                self._board.add_image(
+                    f"validation/{shown(name)}", picture, iteration, dataformats="HWC"
+                )
 
     def close(self) -> None:
         """Write what is not written yet."""
