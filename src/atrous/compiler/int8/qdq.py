@@ -19,7 +19,7 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from atrous.compiler.form import Form
 from atrous.compiler.graph.graph import Graph, attributes
-from atrous.compiler.rewrites.decoder import INTERPOLATION
+from atrous.compiler.rewrites.commute.rewrite import INTERPOLATION
 from atrous.engines.layer_names import WEIGHTED
 
 Range = tuple[float, float]

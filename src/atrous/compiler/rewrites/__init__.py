@@ -13,7 +13,8 @@ import onnx
 
 from atrous.compiler.graph import macs
 from atrous.compiler.graph.graph import Graph
-from atrous.compiler.rewrites import batch_norm, decoder, fold, normalise, pooled
+from atrous.compiler.rewrites import batch_norm, fold, normalise, pooled
+from atrous.compiler.rewrites.commute import rewrite as decoder
 from atrous.compiler.rewrites.base import Layout, Outcome
 from atrous.errors import ConfigError
 from atrous.formatting import shortened

@@ -10,7 +10,7 @@ from onnx import TensorProto
 
 from atrous.compiler.graph import macs
 from atrous.compiler.graph.graph import Graph
-from atrous.compiler.rewrites import decoder
+from atrous.compiler.rewrites.commute import rewrite as decoder
 from atrous.compiler.rewrites.base import Layout, Outcome
 from tests.builders.sketch import Sketch, assert_same, kinds, run
 from tests.builders.versions import needs

@@ -1,0 +1,1 @@
+"""Convolve before enlarging instead of after."""
