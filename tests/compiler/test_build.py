@@ -95,7 +95,7 @@ def test_compiles_to_a_folder_addressed_by_its_prefix(
     assert (known.name, known.precision, known.preprocess.size) == ("net", dtype, (SIDE, SIDE))
     assert configs.load(folder / "resolved.yaml") == done
     assert report.gmacs_after < report.gmacs_before
-    assert {one.name for one in report.rewrites if one.places} == {"decoder"}
+    assert {one.name for one in report.rewrites if one.places} == {"commute-enlargement"}
     assert report.agreement is not None
     assert report.agreement.agreement > (0.9999 if dtype == "fp32" else 0.98)
     same = (maps(folder) == maps(tmp_path / "decoder.onnx")).mean()
@@ -217,7 +217,7 @@ def test_what_is_evaluated_does_not_calibrate(
 
 def test_rewrites_can_be_left_out(config: Callable[..., configs.CompileConfig]) -> None:
     report = build(config("backend.no_rewrite=[decoder]"), profiled=False)
-    assert [one.name for one in report.rewrites if one.skipped] == ["decoder"]
+    assert [one.name for one in report.rewrites if one.skipped] == ["commute-enlargement"]
     assert report.gmacs_after == report.gmacs_before
     with pytest.raises(ConfigError, match=r"no rewrite is called decodr; known: fold-constants"):
         build(config("backend.no_rewrite=[decodr]"), profiled=False, force=True)
@@ -405,7 +405,7 @@ def test_another_architecture_compiles_untouched(
     assert [one.places for one in report.rewrites] == [()] * len(report.rewrites)
     assert report.gmacs_after == report.gmacs_before
     text = "\n".join(report.lines())
-    assert "decoder: its pattern is not in this network" in text
+    assert "commute-enlargement: its pattern is not in this network" in text
 
 
 def test_the_report_is_json_without_gaps(config: Callable[..., configs.CompileConfig]) -> None:

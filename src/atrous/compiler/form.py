@@ -19,8 +19,8 @@ class Form:
     conversions that cost more than int8 wins.
 
     Attributes:
-        layout: of the matrix products that the `decoder` rewrite writes. OpenVINO keeps activations
-            channels-last on CPUs, ONNX Runtime in planes of channels.
+        layout: of the matrix products that the rewrite `commute-enlargement` writes. OpenVINO keeps
+            activations channels-last on CPUs, ONNX Runtime in planes of channels.
         per_channel: one scale for each output channel of the weights, not one for all.
         bits: of the weights: 8, or 7 for processors whose int8 products saturate.
         symmetric: activations as int8 with zero point 0 and biases in float, which is what

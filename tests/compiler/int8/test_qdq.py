@@ -15,7 +15,7 @@ from atrous.compiler.form import Form
 from atrous.compiler.graph.graph import Graph
 from atrous.compiler.int8 import qdq
 from atrous.compiler.int8.qdq import ConvLayer, correct_biases, rounded
-from atrous.compiler.rewrites.commute.rewrite import INTERPOLATION
+from atrous.compiler.rewrites.commute.writing import INTERPOLATION
 from tests.builders.sketch import (
     BITS,
     Array,

@@ -176,7 +176,7 @@ def test_recognised(how: str, version: int, layout: Layout) -> None:
     assert found["batch-norm"].places == ((f"{norms} folded",) if norms else ())
     assert found["batch-norm"].left == ()
     assert len(found["pooled-branch"].places) == 1
-    [place] = found["decoder"].places
+    [place] = found["commute-enlargement"].places
     assert place.endswith(f"over maps of {GRIDS}")
     assert all(change.left == () for change in changes)
     # The last resize alone is left.

@@ -19,7 +19,7 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from atrous.compiler.form import Form
 from atrous.compiler.graph.graph import Graph, attributes
-from atrous.compiler.rewrites.commute.rewrite import INTERPOLATION
+from atrous.compiler.rewrites.commute.writing import INTERPOLATION
 from atrous.engines.layer_names import WEIGHTED
 
 Range = tuple[float, float]
@@ -52,8 +52,8 @@ class ConvLayer:
 def layers(graph: Graph) -> list[ConvLayer]:
     """The layers of a graph that can be quantised, in its order.
 
-    Left out are the products with interpolation matrices that the `decoder` rewrite writes: in
-    int8 they lose more than they gain, as their operands would have to be converted.
+    Left out are the products with interpolation matrices that the rewrite `commute-enlargement`
+    writes: in int8 they lose more than they gain, as their operands would have to be converted.
     """
     found = []
     for node in graph.nodes:

@@ -14,8 +14,8 @@ import onnx
 from atrous.compiler.graph import macs
 from atrous.compiler.graph.graph import Graph
 from atrous.compiler.rewrites import batch_norm, fold, normalise, pooled
-from atrous.compiler.rewrites.commute import rewrite as decoder
 from atrous.compiler.rewrites.base import Layout, Outcome
+from atrous.compiler.rewrites.commute import rewrite as commute
 from atrous.errors import ConfigError
 from atrous.formatting import shortened
 from atrous.preprocess import Preprocess
@@ -68,9 +68,11 @@ REWRITES: dict[str, tuple[Callable[[Graph, Layout], Outcome], str]] = {
     "fold-constants": (fold.rewrite, "Compute what does not depend on the image."),
     "batch-norm": (batch_norm.rewrite, "Fold batch norms into the convolutions before them."),
     "pooled-branch": (pooled.rewrite, "Add the pooled ASPP branch as one vector per image."),
-    "decoder": (decoder.rewrite, "Convolve before enlarging instead of after."),
+    "commute-enlargement": (commute.rewrite, "Convolve before enlarging instead of after."),
 }
 """Name → function and summary, in the order in which they run."""
+
+_EARLIER = {"decoder": "commute-enlargement"}
 
 
 def apply(
@@ -81,7 +83,7 @@ def apply(
     Args:
         model: left as it is; its input sizes should be fixed.
         skip: names of rewrites not to run.
-        layout: of the matrix products that `decoder` writes; see there.
+        layout: of the matrix products that `commute-enlargement` writes; see there.
 
     Returns:
         The rewritten model and what each rewrite did.
@@ -89,7 +91,8 @@ def apply(
     Raises:
         ConfigError: `skip` names an unknown rewrite.
     """
-    if unknown := sorted(set(skip) - set(REWRITES)):
+    skip = {_EARLIER.get(name, name) for name in skip}
+    if unknown := sorted(skip - set(REWRITES)):
         raise ConfigError(
             f"no rewrite is called {', '.join(unknown)}; known: {', '.join(REWRITES)}"
         )

@@ -10,8 +10,8 @@ from onnx import TensorProto
 
 from atrous.compiler.graph import macs
 from atrous.compiler.graph.graph import Graph
-from atrous.compiler.rewrites.commute import rewrite as decoder
 from atrous.compiler.rewrites.base import Layout, Outcome
+from atrous.compiler.rewrites.commute import enlargement, rewrite
 from tests.builders.sketch import Sketch, assert_same, kinds, run
 from tests.builders.versions import needs
 
@@ -21,7 +21,7 @@ LOW, OUTPUTS = 2, 4
 
 def rewritten(model: onnx.ModelProto, layout: Layout = "planar") -> tuple[onnx.ModelProto, Outcome]:
     graph = Graph(model)
-    outcome = decoder.rewrite(graph, layout)
+    outcome = rewrite.rewrite(graph, layout)
     graph.refresh()
     return graph.to_model(), outcome
 
@@ -206,8 +206,6 @@ def test_arithmetic_by_hand(layout: Layout) -> None:
     columns = 4 * 3 * 4 * 20 * (3 * 5)  # planes, taps, rows, made columns, read columns
     rows = 4 * 16 * 20 * (3 * 4)
     assert macs.count(Graph(after)) == fine + taps + columns + rows
-    part = decoder._Enlargement("x", (8, 4, 5), (16, 20), "half_pixel")
-    assert part.macs(4) == taps + columns + rows
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -259,9 +257,10 @@ def test_one_map_of_two_is_enlarged_enough() -> None:
 # What is left alone ------------------------------------------------------------------------------
 
 
-OTHER = "needs a dense 3×3 convolution of stride 1 and padding 1, found 3×3 of another kind"
-FIVE = "needs a dense 3×3 convolution of stride 1 and padding 1, found 5×5"
-LINEAR = "the resize is not plainly linear"
+KIND = "needs a 1×1 or 3×3 convolution of stride 1 that keeps the size, found"
+OTHER = f"{KIND} 3×3 of another kind"
+FIVE = f"{KIND} 5×5"
+LINEAR = "the resize is neither plainly linear nor nearest"
 
 
 @pytest.mark.parametrize(
@@ -271,13 +270,16 @@ LINEAR = "the resize is not plainly linear"
         ({"conv": {"strides": [1, 2]}}, OTHER),
         ({"conv": {"dilations": [2, 2], "pads": [2, 2, 2, 2]}}, OTHER),
         ({"conv": {"dilations": [2, 2]}}, OTHER),
-        ({"conv": {"group": 2}}, OTHER),
+        ({"conv": {"group": 2}}, "its groups reach over several maps"),
         ({"conv": {"pads": [0, 0, 0, 0]}}, OTHER),
         ({"conv": {"pads": [2, 1, 0, 1]}}, OTHER),
         ({"conv": {"auto_pad": "VALID"}}, OTHER),
         ({"conv": {"auto_pad": "SAME_UPPER", "strides": [2, 2]}}, OTHER),
         ({"conv": {"size": 5}}, FIVE),
-        ({"resize": {"mode": "nearest"}}, LINEAR),
+        (
+            {"resize": {"mode": "nearest"}, "large": (14, 20)},
+            "the resize does not repeat every pixel the same number of times",
+        ),
         ({"resize": {"mode": "cubic"}}, LINEAR),
         ({"resize": {"antialias": 1}}, LINEAR),
         (
@@ -413,7 +415,7 @@ def test_no_pattern(build: Callable[[Sketch], str]) -> None:
     ],
 )
 def test_interpolation(size: int, target: int, rule: str, expected: list[list[float]]) -> None:
-    np.testing.assert_allclose(decoder.interpolation(size, target, rule), expected, atol=1e-12)
+    np.testing.assert_allclose(enlargement.interpolation(size, target, rule), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -445,15 +447,15 @@ def test_random_decoders(seed: int) -> None:
 
 def test_a_wrong_rewrite_would_show(monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparison that all of the above rests on notices one pixel at the border."""
-    shifted = decoder._shifted
+    shifted = enlargement._shifted
 
-    def wrong(matrix: decoder.Matrix) -> decoder.Matrix:
-        taps = shifted(matrix)
-        taps[0, 0] = matrix[0]
-        return taps
+    def wrong(matrix: enlargement.Matrix, taps: int) -> enlargement.Matrix:
+        found = shifted(matrix, taps)
+        found[0, 0] = matrix[0]
+        return found
 
     model = write()
-    monkeypatch.setattr(decoder, "_shifted", wrong)
+    monkeypatch.setattr(enlargement, "_shifted", wrong)
     after, _ = rewritten(model)
     assert run(after)[0].shape == run(model)[0].shape
     with pytest.raises(AssertionError, match="Not equal to tolerance"):

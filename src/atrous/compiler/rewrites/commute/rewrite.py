@@ -1,148 +1,72 @@
-"""Convolve before enlarging instead of after: most of the work of a DeepLabV3+ decoder.
+"""Convolve before enlarging instead of after: most of the work of many segmentation heads.
 
-The decoder computes `conv3x3(concat(low, enlarge(high)))` on a grid 16 times as large as that of
-`high` (arXiv:1802.02611). Split by input channel, the convolution is a sum, and its share over
-`enlarge(high)` is a sum over the nine taps of `shift(enlarge(W_tap · high))`, as mixing channels
-commutes with enlarging. The nine products `W_tap · high` are made on the small grid; shifting,
-filling with zeros at the border and enlarging bilinearly are one linear map that is separable:
+The decoder of DeepLabV3+ computes `conv3x3(concat(low, enlarge(high)))` on a grid 16 times as large
+as that of `high` (arXiv:1802.02611); the heads of UPerNet, PSPNet, SegFormer and HRNet do likewise.
+Split by input channel, the convolution is a sum. Mixing channels commutes with enlarging, so that a
+1×1 convolution of an enlarged map is the enlarged 1×1 convolution, and of a 3×3 one the share over
+`enlarge(high)` is a sum over the nine taps of `shift(enlarge(W_tap · high))`. The nine products
+`W_tap · high` are made on the small grid; shifting, filling with zeros at the border and enlarging
+bilinearly are one linear map that is separable:
 
     out[o] = Σ_tap  A_row(tap) · (W_tap · high)[o] · B_column(tap)ᵀ
 
-with `A` and `B` interpolation matrices whose rows are shifted by one tap and are zero where the tap
-falls outside. The sums over taps become part of two matrix products, with `A = [A_0 A_1 A_2]`.
+with `A` and `B` interpolation matrices whose rows are shifted by one tap and are zero where the
+tap falls outside. The sums over taps become part of two matrix products, with `A = [A_0 A_1 A_2]`.
+Where pixels are repeated instead, as in many a U-Net, see `phases.py`. Layers before the
+enlargement that only mix channels become part of the products (`channels.py`).
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 from onnx import NodeProto, helper
 
 from atrous.compiler.graph.graph import Graph, attributes
 from atrous.compiler.rewrites.base import Layout, Outcome
+from atrous.compiler.rewrites.commute.enlargement import area
+from atrous.compiler.rewrites.commute.terms import Kernel, Part, Term, joined, parts
+from atrous.compiler.rewrites.commute.writing import write
 
-Matrix = NDArray[np.float64]
-
-INTERPOLATION = ("_rows", "_columns")
-"""How the names of the interpolation matrices in a rewritten graph end."""
-
-_RULES = ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric")
-
-
-@dataclass(frozen=True, slots=True)
-class _Enlargement:
-    """A `Resize` that enlarges `(N, C, h, w)` to `(N, C, H, W)` bilinearly.
-
-    Attributes:
-        source: the small map.
-        small: `(C, h, w)`.
-        large: `(H, W)`.
-        rule: coordinate rule of the `Resize`.
-    """
-
-    source: str
-    small: tuple[int, int, int]
-    large: tuple[int, int]
-    rule: str
-
-    def matrices(self) -> tuple[Matrix, Matrix]:
-        """`A` `(H, 3, h)` and `B` `(W, 3, w)`: tap by tap the shifted interpolation matrices."""
-        (_, h, w), (tall, wide) = self.small, self.large
-        return _shifted(interpolation(h, tall, self.rule)), _shifted(
-            interpolation(w, wide, self.rule)
-        )
-
-    def macs(self, outputs: int) -> int:
-        """Multiply-accumulates of the rewritten share of a convolution, per image."""
-        (channels, h, w), (tall, wide) = self.small, self.large
-        return outputs * (9 * channels * h * w + 3 * h * wide * 3 * w + tall * wide * 3 * h)
+TOO_LITTLE = "enlarges too little to save arithmetic"
 
 
 def rewrite(graph: Graph, layout: Layout = "planar") -> Outcome:
-    """Rewrite every 3×3 convolution over enlarged maps where that takes less arithmetic.
+    """Rewrite every 1×1 or 3×3 convolution over enlarged maps where that takes less arithmetic.
 
     Args:
         graph: changed in place.
-        layout: `planar` makes the nine products with a 1×1 convolution and enlarges planes;
-            `channels-last` makes them with matrix products whose last axis is the channel, which
-            engines that keep activations so need not reorder.
+        layout: `planar` makes the products of 3×3 convolutions with a 1×1 convolution, and enlarges
+            planes by matrix products; `channels-last` makes them with matrix products whose last
+            axis is the channel, which engines that keep activations so need not reorder.
     """
     places, left = [], []
     for conv in [node for node in graph.nodes if node.op_type == "Conv"]:
-        concat = graph.maker(conv.input[0])
-        names = [conv.input[0]]
-        if concat is not None and concat.op_type == "Concat":
-            if attributes(concat)["axis"] not in (1, -3):
-                continue
-            names = list(concat.input)
-        makers = [graph.maker(name) for name in names]
-        if not any(maker is not None and maker.op_type == "Resize" for maker in makers):
-            continue
+        names = joined(graph, conv.input[0])
+        weight = graph.constant(conv.input[1])
         reason = _unfit(graph, conv, names)
         if reason:
-            left.append(f"{conv.output[0]}: {reason}")
+            if any(_resized(graph, name) for name in names):
+                left.append(f"{conv.output[0]}: {reason}")
             continue
-        found = [_enlargement(graph, name) for name in names]
-        weight = np.asarray(graph.constant(conv.input[1]))
-        outputs, reasons = len(weight), list[str]()
-        kept: list[_Enlargement | None] = []
-        for part in found:
-            if isinstance(part, str):
-                reasons += [part] if part else []
-                kept.append(None)
-            elif part.macs(outputs) < outputs * part.small[0] * 9 * math.prod(part.large):
-                kept.append(part)
-            else:
-                reasons.append("enlarges too little to save arithmetic")
-                kept.append(None)
-        if not any(kept):
+        assert weight is not None
+        found = _parts(graph, conv, names, weight, layout)
+        enlarged = [part for part in found if part.reasons or _moves(part.ways)]
+        if not enlarged:
+            continue
+        if not any(part.best is not None and _moves([part.best]) for part in found):
+            reasons = [reason for part in enlarged for reason in part.reasons or [TOO_LITTLE]]
             left.append(f"{conv.output[0]}: {', '.join(reasons)}")
             continue
-        graph.replace(conv, _rewritten(graph, conv, names, kept, layout))
-        grids = [f"{part.small[1]}×{part.small[2]}" for part in kept if part]
-        places.append(f"{conv.output[0]} over maps of {', '.join(grids)}")
+        graph.replace(conv, _Rewritten(graph, conv, found).nodes)
+        places.append(f"{conv.output[0]} {_described(found)}")
         graph.refresh()
     return Outcome(tuple(places), tuple(left))
 
 
-def interpolation(size: int, target: int, rule: str) -> Matrix:
-    """The `(target, size)` matrix that enlarges a line linearly, as ONNX `Resize` does.
-
-    Args:
-        size: length of the line.
-        target: length it is enlarged to.
-        rule: `half_pixel`, `pytorch_half_pixel`, `align_corners` or `asymmetric`.
-    """
-    index = np.arange(target)
-    match rule:
-        case "align_corners":
-            at = index * ((size - 1) / (target - 1)) if target > 1 else index * 0.0
-        case "asymmetric":
-            at = index * (size / target)
-        case "pytorch_half_pixel" if target == 1:
-            at = index * 0.0
-        case _:
-            at = (index + 0.5) * (size / target) - 0.5
-    at = np.clip(at, 0, size - 1)
-    below = np.floor(at).astype(int)
-    above = np.minimum(below + 1, size - 1)
-    matrix = np.zeros((target, size))
-    np.add.at(matrix, (index, below), 1 - (at - below))
-    np.add.at(matrix, (index, above), at - below)
-    return matrix
-
-
-def _shifted(matrix: Matrix) -> Matrix:
-    """`(target, 3, size)`: the matrix as taps -1, 0 and 1 of a zero-padded convolution see it."""
-    padded = np.pad(matrix, ((1, 1), (0, 0)))
-    return np.stack([padded[tap : tap + len(matrix)] for tap in range(3)], axis=1)
-
-
 def _unfit(graph: Graph, conv: NodeProto, names: list[str]) -> str:
-    """Why a convolution over a resized map cannot be rewritten, empty if it can."""
+    """Why a convolution cannot be rewritten, empty if it can."""
     weight = graph.constant(conv.input[1])
     if weight is None:
         return "its weights are not constant"
@@ -152,169 +76,157 @@ def _unfit(graph: Graph, conv: NodeProto, names: list[str]) -> str:
     kernel = "×".join(map(str, weight.shape[2:]))
     padding = settings.get("auto_pad", "NOTSET")
     if padding in ("NOTSET", ""):
-        same = settings.get("pads") == [1] * 4
+        same = settings.get("pads", [0] * 4) == [len(weight[0, 0]) // 2] * 4
     else:
-        same = padding in ("SAME_UPPER", "SAME_LOWER")
+        same = padding in ("SAME_UPPER", "SAME_LOWER") or weight.shape[2:] == (1, 1)
     plain = all(s == 1 for name in ("strides", "dilations") for s in settings.get(name, [1]))
-    if weight.shape[2:] != (3, 3) or not same or not plain or settings.get("group", 1) != 1:
-        return f"needs a dense 3×3 convolution of stride 1 and padding 1, found {kernel}" + (
-            "" if weight.shape[2:] != (3, 3) else " of another kind"
+    known = weight.shape[2:] in ((1, 1), (3, 3))
+    if not known or not same or not plain:
+        return (
+            f"needs a 1×1 or 3×3 convolution of stride 1 that keeps the size, found {kernel}"
+            + " of another kind" * known
         )
-    sizes = [graph.shape(name) for name in names]
-    if any(size is None or len(size) != 4 for size in sizes) or graph.shape(conv.output[0]) is None:
+    sizes = [graph.shape(name) for name in (*names, conv.output[0])]
+    if any(size is None or len(size) != 4 for size in sizes):
         return "its sizes are not fixed"
+    channels = [size[1] for size in sizes[:-1] if size is not None]
+    if settings.get("group", 1) > 1 and any(count % weight.shape[1] for count in channels):
+        return "its groups reach over several maps"
     return ""
 
 
-def _enlargement(graph: Graph, name: str) -> _Enlargement | str:
-    """The enlargement behind a tensor, or why it is none; empty if it is no `Resize` at all."""
-    resize = graph.maker(name)
-    if resize is None or resize.op_type != "Resize":
-        return ""
-    settings = attributes(resize)
-    source, target = graph.shape(resize.input[0]), graph.shape(name)
-    if source is None or target is None or len(source) != 4:
-        return "the sizes of the resize are not fixed"
-    rule = settings.get("coordinate_transformation_mode", "half_pixel")
-    if settings.get("mode", "nearest") != "linear" or settings.get("antialias", 0):
-        return "the resize is not plainly linear"
-    if rule not in _RULES:
-        return f"resizes by the rule {rule}"
-    if settings.get("keep_aspect_ratio_policy", "stretch") != "stretch":
-        return "the resize keeps the aspect ratio"
-    if source[:2] != target[:2]:
-        return "the resize changes more than height and width"
-    if len(resize.input) > 2 and resize.input[2]:
-        scales = graph.constant(resize.input[2])
-        if scales is None:
-            return "the scales of the resize are not constant"
-        exact = np.array(target[2:]) / np.array(source[2:])
-        # With scales given, these and not the ratio of the sizes place the pixels.
-        if scales.size and not np.allclose(scales[-2:], exact, rtol=1e-7, atol=0):
-            return "the scales of the resize are not the ratio of its sizes"
-    return _Enlargement(resize.input[0], source[1:], (target[2], target[3]), rule)
+def _resized(graph: Graph, name: str) -> bool:
+    maker = graph.maker(name)
+    return maker is not None and maker.op_type == "Resize"
 
 
-def _rewritten(
-    graph: Graph,
-    conv: NodeProto,
-    names: list[str],
-    parts: list[_Enlargement | None],
-    layout: Layout,
-) -> list[NodeProto]:
-    """The nodes that take the place of `conv`."""
-    weight = np.asarray(graph.constant(conv.input[1]))
+def _parts(
+    graph: Graph, conv: NodeProto, names: list[str], weight: Kernel, layout: Layout
+) -> list[Part]:
+    """What the convolution reads, each with its share of the weights."""
     channels = [(graph.shape(name) or ())[1] for name in names]
-    kernels = np.split(weight, np.cumsum(channels)[:-1], axis=1)
-    output = conv.output[0]
-    nodes: list[NodeProto] = []
-    sums = []
-    rest = [at for at, part in enumerate(parts) if part is None]
-    bias = [name for name in conv.input[2:] if name]
-    if rest:
-        kernel = np.concatenate([kernels[at] for at in rest], axis=1)
-        source = names[rest[0]]
-        if len(rest) > 1:
-            source = graph.free_name(f"{output}_fine_concat")
-            nodes.append(helper.make_node("Concat", [names[i] for i in rest], [source], axis=1))
-        fine = graph.free_name(f"{output}_fine")
-        stored = graph.add_constant(kernel, f"{conv.input[1]}_fine")
-        nodes.append(helper.make_node("Conv", [source, stored, *bias], [fine], pads=[1] * 4))
-        sums.append(fine)
-    write = _planar if layout == "planar" else _channels_last
-    for at, part in enumerate(parts):
-        if part is not None:
-            coarse = graph.free_name(f"{output}_coarse{at}")
-            nodes += write(graph, part, kernels[at], coarse)
-            sums.append(coarse)
-    if not rest and bias:
-        column = graph.free_name(f"{bias[0]}_column")
-        shape = graph.add_constant(np.array([-1, 1, 1]), f"{column}_shape")
-        nodes.append(helper.make_node("Reshape", [bias[0], shape], [column]))
-        sums.append(column)
-    while len(sums) > 2:
-        total = graph.free_name(f"{output}_sum{len(sums)}")
-        nodes.append(helper.make_node("Add", [sums.pop(0), sums.pop(0)], [total]))
-        sums.insert(0, total)
-    nodes.append(helper.make_node("Add" if len(sums) == 2 else "Identity", sums, [output]))
-    return nodes
+    group = attributes(conv).get("group", 1)
+    kernel = weight.astype(np.float64)
+    if group == 1:
+        kernels = np.split(kernel, np.cumsum(channels)[:-1], axis=1)
+    else:  # each map has outputs of its own
+        outputs = np.cumsum(
+            [count // weight.shape[1] * (len(weight) // group) for count in channels]
+        )
+        kernels = np.split(kernel, outputs[:-1])
+    shape = graph.shape(conv.output[0]) or ()
+    return parts(graph, names, kernels, area((shape[2], shape[3])), layout)
 
 
-class _Writer:
-    """Appends nodes that each read the one before."""
+def _moves(ways: list[list[Term]]) -> bool:
+    """Whether a term is computed on a smaller map."""
+    return any(term.enlargement is not None for way in ways for term in way)
 
-    def __init__(self, graph: Graph, source: str, target: str) -> None:
+
+def _described(found: list[Part]) -> str:
+    terms = [term for part in found for term in part.best or []]
+    grids = [term.enlargement.grid for term in terms if term.enlargement is not None]
+    folded = sum(term.folded for term in terms)
+    more = f", with {folded} layer{'s' * (folded > 1)} before it" if folded else ""
+    return f"over maps of {', '.join(grids)}{more}"
+
+
+class _Rewritten:
+    """The nodes that take the place of a convolution.
+
+    Args:
+        graph: gets their constants.
+        conv: the convolution.
+        found: what it reads.
+
+    Attributes:
+        nodes: they make what `conv` makes.
+    """
+
+    def __init__(self, graph: Graph, conv: NodeProto, found: list[Part]) -> None:
         self.nodes: list[NodeProto] = []
-        self._graph, self._last, self._target = graph, source, target
+        self._graph = graph
+        self._output = conv.output[0]
+        self._bias = next((name for name in conv.input[2:] if name), "")
+        if attributes(conv).get("group", 1) == 1:
+            self._sum(found)
+        else:
+            self._apart(found)
 
-    def shape(self, *shape: int) -> None:
-        values = np.array(shape, np.int64)
-        stored = self._graph.add_constant(values, f"{self._target}_shape{len(self.nodes)}")
-        self.node("Reshape", [self._last, stored])
+    def _sum(self, found: list[Part]) -> None:
+        """One term after the other, added."""
+        self._constant(
+            sum(term.bias for part in found for term in part.best or [] if term.taps == 1)
+        )
+        plain = [part for part in found if part.best is None]
+        terms = [term for part in found for term in part.best or []]
+        alone = len(terms) + bool(plain) == 1 and (terms[0].taps == 1 or not self._bias)
+        sums = []
+        if plain:
+            sums.append(self._plain(plain))
+        for at, term in enumerate(terms):
+            target = self._output if alone else self._graph.free_name(f"{self._output}_coarse{at}")
+            bias = self._take_bias() if term.taps == 1 or term.enlargement is None else ""
+            self.nodes += write(self._graph, term, target, bias)
+            sums.append(target)
+        if self._bias:
+            sums.append(self._column(self._take_bias()))
+        while len(sums) > 1:
+            last = len(sums) == 2
+            total = (
+                self._output if last else self._graph.free_name(f"{self._output}_sum{len(sums)}")
+            )
+            self.nodes.append(helper.make_node("Add", [sums.pop(0), sums.pop(0)], [total]))
+            sums.insert(0, total)
 
-    def node(self, kind: str, inputs: list[str]) -> NodeProto:
-        self._last = self._graph.free_name(f"{self._target}_{len(self.nodes)}")
-        self.nodes.append(helper.make_node(kind, inputs, [self._last]))
-        return self.nodes[-1]
+    def _apart(self, found: list[Part]) -> None:
+        """Groups of channels: every map has outputs of its own, side by side."""
+        made = []
+        for at, part in enumerate(found):
+            terms = part.best or [part.plain]
+            for term in terms:
+                target = self._graph.free_name(f"{self._output}_group{at}")
+                self.nodes += write(self._graph, term, target)
+                made.append(target)
+        joint = self._graph.free_name(f"{self._output}_groups") if self._bias else self._output
+        self.nodes.append(helper.make_node("Concat", made, [joint], axis=1))
+        if self._bias:
+            column = self._column(self._take_bias())
+            self.nodes.append(helper.make_node("Add", [joint, column], [self._output]))
 
-    def transpose(self, *order: int) -> None:
-        node = self.node("Transpose", [self._last])
-        node.attribute.append(helper.make_attribute("perm", order))
+    def _plain(self, plain: list[Part]) -> str:
+        """The convolution of the maps that stay as they are."""
+        source = plain[0].name
+        if len(plain) > 1:
+            source = self._graph.free_name(f"{self._output}_fine_concat")
+            names = [part.name for part in plain]
+            self.nodes.append(helper.make_node("Concat", names, [source], axis=1))
+        kernel = np.concatenate([part.plain.kernel for part in plain], axis=1)
+        fine = self._graph.free_name(f"{self._output}_fine")
+        term = replace(plain[0].plain, source=source, kernel=kernel)
+        self.nodes += write(self._graph, term, fine, self._take_bias())
+        return fine
 
-    def times(self, matrix: NDArray[np.floating], name: str, *, left: bool = False) -> None:
-        """Multiply by a constant, from the right or from the left."""
-        stored = self._graph.add_constant(matrix.astype(np.float32), f"{self._target}_{name}")
-        self.node("MatMul", [stored, self._last] if left else [self._last, stored])
+    def _constant(self, extra: Kernel | int) -> None:
+        """Add to the bias what folded layers bring."""
+        values = np.asarray(extra).reshape(-1).astype(np.float32)
+        if not values.any():
+            return
+        stored = self._graph.add_constant(values, f"{self._output}_bias")
+        own = self._graph.constant(self._bias) if self._bias else np.zeros(1, np.float32)
+        if own is not None:
+            self._bias = self._graph.add_constant(values + own, f"{self._output}_bias")
+            return
+        total = self._graph.free_name(f"{self._output}_bias_sum")
+        self.nodes.append(helper.make_node("Add", [self._bias, stored], [total]))
+        self._bias = total
 
-    def each(self, matrices: list[NDArray[np.float32]], name: str, *, axis: int) -> None:
-        """Multiply by each constant from the right, and join the products along `axis`."""
-        source, products = self._last, []
-        for matrix in matrices:
-            self._last = source
-            self.times(matrix, name)
-            products.append(self._last)
-        self.node("Concat", products).attribute.append(helper.make_attribute("axis", axis))
+    def _take_bias(self) -> str:
+        bias, self._bias = self._bias, ""
+        return bias
 
-    def finish(self) -> list[NodeProto]:
-        self.nodes[-1].output[0] = self._target
-        return self.nodes
-
-
-def _planar(
-    graph: Graph, part: _Enlargement, kernel: NDArray[np.float32], target: str
-) -> list[NodeProto]:
-    outputs = len(kernel)
-    (channels, h, w), (tall, wide) = part.small, part.large
-    rows, columns = part.matrices()
-    write = _Writer(graph, part.source, target)
-    taps = kernel.transpose(0, 2, 3, 1).reshape(9 * outputs, channels, 1, 1)
-    stored = graph.add_constant(taps, f"{target}_taps")
-    write.node("Conv", [part.source, stored])  # (N, o·row·column, h, w)
-    write.shape(-1, 3, h, w)
-    write.transpose(0, 2, 1, 3)  # (N·o·row, h, column, w)
-    write.shape(-1, 3 * w)
-    write.times(columns.reshape(wide, -1).T, "columns")  # (N·o·row·h, W)
-    write.shape(-1, outputs, 3 * h, wide)
-    write.times(rows.reshape(tall, -1), "rows", left=True)  # (N, o, H, W)
-    return write.finish()
-
-
-def _channels_last(
-    graph: Graph, part: _Enlargement, kernel: NDArray[np.float32], target: str
-) -> list[NodeProto]:
-    outputs = len(kernel)
-    (channels, h, w), (tall, wide) = part.small, part.large
-    rows, columns = part.matrices()
-    write = _Writer(graph, part.source, target)
-    write.transpose(0, 2, 3, 1)
-    write.shape(-1, 1, h * w, channels)
-    taps = kernel.transpose(2, 1, 3, 0).reshape(3, channels, 3 * outputs)
-    # Three products, because weights of two axes can be quantised column by column.
-    write.each(list(taps), "taps", axis=1)  # (N, row, h·w, column·o)
-    write.shape(-1, 3 * w, outputs)  # (N·row·h, w·column, o)
-    write.times(columns.transpose(0, 2, 1).reshape(wide, -1), "columns", left=True)
-    write.shape(-1, 3 * h, wide * outputs)  # (N, row·h, W·o)
-    write.times(rows.reshape(tall, -1), "rows", left=True)  # (N, H, W·o)
-    write.shape(-1, tall, wide, outputs)
-    write.transpose(0, 3, 1, 2)
-    return write.finish()
+    def _column(self, bias: str) -> str:
+        column = self._graph.free_name(f"{bias}_column")
+        shape = self._graph.add_constant(np.array([-1, 1, 1]), f"{column}_shape")
+        self.nodes.append(helper.make_node("Reshape", [bias, shape], [column]))
+        return column
