@@ -158,7 +158,8 @@ def _back(graph: Graph, term: Term, reasons: list[str]) -> Iterator[Term]:
             if isinstance(one, str):
                 reasons.append(one)
                 return
-            term = replace(term, source=one.source, enlargement=one)
+            same = one.small == one.large
+            term = replace(term, source=one.source, enlargement=None if same else one)
         elif term.group == 1 and (mix := channel_mix(graph, term.source)) is not None:
             alone = alone and mix.dies(graph)
             term = replace(
