@@ -102,8 +102,7 @@ class SegformerHead(nn.Module):
 
     def forward(self, levels: list[Tensor]) -> Tensor:
         outs = [
-            enlarged(conv(level), levels[0])
-            for conv, level in zip(self.convs, levels, strict=True)
+            enlarged(conv(level), levels[0]) for conv, level in zip(self.convs, levels, strict=True)
         ]
         return self.conv_seg(self.fusion_conv(torch.cat(outs, dim=1)))
 
@@ -153,40 +152,61 @@ class Decoder(nn.Module):
 
 def networks() -> Iterator[tuple[str, Callable[[], nn.Module]]]:
     """Name and maker of every network."""
-    few = {"depths": [1] * 4, "mlp_ratios": [2] * 4, "num_attention_heads": [1, 1, 2, 2], "hidden_sizes": WIDTHS}
-    yield "transformers-segformer", lambda: Logits(
-        SegformerForSemanticSegmentation(
-            SegformerConfig(**few, decoder_hidden_size=32, num_labels=CLASSES)
-        )
+    few = {
+        "depths": [1] * 4,
+        "mlp_ratios": [2] * 4,
+        "num_attention_heads": [1, 1, 2, 2],
+        "hidden_sizes": WIDTHS,
+    }
+    yield (
+        "transformers-segformer",
+        lambda: Logits(
+            SegformerForSemanticSegmentation(
+                SegformerConfig(**few, decoder_hidden_size=32, num_labels=CLASSES)
+            )
+        ),
     )
     stages = {"out_features": [f"stage{n}" for n in range(1, 5)], "depths": [1] * 4}
-    yield "transformers-upernet", lambda: Logits(
-        UperNetForSemanticSegmentation(
-            UperNetConfig(
-                backbone_config=ConvNextConfig(hidden_sizes=WIDTHS, **stages),
-                hidden_size=16,
-                num_labels=CLASSES,
-                use_auxiliary_head=False,
-                pool_scales=[1, 2],
+    yield (
+        "transformers-upernet",
+        lambda: Logits(
+            UperNetForSemanticSegmentation(
+                UperNetConfig(
+                    backbone_config=ConvNextConfig(hidden_sizes=WIDTHS, **stages),
+                    hidden_size=16,
+                    num_labels=CLASSES,
+                    use_auxiliary_head=False,
+                    pool_scales=[1, 2],
+                )
             )
-        )
+        ),
     )
     yield "mmseg-segformer", lambda: Levels(SegformerHead())
     yield "mmseg-hrnet-fcn", lambda: Levels(FCNHead())
     yield "mmseg-pspnet", lambda: Levels(PSPHead(), strides=(2, 2, 1, 1))
     inputs = (3, 6, *WIDTHS)
     decoders = smp.decoders
-    yield "smp-unet", lambda: Levels(
-        Decoder(
-            decoders.unet.decoder.UnetDecoder(inputs, (24, 20, 16, 12, 8), use_norm="batchnorm"),
-            8,
-            3,
+    yield (
+        "smp-unet",
+        lambda: Levels(
+            Decoder(
+                decoders.unet.decoder.UnetDecoder(
+                    inputs, (24, 20, 16, 12, 8), use_norm="batchnorm"
+                ),
+                8,
+                3,
+            ),
+            image=True,
         ),
-        image=True,
     )
-    yield "smp-segformer", lambda: Levels(
-        Decoder(decoders.segformer.decoder.SegformerDecoder(inputs, segmentation_channels=32), 32, 1),
-        image=True,
+    yield (
+        "smp-segformer",
+        lambda: Levels(
+            Decoder(
+                decoders.segformer.decoder.SegformerDecoder(inputs, segmentation_channels=32), 32, 1
+            ),
+            image=True,
+        ),
     )
 
 
@@ -228,9 +248,7 @@ def main() -> None:
                     assert len(data) < 200_000, f"{called}: {len(data)} bytes"
                     entry = zipfile.ZipInfo(called, (2026, 1, 1, 0, 0, 0))
                     files.writestr(entry, data, zipfile.ZIP_DEFLATED)
-                    print(called, len(data))
     (HERE / "heads.zip").write_bytes(archive.getvalue())
-    print("heads.zip", len(archive.getvalue()))
 
 
 if __name__ == "__main__":

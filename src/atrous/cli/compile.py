@@ -14,6 +14,7 @@ from atrous.cli import terminal
 from atrous.errors import ConfigError
 
 if TYPE_CHECKING:
+    from atrous.compiler.config import CompileConfig
     from atrous.compiler.progress import Progress, Tell
 
 
@@ -31,7 +32,11 @@ def compile_model(
         typer.Option(metavar="NAME", help="Leave this rewrite out. May be given several times."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option(help="Print the file with every default, and compile nothing.")
+        bool,
+        typer.Option(
+            help="Compile nothing: print the file with every default, and what the exact rewrites "
+            "would save."
+        ),
     ] = False,
     force: Annotated[bool, typer.Option(help="Replace what an earlier run made.")] = False,
     explain: Annotated[
@@ -89,6 +94,7 @@ def compile_model(
         print(loaded.to_yaml(), end="")
         for key in loaded.without_effect:
             terminal.note(f"{key}: no effect here")
+        _outline(loaded)
         return
 
     from atrous.compiler.build import build
@@ -102,6 +108,17 @@ def compile_model(
         terminal.note(note)
     print("\n".join(report.lines()))
     terminal.say(f"written: {loaded.folder}/mod.onnx, report.html")
+
+
+def _outline(loaded: CompileConfig) -> None:
+    """Print what the rewrites would do, apart from the file on standard output."""
+    from atrous.compiler.build import outline
+
+    changes = outline(loaded)
+    for change in changes:
+        print(change, file=sys.stderr)
+    before, after = changes[0].gmacs_before, changes[-1].gmacs_after
+    print(f"multiply-accumulates: {before:.3f} → {after:.3f} GMAC", file=sys.stderr)
 
 
 def _engine(words: Sequence[str]) -> str:

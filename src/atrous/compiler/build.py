@@ -103,6 +103,24 @@ def build(
     return report
 
 
+def outline(config: CompileConfig) -> Sequence[Rewrite]:
+    """What the exact rewrites would do to a model; nothing is written or measured.
+
+    Args:
+        config: see `config.load`.
+
+    Raises:
+        ConfigError: the configuration is wrong.
+        ArtifactError: the model is missing or damaged.
+        EngineError: the engine is not installed or refuses the model.
+    """
+    source, backend = frontend.read(config), config.backend
+    before = OnnxModel(source.model, source.metadata, config.frontend.given)
+    engine, _ = _opened(before, backend.measured_on)
+    form = Form.of(backend.written_for(engine), backend.quantize)
+    return _rewritten(source, backend, form.layout).changes
+
+
 def _opened(network: OnnxModel, engine: str) -> tuple[str, tuple[int | None, ...]]:
     """The engine that takes a network, and the shape of the input there.
 

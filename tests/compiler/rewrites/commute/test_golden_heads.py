@@ -50,7 +50,7 @@ def test_heads(network: str, size: str, exporter: str, layout: Layout) -> None:
     assert change.places
     share = macs.count(Graph(after)) / (change.gmacs_before * 1e9)
     assert share < 0.95
-    if layout == "channels-last":
+    if layout == "channels-last" and size == "128x192":
         assert share == pytest.approx(LEFT[network], abs=0.005)
     image = feeds(model)
     [one], [two] = run(model, image), run(after, image)
