@@ -284,3 +284,10 @@ def test_lists_from_windows(ids: str, atrous: Run, cases: Cases, tmp_path: Path)
     )  # fmt: skip
     assert (done.code, done.out) == (0, f"3 written; the list is {listing}\n")
     assert [Path(line).stem for line in listing.read_text().splitlines()] == ["a", "b", "c"]
+
+
+def test_the_limit_on_pixels_has_a_way_out(atrous: Run, voc: Path) -> None:
+    done = atrous("npz", "make", *MAKE, "--max-pixels", "10")
+    assert done.code == 1
+    assert f"failed: VOC2012/JPEGImages/{IDS[0]}.jpg: " in done.err
+    assert "the limit is 10; make it smaller, or raise --max-pixels if you trust" in done.err

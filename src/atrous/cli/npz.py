@@ -56,6 +56,7 @@ def make(
     ] = None,
     value_range: options.RangeOption = None,
     bands: options.BandsOption = None,
+    max_pixels: options.MaxPixelsOption = None,
     force: ForceOption = False,
 ) -> None:
     """Turn images into npz files: key input_0, uint8 RGB (3, H, W), at their own size.
@@ -83,7 +84,7 @@ def make(
         text_path,
         copies=copy_dir,
         force=force,
-        reading=options.parse_reading(bands, value_range=value_range),
+        reading=options.parse_reading(bands, max_pixels, value_range),
     )
     _report(steps, total, f"the list is {text_path}")
 

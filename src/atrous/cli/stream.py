@@ -73,6 +73,7 @@ def stream(
     size: options.SizeOption = None,
     value_range: options.RangeOption = None,
     bands: options.BandsOption = None,
+    max_pixels: options.MaxPixelsOption = None,
     layout: options.LayoutOption = None,
     output_name: options.OutputNameOption = None,
     threshold: options.ThresholdOption = None,
@@ -117,7 +118,7 @@ def stream(
         output_name,
         threshold,
     )
-    reading = options.parse_reading(bands)
+    reading = options.parse_reading(bands, max_pixels)
     output = Output(save_dir, overlays=overlays, force=force, again=True)
     sources = find([file_path], save_dir)
     console = terminal.console()
