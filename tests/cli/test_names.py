@@ -12,9 +12,17 @@ from PIL import Image
 
 from tests.builders.command import Run
 
-NAMES = (b"plain", b"caf\xe9", b"two\nlines", b"esc\x1b[31mred", b"rtl\xe2\x80\xaegpj", b"-dash")
+NAMES = (
+    b"plain",
+    b"caf\xe9",
+    b"two\nlines",
+    b"esc\x1b[31mred",
+    b"rtl\xe2\x80\xaegpj",
+    b"-dash",
+    b":cat:[b]",
+)
 COUNT = len(NAMES)
-SEEN = (r"caf\xe9", r"two\nlines", r"esc\x1b[31mred", r"rtl\u202egpj")
+SEEN = (r"caf\xe9", r"two\nlines", r"esc\x1b[31mred", r"rtl\u202egpj", ":cat:[b]")
 
 
 @pytest.fixture

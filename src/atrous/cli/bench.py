@@ -329,7 +329,7 @@ def _counts(name: str, text: str | None, several: bool) -> list[int]:
 def _console() -> Any:
     from rich.console import Console
 
-    console = Console(markup=False, highlight=False)
+    console = Console(markup=False, emoji=False, highlight=False)
     if not console.is_terminal:  # a file has no width
         console.width = max(console.width, 120)
     return console

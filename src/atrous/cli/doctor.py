@@ -56,7 +56,7 @@ def doctor(
         from rich.console import Console
         from rich.table import Table
 
-        console = Console(markup=False)
+        console = Console(markup=False, emoji=False)
         table = Table("engine", "device", "version", "works", "why not", box=None)
         for check in checks:
             works = "yes" if check.works else "no"
@@ -100,7 +100,7 @@ def _print(report: DataReport) -> None:
 
     from atrous.formatting import as_percent, shown
 
-    console = Console(markup=False)
+    console = Console(markup=False, emoji=False)
     table = Table("class", "images", "share of pixels", "suggested weight", box=None)
     for one in report.classes:
         weight = "" if one.weight is None else f"{one.weight:.3f}"

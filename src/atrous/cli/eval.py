@@ -182,7 +182,7 @@ def _print(found: Evaluation) -> None:
     table = Table("class", "IoU %", box=None)
     for name, value in found.iou.items():
         table.add_row(name, "does not occur" if value is None else f"{value:.2f}")
-    console = Console(markup=False)
+    console = Console(markup=False, emoji=False)
     console.print(table)
     scored = f"{stamp.images - len(found.failed)} of " * bool(found.failed)
     terminal.say(
@@ -210,7 +210,7 @@ def _compare(paths: list[Path]) -> None:
     loaded = [(str(path), results.load(path)) for path in paths]
     results.check_comparable(loaded)
     shared = loaded[0][1].stamp
-    console = Console(markup=False)
+    console = Console(markup=False, emoji=False)
     console.width = max(console.width, 120)  # a table cut short compares nothing
     console.print(
         f"{shared.data}, {shared.images} images, protocol {shared.protocol}, absent classes "

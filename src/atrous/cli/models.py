@@ -48,7 +48,7 @@ def models(
         }
         print(json.dumps(document, indent=2))
         return
-    console = Console(markup=False)
+    console = Console(markup=False, emoji=False)
     # One line for each, also where it is read by another program.
     _print_models(Console(markup=False, width=max(console.width, 180)))
     if verbose:

@@ -83,7 +83,7 @@ class Report:
 
         from atrous.formatting import shown
 
-        console, written = Console(markup=False), self._counts["written"]
+        console, written = Console(markup=False, emoji=False), self._counts["written"]
         if written:
             console.print(self._by_image() if written <= _LISTED else self._by_class())
         words = {"written": f"written by {self._ran}"}

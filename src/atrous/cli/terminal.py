@@ -17,7 +17,7 @@ def console() -> Console:
     """A console on standard error that prints text as it is."""
     from rich.console import Console
 
-    return Console(stderr=True, markup=False, highlight=False)
+    return Console(stderr=True, markup=False, emoji=False, highlight=False)
 
 
 def progress(console: Console, *, transient: bool = False) -> Progress:
