@@ -223,7 +223,7 @@ def test_a_full_disk_is_one_error(atrous: Run, voc: Path, monkeypatch: pytest.Mo
         (("eval", *EVAL), 1, "error: list.txt: No such file"),
         (("eval", *EVAL, "--input_shape", 0, 32), 2, "expected height and width in pixels"),
         (("eval", *EVAL[2:], "--draw_dir", "d"), 2, "--draw_dir needs --src_dir"),
-        (("eval", *EVAL, "--labels", "coco"), 2, "expected voc or cityscapes"),
+        (("eval", *EVAL, "--labels", "coco"), 2, "expected voc, cityscapes"),
     ],
 )
 def test_errors_are_one_line_and_nothing_is_written(

@@ -190,7 +190,7 @@ def test_somebody_elses_model_with_the_seeds_vdsp_file(
         ([PHOTOGRAPH, "-o", "o", "-m", "none"], 1, "none: not a file, no folder with mod.onnx"),
         ([PHOTOGRAPH, "-o", "o", "--size", "big"], 2, "--size: expected N, HEIGHT,WIDTH or ["),
         ([PHOTOGRAPH, "-o", "o", "--size", "65"], 2, "the network takes (513, 513) pixels"),
-        ([PHOTOGRAPH, "-o", "o", "--labels", "coco"], 2, "expected voc or cityscapes, got 'coco'"),
+        ([PHOTOGRAPH, "-o", "o", "--labels", "coco"], 2, "expected voc, cityscapes, or the names"),
         ([PHOTOGRAPH, "-o", "o", "--labels", "cityscapes"], 2, "has 21 classes but label set"),
         ([PHOTOGRAPH, "-o", "o", "--vdsp_params", "no.json"], 2, "no.json: not a readable JSON"),
         ([PHOTOGRAPH, "-o", "o", "--device", "cuda"], 1, "install onnxruntime-gpu"),

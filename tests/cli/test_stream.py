@@ -203,7 +203,7 @@ def test_a_gpu_by_its_number(
         ((*ALL, "--device", "dpu"), 2, "expected cpu, cuda, tensorrt or the number of a card"),
         ((*ALL, "--gt_path", "none"), 2, "none: no such folder; expected one of masks"),
         ((*ALL, "--file_path", "none"), 1, "none: no such file or folder"),
-        ((*ALL, "--labels", "coco"), 2, "expected voc or cityscapes"),
+        ((*ALL, "--labels", "coco"), 2, "expected voc, cityscapes"),
         ((*ALL, "--model_prefix_path", "no/mod"), 1, "no/mod"),
         (ALL[2:], 2, "Missing option '--file_path'"),
         (ALL[:-2], 2, "Missing option '-o'"),
