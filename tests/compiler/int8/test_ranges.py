@@ -158,7 +158,8 @@ def test_squared_error_of_a_uniform_distribution(
 @pytest.mark.parametrize("shape", SHAPES)
 def test_squared_error_is_that_of_the_values(shape: Callable[[], Values]) -> None:
     values = shape()
-    for low, high in [(float(values.min()), float(values.max())), (min(-1, values.min()), 2.0)]:
+    least, most = float(values.min()), float(values.max())
+    for low, high in [(least, most), (min(-1, least), 2.0), (least / 3, most / 3)]:
         low = min(low, 0.0)
         step = (high - low) / 255
         zero = round(-low / step)
