@@ -401,3 +401,19 @@ def test_every_kind_is_the_same_whole_and_in_rows(
 ) -> None:
     photograph(mode).save(tmp_path / name, **options)
     assert ways.agree(tmp_path / name).valid is None
+
+
+def test_complex_numbers_are_refused(ways: Ways, tmp_path: Path) -> None:
+    path = tiff(tmp_path / "a.tif", ramp(8).astype(np.complex64))
+    for taking in (None, Taking((0, 255))):
+        with pytest.raises(InputError, match=r"a\.tif: samples are complex numbers; convert them"):
+            ways.whole(path, taking)
+
+
+def test_pillow_does_not_complain_of_what_gdal_reads(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tiff(tmp_path / "a.tif", ramp(8, 7), photometric="RGB")
+    with caplog.at_level(logging.INFO):
+        Reading()(path)
+    assert not [record for record in caplog.records if record.name.startswith("PIL")]

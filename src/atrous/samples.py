@@ -230,6 +230,10 @@ def look(stored: Stored, meaning: Meaning, taking: Taking, notes: Notes, name: o
     Raises:
         InputError: the samples have no agreed range, and `taking` does not say one.
     """
+    if stored.dtype.kind == "c":
+        raise InputError(
+            f"{name}: samples are complex numbers; convert them, for example to their magnitude"
+        )
     if meaning.palette is not None or stored.dtype == np.uint8:
         say_eight_bits(taking, notes, name)
         return

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 from dataclasses import dataclass
 from typing import IO, Any
 
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+# What has more bands than Pillow knows is read by GDAL, or refused in our words.
+logging.getLogger("PIL.TiffImagePlugin").addFilter(
+    lambda record: "More samples per pixel" not in record.getMessage()
+)
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """What a TIFF file begins with."""
