@@ -155,6 +155,13 @@ def test_squared_error_of_a_uniform_distribution(
     assert ranges.squared_error(statistics, low, high, levels) == pytest.approx(expected)
 
 
+def test_squared_error_beyond_both_ends() -> None:
+    """Levels -1, 0 and 1: within a twelfth of a step squared, outside the distance to the end."""
+    statistics = Statistics(-2.0, 2.0, np.full(8, 5, np.int64), None, 40)
+    expected = (2 / 12 + 2 / 3) / 4
+    assert ranges.squared_error(statistics, -1.0, 1.0, 2) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_squared_error_is_that_of_the_values(shape: Callable[[], Values]) -> None:
     values = shape()
