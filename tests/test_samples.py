@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -417,3 +418,22 @@ def test_pillow_does_not_complain_of_what_gdal_reads(
     with caplog.at_level(logging.INFO):
         Reading()(path)
     assert not [record for record in caplog.records if record.name.startswith("PIL")]
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+def test_a_colour_of_16_bits_that_means_transparent(bands: int, tmp_path: Path) -> None:
+    stored = ramp(16, bands)
+    colour = stored[:, 4, 4]
+    chunk = (b"tRNS", colour.astype(">u2").tobytes())
+    pixels = Reading()(png(tmp_path / "a.png", stored, 16, chunk))
+    truth = shown(stored, 65535)
+    truth[4, 4] = 255
+    np.testing.assert_array_equal(pixels, truth)
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+def test_jpeg_2000_of_16_bits_without_gdal(bands: int, ways: Ways, tmp_path: Path) -> None:
+    path = tmp_path / "a.jp2"
+    pixels = np.random.default_rng(0).integers(0, 65536, (64, 64, bands), np.uint16)
+    assert cv2.imwrite(str(path), pixels)
+    np.testing.assert_array_equal(ways.pillow(path).pixels, ways.agree(path).pixels)
