@@ -202,7 +202,7 @@ def test_resolved_reads_as_the_same(text: str, overrides: tuple[str, ...], tmp_p
         ("dtype: fp32", "dtype: int64", "frontend.dtype: expected 'fp32', found int64"),
         ("get_data_num: 50", "get_data_num: 0", "dataset.sampler.get_data_num: expected"),
         ("type: onnx", "type: keras", "frontend.type: keras is not supported; export the model"),
-        ("type: onnx", "type: huggingface", "huggingface is not supported; export the model to"),
+        ("type: onnx", "type: darknet", "darknet is not supported; export the model to"),
         ("type: onnx", "type: onx", "frontend.type: unknown type 'onx'; did you mean onnx?"),
         ("type: onnx", "type: mobilenet_v2_imagenet", "frontend.type: unknown type 'mobilenet"),
         ("name: official_deeplab_v3_int8", "name: a/b", "name: expected the name of a folder"),

@@ -6,8 +6,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,9 @@ import torch
 from torch import Tensor
 
 from atrous import models, zoo
+from atrous.engines.torch import describe
 from atrous.errors import ArtifactError, ConfigError
+from tests.builders.shallow import make_shallow
 
 State = dict[str, Tensor]
 
@@ -30,11 +31,20 @@ def served(
     folder = tmp_path / "served"
     folder.mkdir()
 
-    class Quiet(SimpleHTTPRequestHandler):
+    class Quiet(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            content = (folder / self.path.removeprefix("/")).read_bytes()
+            start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+            self.send_response(206 if start else 200)
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+            self.send_header("Content-Length", str(len(content) - start))
+            self.end_headers()
+            self.wfile.write(content[start:])
+
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
 
@@ -50,6 +60,37 @@ def served(
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", ["deeplabv3_resnet50_coco", "lraspp_mobilenet_v3_large_coco"])
+def test_torchvisions_networks_by_name(
+    served: Callable[[str, State], None], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_shallow(monkeypatch)
+    row = zoo.weights(name)
+    state = models.build(row.network, 21).state_dict()
+    theirs = {n.replace("classifier.classifier.", "classifier."): t for n, t in state.items()}
+    served(name, theirs | {"aux_classifier.4.bias": torch.ones(21)})
+    # What an earlier run has left is taken up.
+    content = (tmp_path / "served" / row.file_name).read_bytes()
+    part = tmp_path / "cache" / "weights" / f"{row.file_name}.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(content[:1000])
+    seen: list[int] = []
+    network = models.load(name, progress=lambda done, total: seen.append(done))
+    assert seen[0] > 1000
+    assert seen[-1] == len(content)
+    found = network.state_dict()
+    assert all(torch.equal(found[n], tensor) for n, tensor in state.items())
+    assert network.output_stride == (8 if "resnet" in name else 16)
+    means = describe(network, part.with_suffix(""))
+    assert means.labels.name == "voc"
+    assert (means.preprocess.fit, means.preprocess.size) == ("letterbox", (520, 520))
+    damaged = part.with_suffix("")
+    damaged.write_bytes(content[:-1] + b"x")
+    with pytest.raises(ArtifactError, match="expected sha256:"):
+        models.load(name)
 
 
 def in_torchvisions_names(model: models.DeepLab) -> State:

@@ -2,7 +2,7 @@
 
     name: my_model
     frontend:
-      type: onnx                    # or pytorch, or a name of the zoo
+      type: onnx                    # or pytorch, huggingface, or a name of the zoo
       checkpoint: my_model.onnx
       shape: {input: [1, 3, 513, 513]}
     backend:
@@ -66,7 +66,7 @@ NO_EFFECT: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Record → keys that are accepted with any value and do nothing here."""
 
-OTHER_FRONTENDS = ("keras", "tensorflow", "darknet", "huggingface", "tvm")
+OTHER_FRONTENDS = ("keras", "tensorflow", "darknet", "tvm")
 SHAPE = "{input: [1, 3, height, width]}"
 
 Shape = tuple[int, int, int, int]
@@ -110,7 +110,8 @@ class Frontend(Record):
     """What is compiled.
 
     Attributes:
-        type: `onnx`, `pytorch` (a checkpoint or TorchScript), or a network or weights of the zoo.
+        type: `onnx`, `pytorch` (a checkpoint or TorchScript), `huggingface` (a snapshot of its hub:
+            a folder), or a network or weights of the zoo.
         checkpoint: the file; a name of the zoo does without.
         shape: name of the input → batch, 3, height, width; by default what the file says.
         dtype: of the input.
@@ -148,7 +149,7 @@ class Frontend(Record):
     def _known(cls, value: str) -> str:
         if value in OTHER_FRONTENDS:
             raise ValueError(f"{value} is not supported; export the model to ONNX, type: onnx")
-        known = ["onnx", "pytorch", *zoo.VARIANTS]
+        known = ["onnx", "pytorch", "huggingface", *zoo.VARIANTS]
         known += [row.name for row in zoo.WEIGHTS.values() if row.kind == "segmentation"]
         if value not in known:
             raise ValueError(f"unknown type {value!r}{nearest(value, known)}")
@@ -178,7 +179,7 @@ class Frontend(Record):
 
     @model_validator(mode="after")
     def _has_file(self) -> Self:
-        if self.checkpoint is None and self.type in ("onnx", "pytorch"):
+        if self.checkpoint is None and self.type in ("onnx", "pytorch", "huggingface"):
             raise ValueError(f"checkpoint is missing: name the file, as type is {self.type}")
         return self
 

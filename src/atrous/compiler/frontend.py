@@ -17,7 +17,7 @@ from typing import Any
 import onnx
 from onnx import TensorProto
 
-from atrous import artifact, cache, engines, external_data, zoo
+from atrous import artifact, cache, engines, external_data, snapshot, zoo
 from atrous.artifact import Metadata
 from atrous.compiler.config import CompileConfig, Shape
 from atrous.compiler.graph import opset
@@ -75,7 +75,7 @@ def _locate(config: CompileConfig) -> Path:
     wanted = config.frontend.checkpoint
     if wanted is None:
         return engines.find_model(config.frontend.type)
-    path = cache.given(wanted) if config.frontend.type == "onnx" else Path(wanted)
+    path = Path(wanted) if config.frontend.type == "pytorch" else cache.given(wanted)
     if path is None or not path.is_file():
         raise ConfigError(
             f"frontend.checkpoint: expected a file, found none at {wanted} (seen from {Path.cwd()})"
@@ -107,8 +107,18 @@ def _shape(config: CompileConfig) -> Shape | None:
     return config.frontend.dims
 
 
+def _own_shape(config: CompileConfig, carried: Metadata | None) -> Shape | None:
+    """The shape that the configuration of a snapshot of Hugging Face's hub implies."""
+    if config.frontend.type != "huggingface" or carried is None:
+        return None
+    return (1, 3, *carried.preprocess.size)
+
+
 def _needed_shape(config: CompileConfig, path: Path) -> Shape:
     shape = _shape(config)
+    if shape is None and config.frontend.type == "huggingface":
+        known = snapshot.preprocess(path)
+        shape = (1, 3, *known.size) if known else None
     if shape is None:
         raise ConfigError(
             f"frontend.shape: missing, and {path} runs at any size; "
@@ -133,7 +143,7 @@ def _of_graph(
     given, named = config.frontend.shape, graph.graph.input[0].name
     if given is not None and named not in given:
         said.append(f"frontend.shape: the input is called {named}, not {next(iter(given))}")
-    shape = _agreed_shape(_shape(config), found, path)
+    shape = _agreed_shape(_shape(config) or _own_shape(config, found.metadata), found, path)
     graph, upgraded = opset.upgraded(graph, path, shape)
     meaning = _Meaning(config, path, found.metadata, said + upgraded, found.meaning or PLAIN, raw)
     try:
@@ -164,7 +174,8 @@ def _from_checkpoint(config: CompileConfig, path: Path) -> InputModel:
             f"frontend.type: {frontend.type}, but {path} holds {network.variant.name}; make them "
             "agree, or set it to pytorch"
         )
-    named = models.recorded_metadata(path).get("labels") or cache.row_of(path)
+    recorded = models.recorded_metadata(path).get("labels")
+    named = recorded or cache.row_of(path) or snapshot.labels(path)
     carried = describe(network, path) if named else None
     meaning = _Meaning(config, path, carried, notes)
     metadata = meaning.metadata(shape[2:], network.num_classes).model_copy(

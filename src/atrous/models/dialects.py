@@ -31,6 +31,7 @@ class Dialect:
         parts: what its names begin with → what ours do; the first that fits counts.
         unused: what begins the names of tensors that inference does not use → what they are.
         output_stride: of its networks where nothing says.
+        doubtful: whether the library builds them at others as well, which nobody can see.
     """
 
     library: str
@@ -38,6 +39,7 @@ class Dialect:
     parts: Mapping[str, str]
     unused: Mapping[str, str] = field(default_factory=dict)
     output_stride: int = 16
+    doubtful: bool = False
 
     def ours(self, name: str) -> str | None:
         """A name in ours, `None` for what is none of the network."""
@@ -71,6 +73,7 @@ DIALECTS = (
          "segmentation_head.": "classifier.segmentation_head."},
         _SMP_UNUSED,
         8,
+        doubtful=True,
     ),
     Dialect(
         "segmentation_models.pytorch before 0.5",
@@ -80,6 +83,7 @@ DIALECTS = (
          "segmentation_head.": "classifier.segmentation_head."},
         _SMP_UNUSED,
         8,
+        doubtful=True,
     ),
     Dialect(
         "segmentation_models.pytorch",
@@ -87,6 +91,7 @@ DIALECTS = (
         {"encoder.": "backbone.", "decoder.": "classifier.decoder.",
          "segmentation_head.": "classifier.segmentation_head."},
         _SMP_UNUSED,
+        doubtful=True,
     ),
     Dialect(
         "Hugging Face transformers",
@@ -94,6 +99,7 @@ DIALECTS = (
         {"mobilenet_v2.": "backbone.", "segmentation_head.": "classifier."},
         {"mobilenet_v2.conv_1x1.": "the last convolution of the classifier of whole pictures"},
         8,
+        doubtful=True,
     ),
     Dialect(
         "this package",

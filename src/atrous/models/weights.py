@@ -182,16 +182,26 @@ def load(
                 f"{path}: {identity.variant}: output_stride must be one of {strides}, "
                 f"found {output_stride}"
             )
+        recorded = output_stride or _recorded_output_stride(path)
         with torch.device("meta"):
             model = build(
                 identity.variant,
                 identity.num_classes,
-                output_stride or _recorded_output_stride(path) or found.dialect.output_stride,
+                recorded or found.dialect.output_stride,
                 separable=identity.separable,
             )
         fill(model, found.state)
     except ArtifactError as error:
         raise ArtifactError(f"{path}: {error}") from None
+    if recorded is None and found.dialect.doubtful:
+        _log.warning(
+            "%s: its weights do not tell the output stride: taking %d, as %s builds it by default; "
+            "a file name that ends in _os%d says otherwise",
+            path,
+            model.output_stride,
+            found.dialect.library,
+            8 if model.output_stride == 16 else 16,
+        )
     if found.note:
         _log.warning("%s: %s", path, found.note)
     return model.eval()
