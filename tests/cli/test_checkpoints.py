@@ -77,7 +77,7 @@ def lightning_of_smp(state: State) -> object:
 KINDS: dict[str, tuple[str, Callable[[State], object]]] = {
     "torchvision": ("deeplabv3_resnet50", vision),
     "lraspp": ("lraspp_mobilenet_v3_large", lambda state: state),
-    "smp": ("smp_deeplabv3_resnet50", lightning_of_smp),
+    "smp": ("smp_deeplabv3_mobilenet_v2", lightning_of_smp),
     "smp plus": ("smp_deeplabv3plus_mobilenet_v2", lightning_of_smp),
     "transformers": (
         "hf_deeplabv3_mobilenet_v2_tf",
@@ -114,8 +114,13 @@ async def served(model: Path, picture: Path) -> httpx.Response:
         service.close()
 
 
+# Each takes ten seconds and more on its way; these two have what is different from our own.
+QUICKER = ("smp plus", "transformers")
+WAYS = [pytest.param(k, marks=() if k in QUICKER else pytest.mark.slow) for k in KINDS]
+
+
 @pytest.mark.anyio
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", WAYS)
 async def test_all_the_way(kind: str, atrous: Run, tmp_path: Path) -> None:
     variant, layout = KINDS[kind]
     checkpoint, picture = tmp_path / "their.ckpt", tmp_path / "pictures" / "p.png"
@@ -203,6 +208,9 @@ def test_what_a_snapshot_has_otherwise_is_refused(atrous: Run, tmp_path: Path) -
 
 def test_one_score_is_background_and_foreground(tmp_path: Path) -> None:
     network = made("smp_deeplabv3plus_mobilenet_v2", 1)
+    with torch.inference_mode():
+        head = network.classifier.segmentation_head[0]
+        head.bias -= network(torch.randn(1, 3, SIZE, SIZE)).median()
     torch.save(lightning_of_smp(dict(network.state_dict())), tmp_path / "x.ckpt")
     with Predictor.open(tmp_path / "x.ckpt", size=(SIZE, SIZE)) as predictor:
         assert predictor.labels.names == ("background", "foreground")
@@ -212,4 +220,4 @@ def test_one_score_is_background_and_foreground(tmp_path: Path) -> None:
         with torch.inference_mode():
             right = network(torch.from_numpy(tensor[None]))[0, 0].numpy() > 0
     assert (found == right).mean() > 0.999
-    assert 0 < right.mean() < 1
+    assert 0.05 < right.mean() < 0.95

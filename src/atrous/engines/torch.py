@@ -24,7 +24,7 @@ from atrous.engines.signature import Signature
 from atrous.errors import ArtifactError, ConfigError, EngineError
 from atrous.files import sha256
 from atrous.geometry import CoordinateRule
-from atrous.labels import LABEL_SETS, LabelSet, named, of_number
+from atrous.labels import LABEL_SETS, LabelSet, generic, named, of_number
 from atrous.preprocess import Preprocess, Tensor
 
 _log = logging.getLogger("atrous")
@@ -173,6 +173,8 @@ def describe(network: models.DeepLab, path: Path, labels: LabelSet | None = None
         labels = LABEL_SETS[row.labels]
     if labels is None:
         labels = snapshot.labels(path)
+    if labels is None and network.num_classes == 1:
+        labels = generic(1)  # the foreground
     if labels is None:
         labels = of_number(network.num_classes)
         _log.warning(
