@@ -27,6 +27,7 @@ from atrous.opening import (
     MAX_PIXELS,
     UnknownFormat,
     decoded,
+    named,
     opened,
     opened_file,
     turn,
@@ -93,7 +94,8 @@ class Reading:
                 if not tiff.is_tiff(file):
                     raise
                 tags = _tags(file, name)
-            return self._tiff(source, name, tags, None)
+            with named(name):
+                return self._tiff(source, name, tags, None)
 
     def _converted(self, source: Path | IO[bytes], name: str, picture: Image.Image) -> Picture:
         assert isinstance(picture, ImageFile)

@@ -69,7 +69,7 @@ def decoded(
         InputError: the file is missing, empty, damaged, too large or not a picture; or what
             `convert` raises as one.
     """
-    with _named(name):
+    with named(name):
         try:
             with opened_file(source) as file:
                 try:
@@ -126,7 +126,8 @@ def turn(picture: Image.Image, stored: int) -> Image.Image:
 
 
 @contextmanager
-def _named(name: str) -> Iterator[None]:
+def named(name: str) -> Iterator[None]:
+    """What is said in this block, in this thread, is said of a picture."""
     before, _current.name = current(), name
     try:
         yield
