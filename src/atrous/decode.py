@@ -231,7 +231,8 @@ def _by_opencv(data: bytes) -> NDArray[Any]:
         raise OSError("damaged, or of a kind that OpenCV cannot read")
     if pixels.ndim == 2:
         return np.asarray(pixels)[None]
-    return np.moveaxis(pixels[..., [2, 1, 0, 3][: pixels.shape[2]]], 2, 0)
+    order = {2: [0, 1], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[pixels.shape[2]]
+    return np.moveaxis(pixels[..., order], 2, 0)
 
 
 def _portable(picture: ImageFile, plain: bool, most: int) -> Found:
