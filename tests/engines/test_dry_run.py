@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from atrous import engines
 from atrous.engines import dry_run
-from atrous.engines.base import Engine
+from atrous.engines.base import Engine, Options
 from atrous.engines.onnx_model import OnnxModel
 from atrous.engines.signature import Signature
 from atrous.errors import ArtifactError, EngineError, InputError
@@ -133,6 +133,25 @@ def test_more_classes_than_a_class_map_holds_are_refused() -> None:
         Predictor.open(OnnxModel(sketch.model(scores)), engine="onnxruntime")
 
 
+def test_scores_that_look_like_probabilities_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    sketch = Sketch()
+    image = sketch.input(1, 3, 16, 16, name="image")
+    square = sketch.node("Mul", image, image)
+    mean = sketch.node("ReduceMean", square, sketch.constant([1], dtype=np.int64))
+    # Between 0 and 1, by operators that no one knows as a sigmoid.
+    odds = sketch.node("Div", mean, sketch.node("Add", mean, sketch.constant([1.0])))
+    made = OnnxModel(sketch.model(odds), name="theirs")
+    with Predictor.open(made, engine="onnxruntime") as predictor:
+        assert "all that it gave to noise lies between 0 and 1" in caplog.text
+        assert "`threshold` 0.622 is what means 0.5" in caplog.text
+        before = predictor.engine.run(np.zeros((1, 3, 16, 16), np.float32))
+        assert (before[:, 0] == 0).all()
+    options = Options(threshold=0.622459)
+    with Predictor.open(made, engine="onnxruntime", options=options) as predictor:
+        scores = predictor.engine.run(np.zeros((1, 3, 16, 16), np.float32))
+        np.testing.assert_allclose(scores[:, 0], 0.5, atol=1e-5)
+
+
 def test_a_fixed_size_that_fails_is_found_too() -> None:
     sketch = Sketch()
     scores = sketch.conv(sketch.input(1, 3, 16, 16, name="image"), 3, 4)
@@ -165,7 +184,5 @@ def test_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_threshold_out_of_range() -> None:
-    from atrous.engines.base import Options
-
     with pytest.raises(InputError, match="`threshold`: expected between 0 and 1, got 1"):
         Options(threshold=1.0)

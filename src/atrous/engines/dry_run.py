@@ -7,15 +7,19 @@ engine.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from atrous import upsample
 from atrous.engines.base import Engine
 from atrous.engines.tried import Found, tried
 from atrous.errors import ArtifactError, EngineError
+
+_log = logging.getLogger("atrous")
 
 USUAL = (513, 513)
 """Height and width of the input where nobody says it and the network takes any."""
@@ -78,7 +82,7 @@ def check(
     if not engine.untried or not engine.signature.takes(*size):
         return
     try:
-        shape = _shape(engine, size)
+        shape, inside = _seen(engine, size)
     except EngineError as error:
         found = fitting(engine, size)
         if found is None:
@@ -87,6 +91,14 @@ def check(
             f"{name}: does not run at {_times(size)}, but at {found.rule}: {advice(found)}"
         ) from error
     _learn(engine, name, shape)
+    own = engine.signature.meaning
+    if inside and own.activation == "sigmoid" and own.threshold is not None:
+        _log.warning(
+            "%s: all that it gave to noise lies between 0 and 1; if it gives probabilities and "
+            "its graph hides it, `threshold` %.3f is what means 0.5 of them",
+            name,
+            1 / (1 + np.exp(-0.5)),
+        )
 
 
 def choose(engine: Engine, name: str) -> Fitting:
@@ -145,14 +157,22 @@ def _learn(engine: Engine, name: str, shape: tuple[int, ...]) -> None:
         engine.signature = replace(own, output=replace(own.output, shape=known))
 
 
-def _shape(engine: Engine, size: Size) -> tuple[int, ...]:
-    """Of what a network makes of a picture of that size, run at most once.
+def _seen(engine: Engine, size: Size) -> tuple[tuple[int, ...], bool]:
+    """The shape of what a network makes of noise of that size, and whether the last class has
+    scores of 0 to 1 alone; run at most once.
 
     Raises:
         EngineError: it does not run.
     """
-    found = tried(["runs", *_facts(engine), *size], lambda: {"output": [*_run(engine, size)]})
-    return tuple(number or 0 for number in found["output"])
+
+    def run() -> Found:
+        made = _run(engine, size)
+        last = made[:, -1:]
+        inside = bool(last.size and last.min() >= 0 and last.max() <= 1)
+        return {"output": [*made.shape], "inside": [int(inside)]}
+
+    found = tried(["runs", *_facts(engine), *size], run)
+    return tuple(number or 0 for number in found["output"]), found["inside"] == [1]
 
 
 def _facts(engine: Engine) -> list[object]:
@@ -161,14 +181,14 @@ def _facts(engine: Engine) -> list[object]:
     return [engine.identity, engine.name, version(engine.name)]
 
 
-def _run(engine: Engine, size: Size) -> tuple[int, ...]:
+def _run(engine: Engine, size: Size) -> NDArray[np.float32]:
     own = engine.signature
     shape = (own.batch or 1, 3, *size)
     if own.dtype == "uint8":
         batch = np.full(shape, 128, np.uint8)
-        return engine.run(batch).shape
+        return engine.run(batch)
     noise = np.random.default_rng(0).standard_normal(shape, np.float32)
-    return engine.run(noise).shape
+    return engine.run(noise)
 
 
 def _works(engine: Engine, size: Size) -> bool:

@@ -18,6 +18,7 @@ from atrous import models, snapshot
 from atrous.artifact import Metadata
 from atrous.cache import row_of
 from atrous.engines.base import Engine, Options
+from atrous.engines.decide import no_threshold
 from atrous.engines.meaning import BACKGROUND, ScoreMeaning
 from atrous.engines.score_output import constant_of
 from atrous.engines.signature import Signature
@@ -68,6 +69,7 @@ class TorchEngine(Engine):
 
     Raises:
         ArtifactError: the file is damaged or of an unknown architecture.
+        ConfigError: a threshold is asked for, and it has several classes.
         EngineError: the device is not available.
     """
 
@@ -114,6 +116,8 @@ class TorchEngine(Engine):
                 self.identity = f"{self.identity}-{threshold:g}"
             if self.metadata is not None and self.metadata.labels.name == "generic":
                 self.metadata = self.metadata.model_copy(update={"labels": named(names)})
+        elif options.threshold is not None:
+            raise no_threshold(str(model) if isinstance(model, Path) else "the network")
 
     def _run(self, batch: Tensor) -> NDArray[np.float32]:
         network = self._network  # another thread may close the engine
