@@ -15,6 +15,8 @@ from torch import Tensor
 
 from atrous import models
 from atrous.models import dialects
+from atrous.training.trainee import Trainee
+from tests.builders.shallow import make_shallow
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 REFERENCE = runpy.run_path(str(GOLDEN / "fill.py"))
@@ -118,3 +120,20 @@ def test_its_own_names_round_trip(key: str) -> None:
     again = dialects.find(once)
     assert models.identify(again.state) == models.Identity(variant, 7, separable)
     assert again.state.keys() == once.keys()
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    "variant", ["smp_deeplabv3plus_mobilenet_v2", "hf_deeplabv3_mobilenet_v2_tf"]
+)
+@pytest.mark.parametrize("frozen", [False, True])
+def test_they_are_trained_as_they_compute(
+    variant: str, frozen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_shallow(monkeypatch)
+    network = models.build(variant, 3).eval()
+    x = torch.randn(1, 3, 64, 80, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        right = network(x)
+        found = Trainee(network, frozen=frozen).eval()(x)
+    torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-4)

@@ -141,8 +141,8 @@ def _check(
     dynamic: Sequence[FreeAxis],
 ) -> Agreement:
     height, width = metadata.preprocess.size
-    taller = height + 64 if "height" in dynamic else height
-    wider = width + 32 if "width" in dynamic else width
+    taller = height + 65 if "height" in dynamic else height
+    wider = width + 33 if "width" in dynamic else width
     sizes = [(1, height, width)]
     if dynamic:
         sizes.append((2 if "batch" in dynamic else 1, taller, wider))

@@ -38,18 +38,20 @@ class ConvLayer(nn.Module):
         )
         self.normalization = nn.BatchNorm2d(outputs, eps=eps)
         self.activation = activation or nn.Identity()
+        # Its own, as training with frozen batch norms puts another in the convolution's place.
+        self.kernel, self.stride, self.dilation = kernel, stride, dilation
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(N, inputs, H, W)` to `(N, outputs, ceil(H / stride), ceil(W / stride))`."""
-        if self.convolution.kernel_size[0] > 1:
+        if self.kernel > 1:
             x = functional.pad(x, self._margins(x))
         y: Tensor = self.activation(self.normalization(self.convolution(x)))
         return y
 
     def _margins(self, x: Tensor) -> list[int]:
         """Left, right, top, bottom: 1 and 1 times the rate; of an even size that is halved 0, 1."""
-        if self.convolution.stride[0] == 1:
-            return [self.convolution.dilation[0]] * 4
+        if self.stride == 1:
+            return [self.dilation] * 4
         return [x.shape[-1] % 2, 1, x.shape[-2] % 2, 1]
 
 
