@@ -109,6 +109,10 @@ class Notes:
         self.said: dict[str, str] = {}
         self._lock = threading.Lock()
 
+    def __reduce__(self) -> tuple[type[Notes], tuple[()]]:
+        """Another process says it anew."""
+        return Notes, ()
+
     def say(self, kind: str, text: str) -> None:
         """Tell `text` unless something of this kind has been said."""
         with self._lock:

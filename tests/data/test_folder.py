@@ -11,6 +11,7 @@ import yaml
 from atrous.data import open_dataset, other_splits
 from atrous.errors import ConfigError, InputError
 from tests.builders.picture_files import write
+from tests.builders.rasters import png
 
 COLOURS = {"ground": [0, 0, 0], "road": [128, 64, 128]}
 
@@ -202,3 +203,23 @@ def test_an_empty_folder_and_a_file_that_is_no_mapping(folder: Path) -> None:
     (folder / "set.yaml").write_text("- a\n")
     with pytest.raises(ConfigError, match=r"set\.yaml: expected keys such as images.* a list"):
         open_dataset(f"folder:{folder / 'set.yaml'}:val")
+
+
+def test_images_of_more_than_8_bits(tmp_path: Path) -> None:
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+    stored = np.stack([np.full((4, 4), value, np.uint16) for value in (819, 1638, 4095)])
+    png(tmp_path / "images" / "a.png", stored, 16)
+    write(tmp_path / "masks" / "a.png", np.zeros((4, 4)))
+    described = {"images": "images", "masks": "masks", "classes": ["a"], "mask_type": "ids"}
+
+    def opened(**more: object) -> Any:
+        (tmp_path / "own.yaml").write_text(yaml.safe_dump({**described, **more}))
+        return open_dataset(f"folder:{tmp_path}/own.yaml:all")
+
+    data = pickle.loads(pickle.dumps(opened(range=[0, 4095], bands=[3, 2, 1])))
+    assert data.read_image(data.samples[0])[0, 0].tolist() == [255, 102, 51]
+    with pytest.raises(ConfigError, match=r"own\.yaml: range: expected LOW,HIGH"):
+        opened(range=[5, 5])
+    with pytest.raises(ConfigError, match=r"own\.yaml: `bands`: expected one band"):
+        opened(bands=[0])

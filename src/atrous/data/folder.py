@@ -12,6 +12,9 @@
       - [224, 224, 192]
     splits:                         # lists of names, where the folders do not tell splits apart
       val: val.txt
+    range: [0, 4095]                # stored values that are black and white, for images of more
+                                    # than 8 bits; and the bands to take of them
+    bands: [4, 3, 2]
 
 Paths are relative to the YAML file.
 """
@@ -25,7 +28,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from atrous import strict_yaml
+from atrous import image, strict_yaml
 from atrous.data.dataset import Dataset, Decode, Sample
 from atrous.data.masks import ColourTable, read_ids, read_palette
 from atrous.data.splits import check_split, check_unique, read_lines
@@ -35,6 +38,7 @@ from atrous.formats import SUFFIXES
 from atrous.labels import Colour, LabelSet, interleaved_colour
 from atrous.opening import decoded
 from atrous.record import Record
+from atrous.samples import Taking
 
 _log = logging.getLogger("atrous")
 
@@ -56,6 +60,8 @@ class Description(Record):
     ignore_index: Channel = 255
     ignore_colours: list[Rgb] = Field(default_factory=list)
     splits: dict[str, str] = Field(default_factory=dict)
+    range: tuple[float, float] | None = None
+    bands: tuple[int, ...] | None = None
 
 
 def open_folder(path: Path, split: str, spec: str) -> Dataset:
@@ -95,7 +101,17 @@ def open_folder(path: Path, split: str, spec: str) -> Dataset:
     labels = _labels(described, kind, path)
     siblings = tuple(f"folder:{path}:{other}" for other in known if other != split)
     decode = _decoder(described, kind, labels, path)
-    return Dataset(f"{path.stem}:{split}", spec, labels, samples, decode, siblings=siblings)
+    read = _reader(described, path)
+    return Dataset(f"{path.stem}:{split}", spec, labels, samples, decode, read, siblings)
+
+
+def _reader(described: Description, path: Path) -> Decode:
+    if described.range is None and described.bands is None:
+        return image.read
+    try:
+        return image.Reading(Taking(described.range, described.bands))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {str(error).replace('`value_range`', 'range')}") from None
 
 
 def _read(path: Path) -> Description:

@@ -115,7 +115,9 @@ class Evaluator:
         if (value_range := predictor.preprocess.value_range) is not None:
             taking = Taking(value_range)
             name = f"{dataset.name}, {taking}"
-            dataset = replace(dataset, name=name, decode_image=Reading(taking))
+            own = dataset.decode_image
+            read = own.by_default(value_range) if isinstance(own, Reading) else Reading(taking)
+            dataset = replace(dataset, name=name, decode_image=read)
         self.predictor = predictor
         self.dataset = dataset
         self.protocol = protocol
