@@ -227,3 +227,41 @@ def test_names_of_the_classes_are_given_by_commas(
     assert "does not name its classes" not in done.err
     done = atrous(*run, "-o", tmp_path, "--labels", "vok")
     assert "--labels: expected voc, cityscapes, or the names of all classes: a,b,c" in done.err
+
+
+def test_eval_of_one_channel(atrous: Run, models: Path, tmp_path: Path) -> None:
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+    half = Image.open(models / "half.png").convert("RGB")
+    half.save(tmp_path / "images" / "a.png")
+    right = np.asarray(half)[..., 0] > 127
+    Image.fromarray(right.astype(np.uint8)).save(tmp_path / "masks" / "a.png")
+    (tmp_path / "own.yaml").write_text(
+        "images: images\nmasks: masks\nclasses: [ground, road]\nmask_type: ids\n"
+    )
+    run = (
+        "eval",
+        "-m",
+        "one_logit.onnx",
+        "--vdsp-params",
+        "div255.json",
+        "--engine",
+        "onnxruntime",
+    )
+    data = ("--data", f"folder:{tmp_path}/own.yaml:all", "--protocol", "squash-64")
+    done = atrous(*run, *data, "--json", tmp_path / "found.json")
+    assert done.code == 0, done.err
+    assert json.loads((tmp_path / "found.json").read_text())["mean_iou"] == 100
+    # What nothing reaches is background, and a class that never occurs is no good health.
+    done = atrous(*run, *data, "--threshold", 0.999)
+    assert (done.code, "road" in done.err) == (1, True)
+
+
+@pytest.mark.parametrize("name", ["one_logit.onnx", "argmax_u8.onnx"])
+def test_tiles(name: str, atrous: Run, models: Path, tmp_path: Path) -> None:
+    side = 64 if name == "one_logit.onnx" else 256
+    what = expected(models)[name]
+    run = ("predict", what["picture"], "-m", name, *prepared(models, name), "-o", tmp_path)
+    done = atrous(*run, "--tile", side, "--engine", "onnxruntime")
+    assert done.code == 0
+    check(models, name, next(tmp_path.glob("masks/*.png")))
