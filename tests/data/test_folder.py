@@ -155,7 +155,7 @@ def test_what_has_no_partner_is_kept(folder: Path) -> None:
         ({"clases": []}, r"set\.yaml: clases: unknown key; did you mean classes\?"),
         (
             {"zzz": []},
-            "zzz: unknown key; known: bands, classes, ignore_colours, ignore_index, images, mask_ty",
+            "zzz: unknown key; known: bands, classes, ignore_colours, ignore_index, images, mask",
         ),
         ({"classes": None}, "classes: missing; add it"),
         (
