@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 import numpy as np
+import numpy.testing  # earlier versions start lscpu when it is imported
 import onnx
 import pytest
 import typer.main
