@@ -80,8 +80,10 @@ def weights_file(row: zoo.Weights, progress: Progress | None = None) -> Path:
     if row.url is not None:
         return download(row.url, cached, checksum=f"sha256:{row.sha256}", progress=progress)
     if not cached.exists():
+        others = [o for o in zoo.WEIGHTS.values() if o.network == row.network and o.url]
         raise ArtifactError(
             f"{row.name}: expected {cached}, found nothing; get it from {row.page}. {row.note}"
+            + "".join(f" {other.name} of the same network downloads by itself." for other in others)
         )
     return cached
 

@@ -359,5 +359,7 @@ def test_zoo_names_find_what_was_put_into_the_cache(
     cached.parent.mkdir()
     torch.save(as_the_reference(state), cached)
     assert models.load(f"{NAME}_voc").num_classes == 4
+    with pytest.raises(ArtifactError, match=r"deeplabv3_resnet50_coco of the same network downlo"):
+        models.load("deeplabv3_resnet50")
     with pytest.raises(ArtifactError, match=r"nothing: not a file, .*zoo \(default, "):
         models.load("nothing")
