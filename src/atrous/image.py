@@ -16,14 +16,15 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.ImageFile import ImageFile
 from PIL.PngImagePlugin import PngInfo
 
-from atrous import stamp, tiff
-from atrous.decode import decode, decode_tiff, jpeg2000_depth
+from atrous import stamp
 from atrous.errors import ConfigError, InputError
 from atrous.files import write_atomic, write_whole
 from atrous.formatting import as_percent
 from atrous.labels import LabelSet
-from atrous.metadata import orientation
-from atrous.opening import (
+from atrous.pictures import tiff
+from atrous.pictures.decode import decode, decode_tiff, jpeg2000_depth
+from atrous.pictures.metadata import orientation
+from atrous.pictures.opening import (
     MAX_PIXELS,
     UnknownFormat,
     decoded,
@@ -32,7 +33,7 @@ from atrous.opening import (
     opened_file,
     turn,
 )
-from atrous.samples import Notes, Picture, Taking
+from atrous.pictures.samples import Notes, Picture, Taking
 from atrous.stamp import FileStamp
 
 READING = "2"
@@ -129,7 +130,7 @@ class Reading:
         Raises:
             ConfigError: GDAL is not installed.
         """
-        from atrous.geotiff import GeoRaster
+        from atrous.pictures.geotiff import GeoRaster
 
         if not isinstance(source, Path):
             source.seek(0)

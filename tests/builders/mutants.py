@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
-from atrous import formats
+from atrous.pictures import formats
 from tests.builders import odd
 
 KINDS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "GIF")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from atrous import formats
+from atrous.pictures import formats
 from tests.builders import odd
 
 GOOD = 20

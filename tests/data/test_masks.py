@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atrous import opening
 from atrous.data.dataset import MaskError
 from atrous.data.masks import COLOURED, NO_CLASS, NO_COLOUR, ColourTable, read_ids, read_palette
 from atrous.errors import InputError
+from atrous.pictures import opening
 
 TABLE = ColourTable.of({(0, 0, 0): 0, (1, 2, 3): 1, (3, 2, 1): 2, (255, 255, 255): 255})
 

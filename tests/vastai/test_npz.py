@@ -23,9 +23,9 @@ from atrous.errors import AtrousError, ConfigError, InputError
 from atrous.image import Reading
 from atrous.labels import VOC, generic
 from atrous.metrics import ConfusionMatrix
+from atrous.pictures.samples import Taking
 from atrous.preprocess import Preprocess
 from atrous.runtime.predictor import Predictor
-from atrous.samples import Taking
 from atrous.vastai import npz
 from atrous.vastai.npz import INPUT, OUTPUT
 from atrous.vastai.npz_eval import AnswerScore, evaluate, pair, read_class_map
@@ -367,7 +367,7 @@ def test_answers_of_another_are_not_taken_for_ours(inputs: list[Path], tmp_path:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from atrous.samples import Taking
+from atrous.pictures.samples import Taking
 from atrous.vastai import npz
 from atrous.vastai.npz_run import run
 from tests.builders.predictors import brightest

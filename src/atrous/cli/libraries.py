@@ -43,7 +43,7 @@ def name_pictures() -> None:
 
 def _current() -> str:
     """The picture that this thread reads; reading one has imported what knows it."""
-    opening = sys.modules.get("atrous.opening")
+    opening = sys.modules.get("atrous.pictures.opening")
     return opening.current() if opening is not None else ""
 
 

@@ -176,7 +176,7 @@ def parse_range(text: str | None) -> tuple[float, float] | None:
     Raises:
         ConfigError: they are something else.
     """
-    from atrous.samples import Taking
+    from atrous.pictures.samples import Taking
 
     if text is None:
         return None
@@ -203,7 +203,7 @@ def parse_reading(
         ConfigError: they are something else.
     """
     from atrous.image import Reading
-    from atrous.samples import Taking
+    from atrous.pictures.samples import Taking
 
     try:
         numbers = None if bands is None else tuple(map(int, bands.split(",")))

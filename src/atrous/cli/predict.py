@@ -367,7 +367,7 @@ def _makes_video(output: str) -> bool:
 
 
 def _makes_picture(output: str) -> bool:
-    from atrous.formats import SUFFIXES as ENDINGS
+    from atrous.pictures.formats import SUFFIXES as ENDINGS
 
     path = Path(output)
     folder = "://" in output or output.endswith(("/", os.sep)) or path.is_dir()

@@ -33,12 +33,12 @@ from atrous.data.dataset import Dataset, Decode, Sample
 from atrous.data.masks import ColourTable, read_ids, read_palette
 from atrous.data.splits import check_split, check_unique, read_lines
 from atrous.errors import ConfigError, InputError
-from atrous.folders import search
-from atrous.formats import SUFFIXES
 from atrous.labels import Colour, LabelSet, interleaved_colour
-from atrous.opening import decoded
+from atrous.pictures.folders import search
+from atrous.pictures.formats import SUFFIXES
+from atrous.pictures.opening import decoded
+from atrous.pictures.samples import Taking
 from atrous.record import Record
-from atrous.samples import Taking
 
 _log = logging.getLogger("atrous")
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from atrous.data.dataset import MaskError
 from atrous.labels import Colour
-from atrous.opening import decoded
+from atrous.pictures.opening import decoded
 
 COLOURED = "colours instead of ids"
 NO_CLASS = "ids outside the classes"

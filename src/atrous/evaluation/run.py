@@ -28,12 +28,12 @@ from atrous.evaluation.result import Evaluation, Stamp, hash_ids
 from atrous.files import write_atomic
 from atrous.image import Reading
 from atrous.metrics import Absent, ConfusionMatrix
+from atrous.pictures.samples import Taking
 from atrous.preprocess import Preprocess
 from atrous.runtime.pipeline import Pipeline
 from atrous.runtime.predictor import Predictor
 from atrous.runtime.stages import helper_threads
 from atrous.runtime.worker import SKIP, Stage
-from atrous.samples import Taking
 
 SAVE_SECONDS = 10.0
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atrous.errors import InputError
-from atrous.folders import Found, search, sort
 from atrous.jobs.names import stems, whole_path
 from atrous.jobs.output import FOLDERS
+from atrous.pictures.folders import Found, search, sort
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,9 @@ class Source:
 
 
 def find(sources: Sequence[str | Path], output: Path | None = None) -> list[Source]:
-    """Find images in files, folders (recursively) and glob patterns; see `atrous.folders.search`.
+    """Find images in files, folders (recursively) and glob patterns.
+
+    What counts in a folder says `atrous.pictures.folders.search`.
 
     A file named by itself counts as an image whatever its ending. What cannot be looked into, as a
     name of nothing beside others, becomes a source with an error. What is left out is said in one

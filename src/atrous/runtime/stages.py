@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from atrous.errors import ConfigError, InputError
 from atrous.image import Reading
+from atrous.pictures.samples import Picture
 from atrous.preprocess import Placement, Tensor
 from atrous.runtime.predictor import Prediction, Predictor
 from atrous.runtime.worker import Stage
-from atrous.samples import Picture
 
 Pixels = NDArray[np.uint8]
 Read = Callable[[Any], Pixels | Picture]

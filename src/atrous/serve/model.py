@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from atrous.errors import InputError, StreamError
 from atrous.geometry import Axis
+from atrous.pictures.samples import Picture
 from atrous.preprocess import Placement, Tensor
 from atrous.runtime.pipeline import TIMEOUT, Pipeline
 from atrous.runtime.predictor import Predictor
 from atrous.runtime.stages import Frame, Steps, stages
 from atrous.runtime.worker import SKIP, Item
-from atrous.samples import Picture
 from atrous.serve.metrics import Metrics
 from atrous.serve.refusal import Refusal
 from atrous.serve.settings import Settings

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from atrous import image, opening
+from atrous import image
 from atrous.errors import InputError
 from atrous.labels import LabelSet
-from atrous.samples import Picture
+from atrous.pictures import opening
+from atrous.pictures.samples import Picture
 from atrous.serve.body import Body
 from atrous.serve.refusal import Refusal
 

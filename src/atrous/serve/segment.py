@@ -11,8 +11,8 @@ from starlette.responses import Response
 
 from atrous.errors import ConfigError
 from atrous.image import Reading
+from atrous.pictures.samples import Notes, Picture, Taking
 from atrous.runtime.stages import Frame
-from atrous.samples import Notes, Picture, Taking
 from atrous.serve import pictures
 from atrous.serve.body import Body, form_file
 from atrous.serve.documents import (

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from atrous import image, texts
 from atrous.errors import AtrousError, InputError
 from atrous.files import sha256, write_atomic
-from atrous.folders import search
 from atrous.jobs.names import stems
 from atrous.jobs.output import state
+from atrous.pictures.folders import search
 from atrous.stamp import KEY, FileStamp, hashed
 
 INPUT, OUTPUT = "input_0", "output_0"

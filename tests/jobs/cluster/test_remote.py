@@ -25,9 +25,9 @@ from atrous.jobs.cluster import node, remote
 from atrous.jobs.output import Output
 from atrous.jobs.sources import find
 from atrous.labels import generic
+from atrous.pictures.samples import Taking
 from atrous.preprocess import Preprocess
 from atrous.runtime.predictor import Predictor
-from atrous.samples import Taking
 from tests.builders import rasters
 from tests.builders.threads import threads
 

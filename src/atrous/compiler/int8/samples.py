@@ -16,8 +16,8 @@ from atrous.data import open_dataset
 from atrous.data.dataset import Decode
 from atrous.data.masks import read_ids
 from atrous.errors import ConfigError, InputError
-from atrous.folders import search
-from atrous.formats import SUFFIXES
+from atrous.pictures.folders import search
+from atrous.pictures.formats import SUFFIXES
 from atrous.preprocess import Preprocess
 from atrous.vastai import npz
 

@@ -23,9 +23,9 @@ from atrous.jobs.cluster import remote
 from atrous.jobs.output import FAILURES, FOLDERS, ImageResult, Output, join
 from atrous.jobs.sources import Source
 from atrous.labels import LabelSet
+from atrous.pictures.samples import Notes, Taking
 from atrous.preprocess import Preprocess
 from atrous.runtime.predictor import Predictor
-from atrous.samples import Notes, Taking
 
 MOST_TRIES = 2
 """Workers that a batch may lose before it is given up."""
@@ -70,7 +70,7 @@ class Reply:
         index: the image's number, -1 for all that are to come.
         result: `None` if its worker was lost `MOST_TRIES` times.
         failure: why this machine can do nothing.
-        notes: what was decided about samples, see `atrous.samples.Notes.said`.
+        notes: what was decided about samples, see `atrous.pictures.samples.Notes.said`.
     """
 
     index: int

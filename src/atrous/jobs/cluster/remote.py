@@ -13,11 +13,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from atrous.errors import ConfigError, InputError
-from atrous.folders import WITHOUT, Found
-from atrous.formats import SUFFIXES
 from atrous.jobs import sources
 from atrous.jobs.names import stems, whole_path
 from atrous.jobs.output import FOLDERS, join
+from atrous.pictures.folders import WITHOUT, Found
+from atrous.pictures.formats import SUFFIXES
 
 T = TypeVar("T")
 

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from atrous import image
 from atrous.errors import InputError
 from atrous.files import unfinished
-from atrous.geotiff import shrunk
 from atrous.image import Reading
 from atrous.jobs.large import raster, tiles
 from atrous.jobs.large.raster import FileRaster
 from atrous.jobs.output import FAILURES, ImageResult, Output, Results
 from atrous.jobs.renaming import follow_names
 from atrous.jobs.sources import Source
+from atrous.pictures.geotiff import shrunk
 from atrous.runtime.predictor import Predictor
 
 Pixels = NDArray[np.uint8]

@@ -20,15 +20,15 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.shutil import copy
 from rasterio.windows import Window
 
-from atrous import tiff
 from atrous.errors import InputError
 from atrous.files import unfinished
-from atrous.geotiff import GeoRaster, place_of, shrunk
 from atrous.image import Reading
 from atrous.labels import LabelSet
-from atrous.metadata import orientation
-from atrous.opening import UnknownFormat, decoded
-from atrous.samples import Picture
+from atrous.pictures import tiff
+from atrous.pictures.geotiff import GeoRaster, place_of, shrunk
+from atrous.pictures.metadata import orientation
+from atrous.pictures.opening import UnknownFormat, decoded
+from atrous.pictures.samples import Picture
 from atrous.stamp import KEY, FileStamp, PixelHash
 
 Pixels = NDArray[np.uint8]

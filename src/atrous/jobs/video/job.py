@@ -27,7 +27,7 @@ from atrous.jobs.video.pyav import av
 from atrous.jobs.video.reader import Reader, location
 from atrous.jobs.video.seal import stamp_of
 from atrous.jobs.video.writer import Writer, check_name, upright
-from atrous.opening import MAX_PIXELS
+from atrous.pictures.opening import MAX_PIXELS
 from atrous.runtime.pipeline import TIMEOUT, Pipeline, room
 from atrous.runtime.predictor import Predictor
 from atrous.runtime.stages import Frame, Steps, stages

@@ -16,7 +16,7 @@ from atrous.jobs.video.clock import Clock
 from atrous.jobs.video.interlaced import Deinterlacer
 from atrous.jobs.video.joined import another
 from atrous.jobs.video.pyav import av, reason
-from atrous.opening import MAX_PIXELS
+from atrous.pictures.opening import MAX_PIXELS
 from atrous.runtime.stages import helper_threads
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from PIL import Image, ImageCms
 
 from atrous.errors import ConfigError, InputError
 from atrous.image import Reading
-from atrous.samples import Meaning, Notes, Picture, Taking, look, opaque_value, to_picture
+from atrous.pictures.samples import Meaning, Notes, Picture, Taking, look, opaque_value, to_picture
 from tests.builders import profiles
 from tests.builders.rasters import arbitrary, png, portable, tiff
 
@@ -77,7 +77,7 @@ class Ways:
         """Where rasterio is not installed."""
         with self._monkeypatch.context() as patch:
             patch.setitem(sys.modules, "rasterio", None)
-            patch.delitem(sys.modules, "atrous.geotiff")
+            patch.delitem(sys.modules, "atrous.pictures.geotiff")
             return self.whole(path, taking)
 
     def agree(self, path: Path, taking: Taking | None = None) -> Picture:

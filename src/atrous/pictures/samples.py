@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from atrous import profiles
 from atrous.errors import ConfigError, InputError
+from atrous.pictures import profiles
 
 Pixels = NDArray[np.uint8]
 Stored = NDArray[Any]

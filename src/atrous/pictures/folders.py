@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from atrous import formats
+from atrous.pictures import formats
 
 _log = logging.getLogger("atrous")
 
@@ -67,8 +67,8 @@ def search(
 ) -> Found:
     """Find the pictures in a folder.
 
-    A file counts by its ending, see `atrous.formats.SUFFIXES`; one of another ending, or of none,
-    if its first bytes are those of a picture. Hidden files and folders do not count. A link to a
+    A file counts by its ending, see `formats.SUFFIXES`; one of another ending, or of none, if its
+    first bytes are those of a picture. Hidden files and folders do not count. A link to a
     folder is entered, after all folders that lie here themselves, unless the search has been there
     or it leads to a folder above.
 

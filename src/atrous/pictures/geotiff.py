@@ -17,10 +17,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from atrous import formats, tiff
 from atrous.errors import ConfigError, InputError
-from atrous.opening import check_size
-from atrous.samples import (
+from atrous.pictures import formats, tiff
+from atrous.pictures.opening import check_size
+from atrous.pictures.samples import (
     Meaning,
     Notes,
     Picture,

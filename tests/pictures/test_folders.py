@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from atrous import folders, formats
+from atrous.pictures import folders, formats
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

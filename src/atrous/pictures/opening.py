@@ -18,9 +18,9 @@ from typing import IO, TypeVar
 
 from PIL import Image, UnidentifiedImageError
 
-from atrous import formats
 from atrous.errors import InputError
-from atrous.metadata import ORIENTATION, Plain, orientation, without_metadata
+from atrous.pictures import formats
+from atrous.pictures.metadata import ORIENTATION, Plain, orientation, without_metadata
 
 T = TypeVar("T")
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
-from atrous import profiles
-from atrous.pam import PamImageFile
-from atrous.samples import (
+from atrous.pictures import profiles
+from atrous.pictures.pam import PamImageFile
+from atrous.pictures.samples import (
     Meaning,
     Notes,
     Picture,
@@ -27,7 +27,7 @@ from atrous.samples import (
     thinned,
     to_picture,
 )
-from atrous.tiff import Tags
+from atrous.pictures.tiff import Tags
 
 _PNG_KEPT = (b"IHDR", b"IDAT", b"IEND")
 _SIZ = b"\xff\x4f\xff\x51"  # begins the code stream of a JPEG 2000

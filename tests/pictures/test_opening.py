@@ -12,10 +12,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
-from atrous import formats
 from atrous import image as images
 from atrous.data.masks import read_ids
 from atrous.errors import InputError
+from atrous.pictures import formats
 from tests.builders import odd
 from tests.builders.mutants import KINDS, mutants, originals
 

@@ -63,7 +63,7 @@ FORMATS = (
            missing=HEIC),
     Format("PPM", (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"), rb"P([1-6]\s|f\n)",
            "PIL.PpmImagePlugin", ("PNM",)),
-    Format("PAM", (".pam",), rb"P7\n", "atrous.pam"),
+    Format("PAM", (".pam",), rb"P7\n", "atrous.pictures.pam"),
     Format("TGA", (".tga",), None, "PIL.TgaImagePlugin", ("TGA",)),
     Format("SGI", (".sgi",), rb"\x01\xda[\0\x01][\x01\x02]",
            "PIL.SgiImagePlugin"),

@@ -1,0 +1,1 @@
+"""Picture files: found, opened, decoded, and what their samples mean."""
