@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -67,9 +68,25 @@ def discard_unfinished() -> None:
         temporary.unlink(missing_ok=True)
 
 
+def open_file(path: Path) -> IO[bytes]:
+    """Open a file to read.
+
+    Raises:
+        OSError: it cannot be opened, or is a pipe or a device, of which there may be no end.
+    """
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "a pipe or a device, expected a file")
+    return path.open("rb")
+
+
 def sha256(path: Path) -> str:
-    """SHA-256 of a file's content, hexadecimal."""
-    with path.open("rb") as file:
+    """SHA-256 of a file's content, hexadecimal.
+
+    Raises:
+        OSError: see `open_file`.
+    """
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from atrous.jobs.names import ENDINGS, earlier, stems
+from atrous.jobs.names import ENDINGS, earlier, stems, whole_path
 
 
 def named(*paths: str) -> dict[str, str]:
@@ -78,3 +78,9 @@ def test_names_that_it_may_have_had() -> None:
     assert earlier(image, Path("sub/a.jpg")) == [Path("sub/a"), whole]
     tails = ["data/in/a", "in/a", "in/a.jpg", "a", "a.jpg"]
     assert earlier(image, whole) == [*map(Path, tails)]
+
+
+def test_a_link_to_itself_has_a_whole_path(tmp_path: Path) -> None:
+    link = tmp_path / "a.jpg"
+    link.symlink_to("a.jpg")
+    assert whole_path(link).name == "a.jpg"

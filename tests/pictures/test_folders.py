@@ -79,6 +79,14 @@ def test_links_to_nothing(tmp_path: Path) -> None:
     assert found.left_out == {".txt": 1}
 
 
+def test_links_to_devices_and_to_themselves(tmp_path: Path) -> None:
+    (tmp_path / "a.png").symlink_to("/dev/zero")
+    (tmp_path / "b.png").symlink_to("b.png")
+    found = folders.search(tmp_path)
+    assert "a.png: a link to /dev/zero, which is no file" in found.failures[tmp_path / "a.png"]
+    assert "b.png: a link to b.png, which is not there" in found.failures[tmp_path / "b.png"]
+
+
 def test_a_folder_that_cannot_be_entered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path, "a.png", "shut/b.png")
     scandir = os.scandir

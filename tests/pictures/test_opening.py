@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -274,3 +275,10 @@ def test_pillow_s_limit_does_not_come_back_where_a_tiff_is_decoded(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     assert read_ids(tmp_path / "a.tif").shape == (64, 64)
     assert Image.MAX_IMAGE_PIXELS == 100
+
+
+def test_what_has_no_end_is_no_picture(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    for path in (Path("/dev/zero"), tmp_path / "pipe.png"):
+        with pytest.raises(InputError, match=f"{path}: cannot be read: a pipe or a device"):
+            images.read(path)

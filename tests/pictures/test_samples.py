@@ -185,6 +185,17 @@ def test_portable_maps(most: int, kind: str, ways: Ways, tmp_path: Path) -> None
     np.testing.assert_array_equal(ways.agree(path).pixels, shown(stored, most))
 
 
+@pytest.mark.parametrize("plain", [False, True])
+def test_portable_bitmaps(plain: bool, ways: Ways, tmp_path: Path) -> None:
+    white = binary()
+    path = tmp_path / "a.pbm"
+    body = np.packbits(~white, axis=1).tobytes()
+    if plain:
+        body = b"".join(b"01"[one : one + 1] for one in (~white).ravel().astype(int))
+    path.write_bytes(f"P{1 if plain else 4}\n# made by a test\n{WIDTH} {HEIGHT}\n".encode() + body)
+    np.testing.assert_array_equal(ways.agree(path).pixels[..., 0] == 255, white)
+
+
 @pytest.mark.parametrize("kind", ["int8", "int16", "uint32", "int32", "float32", "float64"])
 def test_what_has_no_agreed_range(kind: str, ways: Ways, tmp_path: Path) -> None:
     stored = np.linspace(-40, 60, HEIGHT * WIDTH).reshape(1, HEIGHT, WIDTH)

@@ -120,6 +120,21 @@ def test_make_goes_on_after_images_that_fail(dataset: Path, tmp_path: Path) -> N
     assert [path.stem for path in npz.read_list(tmp_path / "list.txt")] == ["b", "d", "c", "f", "e"]
 
 
+@pytest.mark.parametrize("asked", ["b.png", "./b.png", "e\u0301", "e\u0301.png"])
+def test_ids_may_be_names_of_files(asked: str, dataset: Path, tmp_path: Path) -> None:
+    Image.fromarray(picture(1)).save(dataset / "\xe9.png")
+    [step] = npz.make(dataset, [asked], tmp_path / "out", tmp_path / "list.txt")
+    assert step.name == ("b" if "b" in asked else "\xe9")
+    assert step.status == "written"
+
+
+def test_links_to_devices_do_not_hold_it_up(dataset: Path, tmp_path: Path) -> None:
+    (dataset / "zero.png").symlink_to("/dev/zero")
+    steps = list(npz.make(dataset, ["zero", "a"], tmp_path / "out", tmp_path / "list.txt"))
+    assert statuses(steps) == ["failed", "written"]
+    assert steps[0].error == f"{dataset}/zero.png: a pipe or a device, expected a file"
+
+
 def test_a_list_of_nothing_does_not_replace_one(dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("as before")
     with pytest.raises(AtrousError, match=r"nothing was converted; .*list\.txt is not written"):

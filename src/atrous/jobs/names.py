@@ -55,7 +55,7 @@ def stems(found: Mapping[T, Path], whole: Callable[[T], Path]) -> dict[T, Path]:
 
 def whole_path(path: Path) -> Path:
     """The path of a file from the root of its file system, as no other has it."""
-    return Path(*path.resolve().parts[1:])
+    return Path(*Path(os.path.realpath(path)).parts[1:])  # also of a link to itself
 
 
 def earlier(path: Path, stem: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,7 @@ def find(sources: Sequence[str | Path], output: Path | None = None) -> list[Sour
         InputError: there is no image at all.
     """
     made = [] if output is None else [output, *(output / name for name in FOLDERS)]
-    excluded = {folder.resolve() for folder in made}
+    excluded = {Path(os.path.realpath(folder)) for folder in made}  # also of a link to itself
     found = Found()
     for source in sources:
         found.add(matches(source, excluded))

@@ -154,10 +154,9 @@ def _deep(picture: ImageFile) -> Found | None:
     raw = str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
     if picture.format == "PNG" and raw.endswith(";16B"):
         return _png(picture)
-    if picture.format == "PPM" and codec.startswith("ppm"):
-        assert isinstance(arguments, tuple)
-        if arguments[1] not in (1, 255):
-            return _portable(picture, codec == "ppm_plain", int(arguments[1]))
+    portable = picture.format == "PPM" and codec.startswith("ppm")
+    if portable and isinstance(arguments, tuple) and arguments[1] not in (1, 255):
+        return _portable(picture, codec == "ppm_plain", int(arguments[1]))
     if picture.format == "JPEG2000" and picture.mode in ("RGB", "RGBA"):
         depth = jpeg2000_depth(picture)
         if depth > 8:

@@ -134,7 +134,8 @@ def sort(path: Path, below: Path, found: Found, also: Collection[str] = ()) -> N
     elif not path.is_symlink():
         found.left_out["pipes and devices"] += 1
     elif known or not suffix:
-        found.failures[path] = f"{path}: a link to {_target(path)}, which is not there"
+        what = "no file" if path.exists() else "not there"
+        found.failures[path] = f"{path}: a link to {_target(path)}, which is {what}"
     else:
         found.left_out[suffix] += 1
 

@@ -19,6 +19,7 @@ from typing import IO, TypeVar
 from PIL import Image, UnidentifiedImageError
 
 from atrous.errors import InputError
+from atrous.files import open_file
 from atrous.pictures import formats
 from atrous.pictures.metadata import ORIENTATION, Plain, orientation, without_metadata
 
@@ -139,7 +140,7 @@ def named(name: str) -> Iterator[None]:
 def opened_file(source: Path | IO[bytes]) -> Iterator[IO[bytes]]:
     """A file to read, whether it is named or open."""
     if isinstance(source, Path):
-        with source.open("rb") as file:
+        with open_file(source) as file:
             yield file
     else:
         yield source

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import unicodedata
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -131,7 +132,8 @@ def make(
     reading = reading or image.Reading()
     setting = [str(reading.taking)] if str(reading.taking) else []
     done: list[Path] = []
-    for name in images if ids is None else ids:
+    for asked in images if ids is None else ids:
+        name = _id(asked, images)
         path = target.resolve() / f"{name}.npz"
         source = images.get(name)
         try:
@@ -316,6 +318,21 @@ def _copy(source: Path, copy: Path, force: bool) -> bytes | None:
     if not force:
         raise InputError(f"{copy}: another file is in the way; move it away, or give `force`")
     return content
+
+
+def _id(asked: str, images: Mapping[str, Path]) -> str:
+    """The id that was asked for: itself, the name of its file, or either composed differently."""
+    if asked in images:
+        return asked
+    wanted = _composed(asked.removeprefix("./"))
+    found = [
+        one for one, path in images.items() if wanted in (_composed(one), _composed(path.name))
+    ]
+    return found[0] if len(found) == 1 else asked
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def _alike(name: str, images: Mapping[str, Path]) -> str:

@@ -6,6 +6,7 @@ it is, so that results there are written whole or not at all like all others.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -68,7 +69,7 @@ def find(places: Sequence[str], output: str) -> list[RemoteImage]:
         InputError: there is no image at all.
     """
     made = (output, *(join(output, name) for name in FOLDERS))
-    paths = {path.resolve() for path in map(local, made) if path is not None}
+    paths = {Path(os.path.realpath(path)) for path in map(local, made) if path is not None}
     urls = [] if paths else [_url(place, _open(place)[1]) for place in made]
     found: dict[str, Path] = {}
     failures: dict[str, str] = {}
