@@ -252,4 +252,4 @@ def test_the_shared_validation_images_pass(shared: Path) -> None:
     report = examine(data, other_splits(data))
     assert report.findings == ()
     assert report.samples == 725
-    assert report.compared == ("voc:train", "voc:train_aug")
+    assert report.compared == ("voc:train", "voc:train_aug", "voc:train_more")

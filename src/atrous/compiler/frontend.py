@@ -233,7 +233,8 @@ def _of_floats(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
         image.type.tensor_type.elem_type = TensorProto.FLOAT
         source = draft.free_name(f"{image.name}_bytes")
         draft.redirect(image.name, source)
-        draft.add("Cast", [image.name], source, to=TensorProto.UINT8)
+        cast = onnx.helper.make_node("Cast", [image.name], [source], to=TensorProto.UINT8)
+        draft.graph.node.append(cast)
         draft.to_front(1)
     return draft.model, raw
 
