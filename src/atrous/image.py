@@ -36,7 +36,7 @@ from atrous.pictures.opening import (
 from atrous.pictures.samples import Notes, Picture, Taking
 from atrous.stamp import FileStamp
 
-READING = "2"
+READING = "3"
 """Another one wherever `read` gives other pixels than it did: masks made before are made again."""
 
 PAINT = "3"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, features
 
 from atrous.image import Reading, read
-from tests.builders import profiles
+from tests.builders import odd, profiles
 
 Pixels = NDArray[np.uint8]
 
@@ -137,6 +137,36 @@ def test_inks_and_lab_and_ycbcr_of_a_tiff(tmp_path: Path) -> None:
     near(path, (200, 60, 30), 4)
     flat((200, 60, 30)).convert("YCbCr").save(path)
     near(path, (200, 60, 30), 4)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_profile_in_jpeg_2000(bits: int, tmp_path: Path) -> None:
+    """Neither Pillow nor GDAL gives it."""
+    path, profile = tmp_path / "a.jp2", profiles.swapped()
+    pixels = np.full((64, 64, 3), (0, 0, 255 if bits == 8 else 65535), f"u{bits // 8}")
+    assert cv2.imwrite(str(path), pixels)  # blue, green, red
+    near(path, RED)
+    data = path.read_bytes()
+    header, colours = data.index(b"jp2h") - 4, data.index(b"colr") - 4
+    box = struct.pack(">I4s3s", 11 + len(profile), b"colr", b"\2") + profile
+    longer = int.from_bytes(data[header : header + 4], "big") + len(box) - 15
+    data = data[:colours] + box + data[colours + 15 :]
+    path.write_bytes(data[:header] + longer.to_bytes(4, "big") + data[header + 4 :])
+    near(path, GREEN, 12)
+
+
+def test_colours_that_are_named_and_not_srgb_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    flat(RED).save(tmp_path / "a.png")
+    plain = (tmp_path / "a.png").read_bytes()
+    for codes, said in ((b"\1\x0d\0\1", ""), (b"\x09\x10\0\1", "BT.2020 PQ")):
+        (tmp_path / "a.png").write_bytes(odd.with_chunks(plain, [(b"cICP", codes)]))
+        with caplog.at_level(logging.WARNING, "atrous"):
+            near_pixels = Reading()(tmp_path / "a.png")
+        assert tuple(near_pixels[0, 0]) == RED
+        assert bool(said) == bool(caplog.records)
+    assert "a.png: its colours are BT.2020 PQ, but are taken as sRGB" in caplog.text
 
 
 @pytest.mark.parametrize("bands", [1, 3])

@@ -140,11 +140,14 @@ def test_pages_and_programs_are_never_opened(
         "vrt": b'<VRTDataset rasterXSize="1" rasterYSize="1"></VRTDataset>',
         "wmf": b"\xd7\xcd\xc6\x9a" + bytes(40),
         "html": b"<!DOCTYPE html><html></html>",
+        "pfm": b"PF\n1 1\n-1.0\n" + bytes(12),
     }
     for kind, content in contents.items():
         for name in (f"a.{kind}", f"{kind}.jpg", f"{kind}.tif"):
             (tmp_path / name).write_bytes(content)
-            with pytest.raises(InputError, match=f"{name}: .*(not opened|SVG|web page)"):
+            with pytest.raises(
+                InputError, match=f"{name}: .*(not opened|SVG|web page|convert it to TIFF)"
+            ):
                 images.read(tmp_path / name)
 
 

@@ -366,6 +366,36 @@ def test_wrong_settings(settings: dict[str, Any], message: str) -> None:
         Taking(**settings)
 
 
+@pytest.mark.parametrize(("value_range", "said"), [((0, 1), True), ((0, 60000), False)])
+def test_a_range_that_most_values_lie_outside_of_is_said(
+    value_range: tuple[float, float], said: bool, ways: Ways, tmp_path: Path
+) -> None:
+    path, told = tiff(tmp_path / "a.tif", ramp(16)), list[str]()
+    Reading(Taking(value_range), notes=Notes(told.append)).picture(path)
+    assert bool(told) == said
+    if said:
+        assert "a.tif: 99." in told[0]
+        assert "lie outside of `value_range` 0,1, and become black or white" in told[0]
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_transparent_everywhere(
+    empty: bool, ways: Ways, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The outer sheets of a mosaic are; with colours in it, it is a band that nobody filled."""
+    stored = ramp(8, 4)
+    stored[3] = 0
+    if empty:
+        stored[:3] = 7
+    picture = ways.agree(tiff(tmp_path / "a.tif", stored, photometric="RGB", alpha="YES"))
+    if empty:
+        assert picture.valid is not None
+        assert not picture.valid.any()
+    else:
+        assert picture.valid is None
+        assert "band 4 is tagged as transparency (alpha) but is 0 everywhere" in caplog.text
+
+
 def test_samples_without_data_do_not_count_for_the_range(caplog: pytest.LogCaptureFixture) -> None:
     stored = np.array([[[65535, 65535, 10, 900]]], np.uint16)
     with caplog.at_level(logging.WARNING, "atrous"):

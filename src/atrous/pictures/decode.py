@@ -13,12 +13,14 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 
 from atrous.pictures import profiles
+from atrous.pictures.metadata import jpeg2000_profile, tagged_colours
 from atrous.pictures.pam import PamImageFile
 from atrous.pictures.samples import (
     Meaning,
     Notes,
     Picture,
     Taking,
+    is_empty,
     look,
     on_white,
     opaque_value,
@@ -32,6 +34,9 @@ from atrous.pictures.tiff import Tags
 _PNG_KEPT = (b"IHDR", b"IDAT", b"IEND")
 _SIZ = b"\xff\x4f\xff\x51"  # begins the code stream of a JPEG 2000
 _ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
+_TAGGED = ("PNG", "AVIF", "HEIF")
+_WIDE = ({9: "BT.2020", 11: "DCI-P3", 12: "Display P3"}, {16: "PQ", 18: "HLG"})
+"""Primaries and transfers of H.273 that differ most from those of sRGB."""
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 
 Found = tuple[NDArray[Any], int, bool]
@@ -51,7 +56,7 @@ def decode(picture: ImageFile, taking: Taking, notes: Notes, name: object) -> Pi
         InputError: its samples have no agreed range, or it has not the bands that are wanted.
         OSError: it is damaged, or another one of `image.UNREADABLE`.
     """
-    profile = picture.info.get("icc_profile") or b""
+    profile = _profile(picture, notes, name)
     found = _deep(picture)
     if found is None:
         if taking.bands is None:
@@ -65,6 +70,27 @@ def decode(picture: ImageFile, taking: Taking, notes: Notes, name: object) -> Pi
     meaning = Meaning(high=high, opaque=high, alpha=alpha, profile=profile)
     look(thinned(stored), meaning, taking, notes, name)
     return to_picture(stored, meaning, taking, notes, name)
+
+
+def _profile(picture: ImageFile, notes: Notes, name: object) -> bytes:
+    """The colour profile; says where colours are named that are not sRGB, and are taken as that."""
+    profile: bytes = picture.info.get("icc_profile") or b""
+    if profile or picture.fp is None:
+        return profile
+    if picture.format == "JPEG2000":
+        at = picture.fp.tell()
+        profile = jpeg2000_profile(picture.fp)
+        picture.fp.seek(at)
+    elif picture.format in _TAGGED:
+        codes = tagged_colours(picture.fp)
+        wide = codes and [known.get(code) for known, code in zip(_WIDE, codes, strict=True)]
+        if wide and any(wide):
+            notes.say(
+                "tagged",
+                f"{name}: its colours are {' '.join(filter(None, wide))}, but are taken as sRGB, "
+                "which makes other classes likely; convert it to sRGB, 8 bits",
+            )
+    return profile
 
 
 def decode_tiff(
@@ -96,8 +122,9 @@ def decode_tiff(
     if alpha:
         values = thinned(stored[-1])
         opaque = opaque_value(values, high)
-        if opaque is None and chosen is None and not tags.premultiplied:
-            say_no_transparency(notes, name, len(stored))
+        empty = is_empty(values, thinned(stored[:-1]))
+        if opaque is None and chosen is None and not (tags.premultiplied or empty):
+            say_no_transparency(notes, name, len(stored), values)
             stored = stored[:-1]
         else:
             meaning = replace(meaning, alpha=True, opaque=opaque or high)

@@ -91,6 +91,7 @@ _OTHERS = (
     (rb"(<\?xml.*)?(<!--.*)?(<!DOCTYPE svg.*)?<[s]vg", "a drawing (SVG); export it as PNG"),
     (rb"(?i:<[!]doctype html|<[h]tml)", "a web page and no picture; get the file itself"),
     (rb"(\xff\x0a|\0\0\0\x0cJXL )", "JPEG XL, which is not read; convert it to PNG"),
+    (rb"PF\s", "a PFM of three colours, which is not read; convert it to TIFF"),
     (rb"8BPS", "a Photoshop document; export it as PNG"),
     (rb"\0\0[\x01\x02]\0[^\0]\0", "an icon of several sizes; export one as PNG"),
     (rb"(PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!)", "an archive; unpack it"),

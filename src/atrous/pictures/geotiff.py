@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from atrous.errors import ConfigError, InputError
 from atrous.pictures import formats, tiff
+from atrous.pictures.metadata import jpeg2000_profile
 from atrous.pictures.opening import check_size
 from atrous.pictures.samples import (
     Meaning,
@@ -26,6 +27,7 @@ from atrous.pictures.samples import (
     Picture,
     Pixels,
     Taking,
+    is_empty,
     look,
     opaque_value,
     say_no_transparency,
@@ -199,7 +201,7 @@ class GeoRaster:
             palette=self._palette(tags),
             marks=not picture,
             nodata=None if picture else file.nodatavals[0],
-            profile=self._profile(),
+            profile=self._profile(source),
             premultiplied=tags is not None and tags.premultiplied,
         )
         self._bands = self._chosen()
@@ -250,13 +252,17 @@ class GeoRaster:
     def _transparency(self, band: int, asked: bool = False) -> bool:
         """Whether a band is transparency, by its values; says so where its tag says otherwise."""
         high = self._meaning.high
-        opaque = opaque_value(self._sample((band,)), high)
+        values = self._sample((band,))
+        opaque = opaque_value(values, high)
+        if opaque is None and not asked:
+            others = tuple(other for other in range(1, self._file.count + 1) if other != band)
+            asked = is_empty(values, self._sample(others))
         if opaque is None and (asked or self._meaning.premultiplied or not self._meaning.marks):
             opaque = high
         if opaque is not None:
             self._meaning = replace(self._meaning, alpha=True, opaque=opaque)
             return True
-        say_no_transparency(self._notes, self._name, band)
+        say_no_transparency(self._notes, self._name, band, values)
         return False
 
     def _palette(self, tags: tiff.Tags | None) -> Pixels | None:
@@ -273,7 +279,10 @@ class GeoRaster:
             table[value] = colour[:3]
         return table
 
-    def _profile(self) -> bytes:
+    def _profile(self, source: Path | bytes) -> bytes:
+        if self._file.driver == "JP2OpenJPEG":
+            with BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+                return jpeg2000_profile(file)
         text = self._file.tags(ns="COLOR_PROFILE").get("SOURCE_ICC_PROFILE", "")
         try:
             return base64.b64decode(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import IO, Any
@@ -19,6 +20,8 @@ _XMP = re.compile(rb"tiff:Orientation(?:=\"|>)([1-8])")
 
 # Of a PNG: what decodes the pixels and what says how they are shown.
 _KEPT_CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"eXIf")
+_CODES = re.compile(rb"cICP(..)|colrnclx(....)", re.S)
+_MOST_HEAD = 2**16  # bytes in which a file names its colours
 _MOST_PROFILE = 2**26  # bytes of a colour profile; large ones have a few million
 _MOST_TEXT = 2**22  # bytes of a text that may say how a picture is turned
 _MOST_BOXES = 2**24  # bytes that are searched for the table of contents of an AVIF
@@ -72,6 +75,44 @@ def without_metadata(file: IO[bytes]) -> Plain | None:
     if head[4:8] == b"ftyp":
         return _plain_boxes(file)
     return None
+
+
+def jpeg2000_profile(file: IO[bytes]) -> bytes:
+    """The colour profile of a JPEG 2000 file, empty if it has none; no reader of ours gives it."""
+    file.seek(4)
+    if file.read(4) != b"jP  ":  # pixels without boxes
+        return b""
+    header = next((box for kind, box in _boxes(file) if kind == b"jp2h"), b"")
+    for kind, box in _boxes(BytesIO(header)):
+        if kind == b"colr" and box[:1] in (b"\2", b"\3"):  # else a number stands for the colours
+            return box[3:]
+    return b""
+
+
+def tagged_colours(file: IO[bytes]) -> tuple[int, int] | None:
+    """Primaries and transfer (ITU-T H.273) that a PNG, AVIF or HEIC names instead of a profile."""
+    at = file.tell()
+    file.seek(0)
+    found = _CODES.search(file.read(_MOST_HEAD))
+    file.seek(at)
+    if found is None:
+        return None
+    if found[1]:
+        return found[1][0], found[1][1]
+    return int.from_bytes(found[2][:2], "big"), int.from_bytes(found[2][2:], "big")
+
+
+def _boxes(file: IO[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and content of the boxes of a file, up to where its pixels are."""
+    at = 0
+    while True:
+        file.seek(at)
+        head = file.read(8)
+        size, kind = int.from_bytes(head[:4], "big"), head[4:]
+        if size < 8 or kind == b"jp2c" or len(head) < 8:
+            return
+        yield kind, file.read(min(size - 8, _MOST_PROFILE))
+        at += size
 
 
 def _exif(picture: Image.Image) -> bytes:

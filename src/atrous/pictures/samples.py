@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from atrous.errors import ConfigError, InputError
+from atrous.formatting import as_percent
 from atrous.pictures import profiles
 
 Pixels = NDArray[np.uint8]
@@ -32,6 +33,7 @@ UNUSED = 4
 _AGREED = ("uint8", "uint16")
 _LOOK = 512  # pixels of either side that decide what samples mean, at most about twice as many
 _NEAR = 64
+_OUTSIDE = 0.5  # of the values, the share that may lie outside of a range without a word
 _OPAQUE = 0.5  # of what is not transparent, the share that is opaque in a band of transparency
 
 
@@ -241,12 +243,13 @@ def look(stored: Stored, meaning: Meaning, taking: Taking, notes: Notes, name: o
     if meaning.palette is not None or stored.dtype == np.uint8:
         say_eight_bits(taking, notes, name)
         return
-    if taking.value_range is not None:
-        return
     colours = stored[:-1] if meaning.alpha else stored
     invalid = _without_data(colours, meaning.nodata)
     values = colours if invalid is None else colours[:, ~invalid]
     values = values[np.isfinite(values)] if values.dtype.kind == "f" else values.reshape(-1)
+    if taking.value_range is not None:
+        _say_outside(values, *taking.value_range, notes, name)
+        return
     if str(stored.dtype) not in _AGREED:
         found = f" (here they go from {values.min():g} to {values.max():g})" if values.size else ""
         raise InputError(
@@ -258,6 +261,18 @@ def look(stored: Stored, meaning: Meaning, taking: Taking, notes: Notes, name: o
     low, high = (int(value) for value in np.percentile(values, (0.5, 99.5)))
     if high - low <= (meaning.high + 1) // UNUSED and high > 0:
         notes.say("range", _unused(name, values, low, high, meaning.high))
+
+
+def _say_outside(values: Stored, low: float, high: float, notes: Notes, name: object) -> None:
+    """Say that a range is not that of the picture, if most of its values are white or black."""
+    share = float(((values < low) | (values > high)).mean()) if values.size else 0.0
+    if share > _OUTSIDE:
+        notes.say(
+            "outside",
+            f"{name}: {as_percent(share)} of its values lie outside of `value_range` "
+            f"{low:g},{high:g}, and become black or white: they go from {values.min():g} to "
+            f"{values.max():g}",
+        )
 
 
 def _unused(name: object, values: Stored, low: int, high: int, white: int) -> str:
@@ -305,13 +320,26 @@ def say_eight_bits(taking: Taking, notes: Notes, name: object) -> None:
         )
 
 
-def say_no_transparency(notes: Notes, name: object, band: int) -> None:
+def is_empty(alpha: Stored, colours: Stored) -> bool:
+    """Whether nothing is in a picture: transparent everywhere, and of one colour.
+
+    Of such are the outer sheets of a mosaic. Where there are colours, nobody filled that band.
+
+    Args:
+        alpha: of any shape.
+        colours: `(C, H, W)`.
+    """
+    return not alpha.any() and bool((colours == colours[:, :1, :1]).all())
+
+
+def say_no_transparency(notes: Notes, name: object, band: int, alpha: Stored) -> None:
     """Say that a band is not taken as its tag says, and how it would be."""
     bands = ",".join(map(str, range(1, band + 1)))
+    found = "has values of all kinds, as near infrared has" if alpha.any() else "is 0 everywhere"
     notes.say(
         "transparency",
-        f"{name}: band {band} is tagged as transparency (alpha) but has values of all kinds, as "
-        f"near infrared has: it is left out; `bands` {bands} takes it as transparency",
+        f"{name}: band {band} is tagged as transparency (alpha) but {found}: it is left out; "
+        f"`bands` {bands} takes it as transparency",
     )
 
 
