@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from jinja2 import UndefinedError
 
+from atrous.errors import InputError
 from atrous.pages import page as pages
 
 
@@ -17,6 +18,16 @@ def test_a_name_that_is_missing_is_an_error() -> None:
 def test_what_a_template_shows_is_escaped() -> None:
     shown = pages._environment().from_string("{{ name }}").render(name="<b>&")
     assert shown == "&lt;b&gt;&amp;"
+
+
+def test_only_a_page_of_ours_is_replaced(tmp_path: Path) -> None:
+    page = tmp_path / "index.html"
+    pages.check_place(page)
+    page.write_text(pages._environment().get_template("base.html").render(title="t"))
+    pages.check_place(page)
+    page.write_text("<h1>My site</h1>")
+    with pytest.raises(InputError, match=r"index\.html: is in the way and kept"):
+        pages.check_place(page)
 
 
 def test_templates_mark_nothing_as_safe() -> None:

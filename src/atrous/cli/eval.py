@@ -95,11 +95,14 @@ def evaluate(
     from atrous.data import open_dataset
     from atrous.engines import find_model
     from atrous.evaluation import result as results
-    from atrous.evaluation.report import write_report
+    from atrous.evaluation.report import PAGE, write_report
     from atrous.evaluation.run import Evaluator
+    from atrous.pages.page import check_place
     from atrous.runtime.predictor import Predictor
 
     chosen = _protocol(protocol, (tile, overlap), scales, flip)
+    if report:
+        check_place(report / PAGE)  # before anything is computed
     dataset = open_dataset(data)
     network = options.ModelOptions(
         model, engine, device, threads, instances, cache, None, vdsp_params, None, value_range,

@@ -12,16 +12,17 @@ from atrous.evaluation.result import Evaluation
 from atrous.evaluation.run import Evaluator
 from atrous.files import write_whole
 from atrous.pages.figures import embedded, painted, scaled
-from atrous.pages.page import render
+from atrous.pages.page import check_place, render
 from atrous.preprocess import Preprocess
 from atrous.resize import resized
 
+PAGE = "index.html"
 SHOWN = 6
 _WIDTH = 320
 
 
 def write_report(evaluator: Evaluator, result: Evaluation, folder: Path) -> Path:
-    """Write `index.html` for a finished evaluation; the shown images are segmented once more.
+    """Write `PAGE` for a finished evaluation; the shown images are segmented once more.
 
     Args:
         evaluator: whose `run` returned `result`.
@@ -30,6 +31,9 @@ def write_report(evaluator: Evaluator, result: Evaluation, folder: Path) -> Path
 
     Returns:
         The page.
+
+    Raises:
+        InputError: something is in its place that Atrous did not make.
     """
     scores = np.array(evaluator.scores)
     order = [int(i) for i in np.argsort(scores, kind="stable") if not np.isnan(scores[i])]
@@ -46,7 +50,8 @@ def write_report(evaluator: Evaluator, result: Evaluation, folder: Path) -> Path
         worst=[_row(index, evaluator) for index in order[:SHOWN]],
         best=[_row(index, evaluator) for index in best],
     )
-    path = folder / "index.html"
+    path = folder / PAGE
+    check_place(path)
     write_whole(path, html)
     return path
 

@@ -9,8 +9,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from atrous import formatting
+from atrous.errors import InputError
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_MAKER = b'name="generator" content="Atrous"'
 
 
 def render(template: str, **values: Any) -> str:
@@ -22,6 +24,22 @@ def render(template: str, **values: Any) -> str:
             `title` stands on every page.
     """
     return _environment().get_template(f"{template}.html").render(values)
+
+
+def check_place(path: Path) -> None:
+    """Find out whether a page may be written: where nothing is, or a page of ours.
+
+    Raises:
+        InputError: something else is there.
+    """
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        if _MAKER not in file.read(1000):
+            raise InputError(
+                f"{path}: is in the way and kept: Atrous did not make it; move it away, or choose "
+                "another folder"
+            )
 
 
 @cache
