@@ -173,14 +173,17 @@ def test_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append(1)
         return {"a": [1, None]}
 
-    assert tried(["x"], run) == tried(["x"], run) == {"a": [1, None]}
+    assert tried(["x"], run, "a") == tried(["x"], run, "a") == {"a": [1, None]}
     assert len(seen) == 1
     [file] = (tmp_path / "tried").iterdir()
     file.write_bytes(b"\xff no JSON")
-    assert tried(["x"], run) == {"a": [1, None]}
+    assert tried(["x"], run, "a") == {"a": [1, None]}
     assert len(seen) == 2
+    file.write_text('{"b": [1]}')  # by an earlier version
+    assert tried(["x"], run, "a") == {"a": [1, None]}
+    assert len(seen) == 3
     monkeypatch.setenv("ATROUS_CACHE", str(file))  # no folder can be made there
-    assert tried(["x"], run) == {"a": [1, None]}
+    assert tried(["x"], run, "a") == {"a": [1, None]}
 
 
 def test_a_threshold_out_of_range() -> None:

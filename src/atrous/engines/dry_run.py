@@ -130,7 +130,7 @@ def choose(engine: Engine, name: str) -> Fitting:
         return {"fitting": [*found.size, found.step, found.plus]}
 
     height, width, step, plus = (
-        number or 0 for number in tried(["fitting", *_facts(engine)], run)["fitting"]
+        number or 0 for number in tried(["fitting", *_facts(engine)], run, "fitting")["fitting"]
     )
     chosen = Fitting((height, width), step, plus)
     check(engine, name, chosen.size)
@@ -171,7 +171,7 @@ def _seen(engine: Engine, size: Size) -> tuple[tuple[int, ...], bool]:
         inside = bool(last.size and last.min() >= 0 and last.max() <= 1)
         return {"output": [*made.shape], "inside": [int(inside)]}
 
-    found = tried(["runs", *_facts(engine), *size], run)
+    found = tried(["runs", *_facts(engine), *size], run, "output", "inside")
     return tuple(number or 0 for number in found["output"]), found["inside"] == [1]
 
 

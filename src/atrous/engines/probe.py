@@ -40,7 +40,7 @@ def shape_of(
         dims, kind = _shape_of(model, image, tensor)
         return {"dims": list(dims), "kind": [kind]}
 
-    found = tried(["shape", model.identity, tensor, ort.__version__], run)
+    found = tried(["shape", model.identity, tensor, ort.__version__], run, "dims", "kind")
     dims, kind = tuple(found["dims"]), found["kind"][0]
     if known is not None and len(known) == len(dims):
         dims = tuple(a if a is not None else b for a, b in zip(known, dims, strict=True))
@@ -68,7 +68,8 @@ def highest(model: OnnxModel, image: ImageInput, tensor: str) -> int:
                 reason = error
         raise ArtifactError(f"{model.name}: {reason}")
 
-    return tried(["highest", model.identity, tensor, ort.__version__], run)["highest"][0] or 0
+    made = tried(["highest", model.identity, tensor, ort.__version__], run, "highest")
+    return made["highest"][0] or 0
 
 
 def _shape_of(model: OnnxModel, image: ImageInput, tensor: str) -> tuple[Dims, int]:

@@ -14,18 +14,19 @@ Found = dict[str, list[int | None]]
 """Name → numbers."""
 
 
-def tried(what: list[object], run: Callable[[], Found]) -> Found:
+def tried(what: list[object], run: Callable[[], Found], *names: str) -> Found:
     """What `run` returns, or returned before for the same.
 
     Args:
         what: all that it depends on: identity, engine and its version, sizes.
         run: makes it; what it raises is not kept.
+        names: of what it returns; earlier versions kept other things.
     """
     digest = hashlib.sha256(json.dumps(what).encode()).hexdigest()
     path = cache_dir() / "tried" / f"{digest[:32]}.json"
     with suppress(OSError, ValueError):
         found = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(found, dict):
+        if isinstance(found, dict) and set(found) == set(names):
             return found
     made = run()
 
