@@ -25,6 +25,7 @@ def saved(path: Path, picture: Image.Image, **options: object) -> Path:
 def test_reads_rgb_exactly(tmp_path: Path, image: Pixels) -> None:
     path = saved(tmp_path / "a.png", Image.fromarray(image))
     np.testing.assert_array_equal(images.read(path), image)
+    np.testing.assert_array_equal(images.read(str(path)), image)
 
 
 @pytest.mark.parametrize(

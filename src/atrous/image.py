@@ -66,11 +66,11 @@ class Reading:
             return self
         return replace(self, taking=replace(self.taking, value_range=value_range))
 
-    def __call__(self, path: Path) -> NDArray[np.uint8]:
+    def __call__(self, path: str | Path) -> NDArray[np.uint8]:
         """`(H, W, 3)` uint8, RGB; as `read`."""
         return self.picture(path).pixels
 
-    def picture(self, source: Path | IO[bytes], name: str = "") -> Picture:
+    def picture(self, source: str | Path | IO[bytes], name: str = "") -> Picture:
         """Read an image as a person would see it, and where it has data.
 
         The EXIF rotation is applied, colour profiles are converted to sRGB, of more than 8 bits
@@ -87,6 +87,7 @@ class Reading:
                 says what its samples mean.
         """
         name = name or str(source)
+        source = Path(source) if isinstance(source, str) else source
         try:
             convert = partial(self._converted, source, name)
             return decoded(source, name, convert, self.max_pixels)
@@ -143,7 +144,7 @@ _plain = Reading()
 
 
 def read(
-    path: Path,
+    path: str | Path,
     max_pixels: int = MAX_PIXELS,
     *,
     value_range: tuple[float, float] | None = None,

@@ -177,6 +177,11 @@ class Preprocess(Record):
             InputError: `image` is not of that shape or dtype, or is empty.
             ConfigError: `out` is uint8 and cannot hold what these settings make.
         """
+        if not isinstance(image, np.ndarray):  # of a picture of Pillow's, or a path
+            raise InputError(
+                f"image: expected an array, uint8 (height, width, 3), got {type(image).__name__}; "
+                "`atrous.image.read` reads a file, `numpy.asarray` takes a picture of Pillow's"
+            )
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise InputError(
                 f"image: expected uint8 (height, width, 3), got {image.dtype} {image.shape}"

@@ -48,6 +48,15 @@ def test_doctor_fails_a_broken_set(atrous: Run, spec: str, tmp_path: Path) -> No
     assert "seen in another split" not in alone.out
 
 
+def test_doctor_says_how_a_data_set_says_its_range(atrous: Run, spec: str, tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((120, 160), np.float32)).save(
+        tmp_path / "images/val/4.png", format="TIFF"
+    )
+    done = atrous("doctor", "--data", spec)
+    assert done.code == 1
+    assert "; `range: [LOW, HIGH]` in its file says which values they are" in done.out
+
+
 def test_doctor_as_json(atrous: Run, spec: str, tmp_path: Path) -> None:
     Image.fromarray(np.full((120, 160), 9, np.uint8)).save(tmp_path / "masks/val/4.png")
     done = atrous("doctor", "--data", spec, "--json")

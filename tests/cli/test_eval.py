@@ -162,13 +162,16 @@ def test_broken_files_are_named_and_fail_at_the_end(
     base = tmp_path / "VOCdevkit" / "VOC2012"
     (base / "JPEGImages" / "2007_000002.jpg").write_bytes(b"nothing")
     (base / "SegmentationClass" / "2007_000004.png").unlink()
+    deep = Image.fromarray(np.zeros((40, 48), np.float32))
+    deep.save(base / "JPEGImages" / "2007_000003.jpg", format="TIFF")
     done = atrous(
         "eval", "-m", model, "--data", voc, "--protocol", "squash-32", "--json", tmp_path / "r"
     )
     assert done.code == 1
     assert "2007_000002.jpg: not a picture" in done.err
     assert "2007_000004.png: cannot be read" in done.err
-    assert "4 of 6 images" in done.out
+    assert "--range LOW,HIGH says which values they are" in done.err
+    assert "3 of 6 images" in done.out
     assert json.loads((tmp_path / "r").read_text())["mean_iou"] > 80
 
 

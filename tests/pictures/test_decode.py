@@ -74,6 +74,10 @@ def test_srgb_leaves_every_pixel_as_it_is(tmp_path: Path) -> None:
 def test_a_profile_of_grey(tmp_path: Path) -> None:
     flat(128, "L").save(tmp_path / "a.png", icc_profile=profiles.grey(1.0))
     near(tmp_path / "a.png", (188, 188, 188))  # half of the light
+    flat((128, 255), "LA").save(tmp_path / "a.png", icc_profile=profiles.grey(1.0))
+    near(tmp_path / "a.png", (188, 188, 188))
+    flat((128, 128, 128)).save(tmp_path / "a.webp", lossless=True, icc_profile=profiles.grey(1.0))
+    near(tmp_path / "a.webp", (188, 188, 188))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -180,6 +181,12 @@ def test_scores_that_are_no_numbers(image: Pixels) -> None:
 def test_prepare_names_what_is_no_image(shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match="image: expected uint8"):
         brightest_channel(Preprocess(size=(8, 8))).prepare(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize("image", [[[[1, 2, 3]]], "a.png", object()])
+def test_prepare_names_what_is_no_array(image: Any) -> None:
+    with pytest.raises(InputError, match=r"image: expected an array.* `atrous.image.read` reads"):
+        brightest_channel(Preprocess(size=(8, 8))).prepare(image)
 
 
 @pytest.mark.parametrize(("batch", "given"), [(None, 1), (None, 3), (1, 1), (4, 1), (4, 3), (4, 4)])

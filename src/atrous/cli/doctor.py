@@ -113,5 +113,9 @@ def _print(report: DataReport) -> None:
     for finding in report.findings:
         terminal.say(str(finding))
         for example in finding.examples:
-            terminal.say(f"  {example}")
+            # A data set has no flags: it says in its file how it is read.
+            text = str(example).replace(
+                "`value_range` LOW,HIGH", "`range: [LOW, HIGH]` in its file"
+            )
+            terminal.say(f"  {text}")
     print("no error" if report.healthy else "not fit to be used as it is")

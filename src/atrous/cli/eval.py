@@ -128,7 +128,7 @@ def evaluate(
             terminal.say(f"report: {write_report(evaluator, found, report)}")
     problems = _problems(found, strict)
     for problem in problems:
-        print(f"health: {problem}", file=sys.stderr)
+        print(f"health: {terminal.with_flags(problem)}", file=sys.stderr)
     if problems:
         sys.exit(1)
     if record:

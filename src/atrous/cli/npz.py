@@ -265,7 +265,7 @@ def evaluate(
         print(validation.accuracy_line(matrix))
     health = check_predictions(matrix, label_set.names, 0)
     for finding in health:
-        print(f"health: {finding}", file=sys.stderr)
+        print(f"health: {terminal.with_flags(finding)}", file=sys.stderr)
     if failed or health:
         sys.exit(1)
 

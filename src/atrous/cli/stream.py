@@ -150,7 +150,7 @@ def stream(
     terminal.say(f"{written} of {total} images segmented by {name}; see {output.shown()[0]}")
     health = _report(truth, total) if truth else []
     for finding in health:
-        console.print(f"health: {finding}", soft_wrap=True)
+        console.print(f"health: {terminal.with_flags(finding)}", soft_wrap=True)
     if failed or health:
         sys.exit(1)
 

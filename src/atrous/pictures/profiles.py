@@ -38,6 +38,8 @@ def to_srgb(
         return picture
     if space == "RGB" and picture.mode == "L":  # of a picture that was turned grey
         return to_srgb(picture.convert("RGB"), profile, say, name)
+    if space == "L" and picture.mode == "RGB" and _is_grey(picture):  # of grey with transparency
+        return to_srgb(picture.getchannel(0), profile, say, name).convert("RGB")
     if space != picture.mode:
         say(
             f"{name}: its colour profile is for {space or 'another kind of'} values and not for "
@@ -51,6 +53,11 @@ def to_srgb(
     converted = ImageCms.applyTransform(picture, transform)
     assert converted is not None
     return converted
+
+
+def _is_grey(picture: Image.Image) -> bool:
+    pixels = np.asarray(picture)
+    return bool((pixels == pixels[..., :1]).all())
 
 
 @lru_cache(maxsize=32)
