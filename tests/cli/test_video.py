@@ -58,6 +58,7 @@ def test_a_damaged_clip_is_one_error(atrous: Run, clip: Path, tmp_path: Path) ->
     [
         (("clip.mp4", "-o", "out"), "a video makes a video: expected -o NAME.mp4"),
         (("camera:0", "-o", "out"), "a video makes a video"),
+        (("clip.mp4", "-o", "."), ", got ., a folder"),
         (("a.png", "-o", "out", "--every", "2"), "--every belongs to a video (-o NAME.mp4): not f"),
         (("a.png", "-o", "out", "--every", "1"), "--every belongs to a video (-o NAME.mp4): not f"),
         (("a.mp4", "b.mp4", "-o", "c.mp4"), "expected one video, got a.mp4 b.mp4"),

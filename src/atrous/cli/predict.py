@@ -185,7 +185,7 @@ class _Asked:
         if any("://" in name or _is_video(name) for name in self.sources):
             raise ConfigError(
                 f"a video makes a video: expected -o NAME.mp4 ({', '.join(SUFFIXES)}), got "
-                f"{self.place}"
+                f"{self.place}{', a folder' * Path(self.place).is_dir()}"
             )
         found = find(self.sources, Path(self.place))
         single = _makes_picture(self.place)

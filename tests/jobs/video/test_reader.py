@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from atrous.errors import InputError
 from atrous.jobs.video.job import segment_video
@@ -117,6 +118,13 @@ def test_a_frame_that_grows_too_large_keeps_what_came_before(
     with pytest.raises(InputError, match=r"640×480 are more than 5000 .*`max_pixels`.*kept in"):
         segment_video(predictor, source, tmp_path / "out.mp4", max_pixels=5000)
     assert len(play(partial(tmp_path / "out.mp4")).times) >= 8
+
+
+def test_an_animated_webp_is_not_called_damaged(tmp_path: Path, predictor: Predictor) -> None:
+    frames = [Image.fromarray(picture(number, 32, 32)) for number in range(2)]
+    frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:])
+    with pytest.raises(InputError, match=r"a\.webp: an animated WebP, which FFmpeg does not read"):
+        segment_video(predictor, str(tmp_path / "a.webp"), tmp_path / "a.mp4")
 
 
 def test_cover_art_is_no_video(tmp_path: Path, predictor: Predictor) -> None:

@@ -275,6 +275,10 @@ class Reader:
     def _damaged(self, why: str) -> InputError:
         if self.live:
             return InputError(f"{self.name}: the source ended after {self._found} frames: {why}")
+        if not self._found and self._container.format.name.startswith("webp"):
+            return InputError(
+                f"{self.name}: an animated WebP, which FFmpeg does not read; convert it to GIF"
+            )
         return InputError(
             f"{self.name}: damaged after {self._found} frames, expected more ({why}); get the file "
             f"again, or repair it with: ffmpeg -err_detect ignore_err -i IN -c copy OUT"
