@@ -155,16 +155,14 @@ class _Rewritten:
 
     def _sum(self, found: list[Part]) -> None:
         """One term after the other, added."""
-        self._constant(
-            sum(term.bias for part in found for term in part.best or [] if term.taps == 1)
-        )
         plain = [part for part in found if part.best is None]
-        terms = [term for part in found for term in part.best or []]
-        alone = len(terms) + bool(plain) == 1 and (terms[0].taps == 1 or not self._bias)
+        terms = [(at, term) for at, part in enumerate(found) for term in part.best or []]
+        self._constant(sum(term.bias for _, term in terms if term.taps == 1))
+        alone = len(terms) + bool(plain) == 1 and (terms[0][1].taps == 1 or not self._bias)
         sums = []
         if plain:
             sums.append(self._plain(plain))
-        for at, term in enumerate(terms):
+        for at, term in terms:
             target = self._output if alone else self._graph.free_name(f"{self._output}_coarse{at}")
             bias = self._take_bias() if term.taps == 1 or term.enlargement is None else ""
             self.nodes += write(self._graph, term, target, bias)
@@ -172,10 +170,9 @@ class _Rewritten:
         if self._bias:
             sums.append(self._column(self._take_bias()))
         while len(sums) > 1:
-            last = len(sums) == 2
-            total = (
-                self._output if last else self._graph.free_name(f"{self._output}_sum{len(sums)}")
-            )
+            total = self._output
+            if len(sums) > 2:
+                total = self._graph.free_name(f"{self._output}_sum{len(sums)}")
             self.nodes.append(helper.make_node("Add", [sums.pop(0), sums.pop(0)], [total]))
             sums.insert(0, total)
 
