@@ -81,6 +81,15 @@ def open_file(path: Path) -> BufferedReader:
     return path.open("rb")
 
 
+def beside(path: Path, ending: str) -> Path | None:
+    """The file beside `path` that has its name and `ending`, if there is one.
+
+    There is none where its name would be too long for the file system.
+    """
+    found = path.with_name(f"{path.name}{ending}")
+    return found if os.path.isfile(found) else None  # noqa: PTH113 (never raises)
+
+
 def sha256(path: Path) -> str:
     """SHA-256 of a file's content, hexadecimal.
 

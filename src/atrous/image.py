@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from atrous import stamp
 from atrous.errors import ConfigError, InputError
-from atrous.files import write_atomic, write_whole
+from atrous.files import beside, sha256, write_atomic, write_whole
 from atrous.formatting import as_percent
 from atrous.labels import LabelSet
 from atrous.pictures import tiff
@@ -38,6 +38,8 @@ from atrous.stamp import FileStamp
 
 READING = "3"
 """Another one wherever `read` gives other pixels than it did: masks made before are made again."""
+
+_BESIDE = (".msk", ".MSK", ".aux.xml")  # of a raster: its mask, its tags
 
 PAINT = "3"
 """Another one wherever `overlay` paints in another way."""
@@ -119,8 +121,8 @@ class Reading:
         try:
             return turned(self._by_gdal(source, name), tags.orientation)
         except ConfigError as error:
-            beside = isinstance(source, Path) and source.with_name(f"{source.name}.msk").exists()
-            if picture is None or tags.needs_gdal or beside:
+            masked = isinstance(source, Path) and beside(source, ".msk")
+            if picture is None or tags.needs_gdal or masked:
                 raise InputError(f"{name}: {error}") from None
             found = decode_tiff(picture, tags, self.taking, self.notes, name)
             return turned(found, orientation(picture))
@@ -166,6 +168,16 @@ def read(
         InputError: see `Reading.picture`.
     """
     return replace(_plain, taking=Taking(value_range, bands), max_pixels=max_pixels)(path)
+
+
+def content_of(path: Path) -> str:
+    """Hash of all that a picture is read from: its file, and what lies beside it and is read too.
+
+    Raises:
+        OSError: see `atrous.files.open_file`.
+    """
+    own, there = sha256(path), [sha256(one) for end in _BESIDE if (one := beside(path, end))]
+    return stamp.hashed(own, *there) if there else own
 
 
 def turned(picture: Picture, stored: int) -> Picture:

@@ -123,6 +123,19 @@ def test_what_was_made_from_something_else_is_made_again(results: Results, done:
     assert found.stale
 
 
+@pytest.mark.parametrize("ending", [".msk", ".aux.xml"])
+def test_what_lies_beside_a_raster_counts(ending: str, results: Results, done: Target) -> None:
+    beside = done.source.with_name(f"{done.source.name}{ending}")
+    for change in (lambda: beside.write_bytes(b"1"), lambda: beside.write_bytes(b"2")):
+        change()
+        found = results.claim(results.target(done.source, Path("sub/a")))
+        assert isinstance(found, Target)
+        assert found.stale
+        results.write(found, PIXELS, CLASSES)
+    beside.unlink()
+    assert isinstance(results.claim(results.target(done.source, Path("sub/a"))), Target)
+
+
 def test_a_mask_of_an_earlier_version_is_made_again(results: Results, done: Target) -> None:
     for stamp in ("a" * 64, f"{'b' * 64} 0.25", "unreadable"):
         info = PngInfo()

@@ -185,6 +185,12 @@ def test_portable_maps(most: int, kind: str, ways: Ways, tmp_path: Path) -> None
     np.testing.assert_array_equal(ways.agree(path).pixels, shown(stored, most))
 
 
+def test_a_tiff_of_a_long_name(ways: Ways, tmp_path: Path) -> None:
+    """What may lie beside it would have names too long for the file system."""
+    path = tiff(tmp_path / "short.tif", ramp(8)).rename(tmp_path / f"{'b' * 251}.tif")
+    np.testing.assert_array_equal(ways.agree(path).pixels, shown(ramp(8), 255))
+
+
 @pytest.mark.parametrize("plain", [False, True])
 def test_portable_bitmaps(plain: bool, ways: Ways, tmp_path: Path) -> None:
     white = binary()

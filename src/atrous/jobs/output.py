@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from atrous import image
 from atrous.errors import AtrousError, InputError
-from atrous.files import is_special, sha256
+from atrous.files import is_special
 from atrous.runtime.predictor import Predictor
 from atrous.stamp import FileStamp, hashed, of_jpeg
 
@@ -254,7 +254,9 @@ class Results:
     def _made_from(self, path: Path) -> str:
         """Hash of image, reading, model and setting, of which a mask is a function."""
         try:
-            return hashed(sha256(path), image.READING, model_of(self._predictor), self._setting)
+            return hashed(
+                image.content_of(path), image.READING, model_of(self._predictor), self._setting
+            )
         except OSError:
             return "unreadable"
 

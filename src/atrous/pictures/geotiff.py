@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atrous.errors import ConfigError, InputError
+from atrous.files import beside
 from atrous.pictures import formats, tiff
 from atrous.pictures.metadata import jpeg2000_profile
 from atrous.pictures.opening import check_size
@@ -323,10 +324,10 @@ def place_of(path: Path) -> Iterator[Path]:
         str(whole).encode()
     except UnicodeEncodeError:
         with TemporaryDirectory() as folder:
-            link, beside = Path(folder, "picture"), whole.with_name(f"{whole.name}.msk")
+            link, mask = Path(folder, "picture"), beside(whole, ".msk")
             link.symlink_to(whole)
-            if beside.exists():
-                Path(folder, "picture.msk").symlink_to(beside)
+            if mask:
+                Path(folder, "picture.msk").symlink_to(mask)
             yield link
     else:
         yield whole
@@ -339,14 +340,14 @@ def _check_beside(path: Path) -> None:
         InputError: there is one.
     """
     for suffix in (".ovr", ".OVR", ".msk", ".MSK"):
-        beside = path.with_name(f"{path.name}{suffix}")
-        if beside.is_file():
-            with beside.open("rb") as file:
+        other = beside(path, suffix)
+        if other:
+            with other.open("rb") as file:
                 kind = formats.of_head(file.read(formats.HEAD))
             if kind is None or kind.name != "TIFF":
-                raise InputError(f"{path}: {beside.name} beside it is no TIFF; remove it")
-    notes = path.with_name(f"{path.name}.aux.xml")
-    if notes.is_file() and b"OVERVIEW_FILE" in notes.read_bytes():
+                raise InputError(f"{path}: {other.name} beside it is no TIFF; remove it")
+    notes = beside(path, ".aux.xml")
+    if notes and b"OVERVIEW_FILE" in notes.read_bytes():
         raise InputError(f"{path}: {notes.name} beside it names another file; remove it")
 
 

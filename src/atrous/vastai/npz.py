@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from atrous import image, texts
 from atrous.errors import AtrousError, InputError
-from atrous.files import sha256, write_atomic
+from atrous.files import write_atomic
 from atrous.jobs.names import stems
 from atrous.jobs.output import state
 from atrous.pictures.folders import search
@@ -143,7 +143,7 @@ def make(
                 raise InputError(
                     f"{source}: a list cannot hold a name with a line break; rename it"
                 )
-            made_from = hashed(sha256(source), image.READING, *setting)
+            made_from = hashed(image.content_of(source), image.READING, *setting)
             missing = force or _is_missing(path, made_from, partial(reading, source))
             pixels = reading(source) if missing else None
             content = None if copies is None else _copy(source, copies / source.name, force)
