@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from atrous.labels import LabelSet
 
 _LISTED = 12
-_STALE = "in place of results made by Atrous from another picture, by another model or version"
+_STALE = (
+    "in place of what Atrous made from another picture, or by another model, setting or version"
+)
 
 
 class Report:
