@@ -9,9 +9,11 @@ from PIL import Image
 
 from tests.builders import odd
 from tests.builders.command import Run
+from tests.builders.versions import needs
 
 
 @pytest.mark.filterwarnings("default")
+@needs("pillow", "13", "warns of other damage")
 def test_warnings_and_log_lines_are_notes_that_name_the_picture(
     atrous: Run, tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ from PIL import Image, ImageCms, features
 
 from atrous.image import Reading, read
 from tests.builders import odd, profiles
+from tests.builders.versions import needs
 
 Pixels = NDArray[np.uint8]
 
@@ -128,6 +129,7 @@ def test_inks_of_a_jpeg(marked: bool, tmp_path: Path) -> None:
     near(tmp_path / "a.jpg", (255, 55, 0), 8)
 
 
+@needs("pillow", "13", "calls JPEG in a TIFF truncated")
 def test_inks_and_lab_and_ycbcr_of_a_tiff(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     flat((0, 200, 255, 0), "CMYK").save(path)

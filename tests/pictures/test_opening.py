@@ -35,10 +35,9 @@ def stored(image: Pixels) -> Image.Image:
 def test_odd_tags_do_not_hide_how_a_picture_is_turned(
     name: str, kind: str, stored: Image.Image, image: Pixels, tmp_path: Path
 ) -> None:
-    if kind == "AVIF" and "AVIF" not in formats.readable():
-        pytest.skip("this Pillow has no AVIF")
-    if kind == "TIFF" and Image.__version__ < "11":
-        pytest.skip("this Pillow opens no TIFF whose tags point behind its end")
+    behind = kind == "TIFF" and name == "a tag that points behind the end"
+    if behind and int(Image.__version__.partition(".")[0]) < 13:
+        pytest.skip("this Pillow reads no tag of a TIFF of which one points behind its end")
     path = tmp_path / f"a.{kind.lower()}"
     path.write_bytes(odd.with_exif(stored, kind, odd.exif(6, *odd.TAGS[name])))
     pixels = images.read(path)
