@@ -78,10 +78,11 @@ def exported(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # At its full depth each takes minutes and gigabytes; the graph of one and its shallow form have the
-# same operators in the same surroundings. These differ from others in depth and width alone:
+# same operators in the same surroundings. These differ from others in depth and width alone, or
+# join a backbone of one with the head of another:
 ALIKE = ("deeplabv3_resnet101", "deeplabv3cascade_resnet101", "deeplabv3plus_resnet101",
-         "deeplabv3plus_hrnetv2_48", "smp_deeplabv3_resnet101",
-         "smp_deeplabv3plus_resnet101")  # fmt: skip
+         "deeplabv3plus_hrnetv2_48", "smp_deeplabv3_resnet50", "smp_deeplabv3_resnet101",
+         "smp_deeplabv3plus_resnet50", "smp_deeplabv3plus_resnet101")  # fmt: skip
 
 
 @pytest.mark.parametrize("variant", [name for name in zoo.VARIANTS if name not in ALIKE])
