@@ -60,6 +60,7 @@ def test_segformer_gives_masks_with_class_names(
     assert "assuming" not in done.err
 
 
+@pytest.mark.heavy
 def test_a_compile_file_takes_a_snapshot(
     atrous: Run, tmp_path: Path, small_model: Callable[..., onnx.ModelProto]
 ) -> None:

@@ -118,6 +118,7 @@ def test_synchronous_callers_queue_nothing() -> None:
     assert model.most == 2
 
 
+@pytest.mark.heavy
 def test_a_server_counts_from_the_arrival() -> None:
     """Arrivals every 2 ms on average, served in 20 ms: what waits outside waits as well."""
     model = Counting(0.02)

@@ -72,6 +72,7 @@ def test_halving(limit: float, rate: float) -> None:
     assert found <= limit or limit == 0.5
 
 
+@pytest.mark.heavy
 def test_a_result(tmp_path: Path, small_model: Callable[..., onnx.ModelProto]) -> None:
     onnx.save(small_model(), tmp_path / "m.onnx")
     plan = Plan(model=str(tmp_path / "m.onnx"), engine="onnxruntime", seconds=0.3, queries=50)
@@ -100,6 +101,7 @@ def test_a_process_of_its_own(tmp_path: Path, small_model: Callable[..., onnx.Mo
     assert 20e6 < found.memory < machine.peak_memory() - ballast.nbytes / 2
 
 
+@pytest.mark.heavy
 def test_peak_memory_is_the_peak() -> None:
     before = machine.peak_memory()
     np.ones(before + 50 * 2**20, np.uint8)

@@ -53,6 +53,7 @@ def file(tmp_path: Path, small_model: Callable[..., onnx.ModelProto]) -> Path:
     return path
 
 
+@pytest.mark.heavy
 def test_compiles_and_says_what_it_did(atrous: Run, file: Path, tmp_path: Path) -> None:
     done = atrous("compile", file, "backend.dtype=fp16", "name=half")
     assert done.code == 0

@@ -212,6 +212,7 @@ def test_npz(atrous: Run, models: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert "1 written" in done.out
 
 
+@pytest.mark.heavy
 def test_bench(atrous: Run, models: Path) -> None:
     for name in ("one_logit.onnx", "multiples_32.onnx"):
         done = atrous("bench", "-m", name, "-t", 0, "--iterations", 2, "--engine", "onnxruntime")

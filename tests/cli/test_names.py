@@ -97,6 +97,7 @@ def test_reports(atrous: Run, odd: Path, model: Path) -> None:
     assert "Traceback" not in done.err, done.err
 
 
+@pytest.mark.heavy
 def test_bench(atrous: Run, odd: Path, model: Path) -> None:
     images = ("--images", odd / "images", "--json", odd / "b.json")
     short = ("--scenario", "single-stream", "--seconds", "0.1")

@@ -46,6 +46,7 @@ def test_the_cat_is_a_cat(atrous: Run, tmp_path: Path) -> None:
         assert overlay.size[1] > 300
 
 
+@pytest.mark.heavy
 def test_json_has_one_line_per_image(atrous: Run, tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").touch()
     done = atrous("predict", PHOTOGRAPH, tmp_path / "empty.jpg", "-o", tmp_path / "o", "--json")
@@ -59,12 +60,14 @@ def test_json_has_one_line_per_image(atrous: Run, tmp_path: Path) -> None:
     assert "the file is empty" in bad["error"]
 
 
+@pytest.mark.heavy
 def test_a_picture_of_too_many_pixels(atrous: Run, tmp_path: Path) -> None:
     done = atrous("predict", PHOTOGRAPH, "-o", tmp_path, "--max-pixels", "1000")
     assert done.code == 1
     assert "is 135300 pixels, the limit is 1000; make it smaller, or raise --max-pixels" in done.err
 
 
+@pytest.mark.heavy
 def test_one_picture_into_one_file(atrous: Run, tmp_path: Path) -> None:
     done = atrous("predict", PHOTOGRAPH, "-o", tmp_path / "sub" / "mask.png")
     assert (done.code, f"see {tmp_path}/sub/mask.png" in done.out) == (0, True)
@@ -72,6 +75,7 @@ def test_one_picture_into_one_file(atrous: Run, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "sub").iterdir()] == ["mask.png"]
 
 
+@pytest.mark.heavy
 def test_a_folder_may_be_called_like_a_file(atrous: Run, tmp_path: Path) -> None:
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     for place in (f"{tmp_path}/out.png/", f"{tmp_path}/out.png"):
@@ -89,6 +93,7 @@ def test_several_pictures_do_not_fit_one_file(atrous: Run, tmp_path: Path) -> No
     assert not (tmp_path / "mask.png").exists()
 
 
+@pytest.mark.heavy
 def test_it_is_said_what_ran(atrous: Run, tmp_path: Path) -> None:
     """The same network as `Predictor.open()`; no share that is there is 0.0 %."""
     Image.new("RGB", (300, 300), "green").save(tmp_path / "a.png")

@@ -81,7 +81,8 @@ def exported(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 # same operators in the same surroundings. These differ from others in depth and width alone, or
 # join a backbone of one with the head of another:
 ALIKE = ("deeplabv3_resnet101", "deeplabv3cascade_resnet101", "deeplabv3plus_resnet101",
-         "deeplabv3plus_hrnetv2_48", "smp_deeplabv3_resnet50", "smp_deeplabv3_resnet101",
+         "deeplabv3plus_hrnetv2_48", "deeplabv3_mobilenet_v3_large", "smp_deeplabv3_mobilenet_v2",
+         "smp_deeplabv3_resnet50", "smp_deeplabv3_resnet101",
          "smp_deeplabv3plus_resnet50", "smp_deeplabv3plus_resnet101")  # fmt: skip
 
 
