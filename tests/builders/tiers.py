@@ -34,7 +34,7 @@ class Tiers:
         """From here to `end`, what runs belongs to this test: its fixtures of all scopes too."""
         for place in [place for place in self._todo if place[0] in sys.modules]:
             self._watch(*place, self._todo.pop(place))
-        self.light = not any(item.iter_markers("heavy"))
+        self.light = not any(mark.name in ("heavy", "slow") for mark in item.iter_markers())
 
     def end(self) -> None:
         self.light = False
