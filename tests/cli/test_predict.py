@@ -1,8 +1,6 @@
 import json
 import re
-import resource
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +17,7 @@ from atrous.engines import find_model
 from atrous.labels import VOC
 from atrous.runtime.predictor import Predictor
 from tests.builders.cases import Cases, agreement, expected
-from tests.builders.command import Run
+from tests.builders.command import Run, run_and_weigh
 
 PHOTOGRAPH = Path(__file__).parents[2] / "src" / "atrous" / "assets" / "photograph.jpg"
 CAT = VOC.names.index("cat")
@@ -245,7 +243,7 @@ def test_a_folder_of_odd_files(tmp_path: Path) -> None:
     (source / "bad-text.png").write_text("this is no picture")
 
     command = [sys.executable, "-m", "atrous", "predict", str(source), "-o", str(output)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done, peak = run_and_weigh(command)
 
     assert done.returncode == 1
     assert {path.name for path in source.iterdir()} >= {"odd-huge.jpg"}
@@ -264,7 +262,6 @@ def test_a_folder_of_odd_files(tmp_path: Path) -> None:
         for name in ("odd-cmyk", "odd-grey", "good9")
     ]
     assert min(agreement) > 0.85
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     assert peak < 3e9
 
 
