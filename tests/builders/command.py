@@ -1,11 +1,9 @@
 """What a run of the command line gave."""
 
-import os
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 
 @dataclass
@@ -20,19 +18,19 @@ class Done:
 Run = Callable[..., Done]
 """Runs `atrous` in this process: the fixture of that name."""
 
+# The peak of a process begins with the memory of the one that started it, so a small one does.
+WEIGH = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:])
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
+
 
 def run_and_weigh(command: Sequence[str]) -> tuple[subprocess.CompletedProcess[str], int]:
-    """A command in a process of its own, and the most memory that it held at once, in bytes.
-
-    `RUSAGE_CHILDREN` would tell the most of *all* that this process ever started.
-    """
-    with TemporaryDirectory() as folder:
-        out, err = Path(folder, "out"), Path(folder, "err")
-        with out.open("w") as stdout, err.open("w") as stderr:
-            process = subprocess.Popen(command, stdout=stdout, stderr=stderr)
-            _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        done = subprocess.CompletedProcess(
-            command, process.returncode, out.read_text(), err.read_text()
-        )
-    return done, usage.ru_maxrss * 1024
+    """A command in a process of its own, and the most memory that it held at once, in bytes."""
+    small = [sys.executable, "-S", "-c", WEIGH, *command]
+    done = subprocess.run(small, capture_output=True, text=True)
+    *lines, peak = done.stdout.splitlines(keepends=True)
+    done.stdout = "".join(lines)
+    return done, int(peak) * 1024
