@@ -28,7 +28,7 @@ pytestmark = [
         reason="needs pip install 'atrous[cluster]'",
     ),
 ]
-COUNT = 64
+COUNT = 32
 BATCH = COUNT // 32
 MANAGER = Path(__file__).with_name("cluster_of_two.py")
 
@@ -56,7 +56,13 @@ class Nodes:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": path},
+            # Ray's workers are niced by 15, and what else runs here leaves them little.
+            env={
+                **os.environ,
+                "RAY_USAGE_STATS_ENABLED": "0",
+                "RAY_worker_niceness": "0",
+                "PYTHONPATH": path,
+            },
         )
         self.address = self.read()
 
@@ -275,11 +281,14 @@ def test_urls_and_a_model_of_ones_own(
         *("-o", f"dir://many::file://{tmp_path}", "--cluster", nodes.address, *common),
     )
     done = predict(*arguments)
-    assert (done.returncode, "32 written by model on openvino" in done.stdout) == (0, True), done
+    assert (done.returncode, f"{COUNT // 2} written by model on openvino" in done.stdout) == (
+        0,
+        True,
+    ), done
     assert files(tmp_path / "many") == files(tmp_path / "one")
     for name in files(tmp_path / "one"):
         assert (tmp_path / "many" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
-    assert "32 kept" in predict(*arguments).stdout
+    assert f"{COUNT // 2} kept" in predict(*arguments).stdout
 
 
 def test_workers_on_this_machine_alone(pictures: Path, expected: Path, tmp_path: Path) -> None:
