@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from atrous.errors import ArtifactError
+from atrous.cache import PACKAGE
+from atrous.errors import ArtifactError, ConfigError
+from atrous.files import sha256
 from atrous.models import DeepLab, build, save_safetensors
 from atrous.training.start import fill
 
@@ -28,6 +30,12 @@ def equal(one: DeepLab, other: DeepLab, prefix: str) -> bool:
 
 
 @pytest.fixture
+def deep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks of their full depth, which the models in the package have."""
+    monkeypatch.undo()
+
+
+@pytest.fixture
 def reference(tmp_path: Path) -> Path:
     """A checkpoint as the reference's training writes it, of three classes."""
     path = tmp_path / "reference.pth"
@@ -40,7 +48,8 @@ def test_a_checkpoint_of_the_reference(reference: Path) -> None:
     start = fill(network, str(reference))
     assert equal(network, made(V3PLUS, 1), "")
     assert (start.new, start.left_out, start.renewed) == ((), (), ())
-    assert start.lines() == [f"start: {len(start.loaded)} tensors loaded from {reference}"]
+    [line] = start.lines()
+    assert line.startswith(f"start: {len(start.loaded)} tensors loaded from {reference} (sha256 ")
 
 
 def test_another_number_of_classes_renews_the_last_layer_alone(reference: Path) -> None:
@@ -108,3 +117,44 @@ def test_weights_of_another_network_are_refused(reference: Path, tmp_path: Path)
         fill(made(V3PLUS, 0), str(path))
     with pytest.raises(ArtifactError, match="not a file"):
         fill(made(V3PLUS, 0), "nowhere.pth")
+
+
+@pytest.mark.usefixtures("deep")
+@pytest.mark.parametrize(("name", "variant"), [("default", V3PLUS), ("fast", V3)])
+def test_the_models_in_the_package(name: str, variant: str) -> None:
+    network, before = made(variant, 0, classes=5), made(variant, 0, classes=5)
+    start = fill(network, name, frozen=True)
+    assert start.new == start.left_out == ()
+    assert [one.rpartition(".")[2] for one in start.renewed] == ["weight", "bias"]
+    assert sha256(PACKAGE / f"{name}.onnx") in start.lines()[0]
+    assert not equal(network, before, "backbone.high_level_features.17.")
+    with pytest.raises(ConfigError, match=r"folded.*set train\.batch_norm=frozen"):
+        fill(network, name)
+
+
+@pytest.mark.usefixtures("deep")
+def test_default_gives_the_other_head_what_fits() -> None:
+    start = fill(made(V3, 0), "default", frozen=True)
+    assert "classifier.classifier.1.weight" in start.new
+    assert "classifier.classifier.0.project.0.weight" in start.loaded
+
+
+@pytest.mark.usefixtures("deep")
+def test_compiled_files_are_refused_by_name() -> None:
+    with pytest.raises(ArtifactError, match=r"default-int8\.onnx: cannot be trained further"):
+        fill(made(V3PLUS, 0), "default-int8", frozen=True)
+    with pytest.raises(ArtifactError, match="missing from the backbone"):
+        fill(build("deeplabv3plus_resnet50", 3), "default", frozen=True)
+
+
+def test_imagenet_without_a_network_names_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ArtifactError("https://example.org/x.pth: cannot be downloaded")
+
+    monkeypatch.setattr("atrous.training.start.load_backbone", refuse)
+    with pytest.raises(ArtifactError, match=r"downloaded\. Without it: start=default train\."):
+        fill(made(V3PLUS, 0), "imagenet")
+    with pytest.raises(ArtifactError, match=r"Without it: start=FILE with weights"):
+        fill(build("deeplabv3plus_resnet50", 3), "imagenet")

@@ -23,12 +23,10 @@ from torch import Tensor
 
 from atrous.data import Dataset
 from atrous.errors import ArtifactError, ConfigError
-from atrous.evaluation.protocols import Protocol
 from atrous.evaluation.result import hash_ids
 from atrous.files import write_whole
 from atrous.labels import LabelSet
 from atrous.models import DeepLab, save_safetensors
-from atrous.preprocess import Preprocess
 from atrous.record import Record
 from atrous.training.config import Recipe
 from atrous.training.learner import Learner
@@ -200,14 +198,12 @@ def save_network(
 
     Its input has the size at which the recipe scores it.
     """
-    side = Protocol.parse(recipe.validation.protocol).side
-    preprocess = Preprocess(size=(side, side)) if side else Preprocess()
     save_safetensors(
         network,
         path,
         {
             "labels": json.dumps(labels.to_dict()),
-            "preprocess": preprocess.model_dump_json(),
+            "preprocess": recipe.validation.preprocess.model_dump_json(),
             "iteration": str(state.iteration),
             "weights": "average" if recipe.train.ema else "last",
             "train": state.train.model_dump_json(),

@@ -26,6 +26,8 @@ from pydantic import BaseModel, Field, StrictBool, ValidationError, field_valida
 from atrous import strict_yaml, zoo
 from atrous.compiler.sections import ProtocolName
 from atrous.errors import ConfigError
+from atrous.evaluation.protocols import Protocol
+from atrous.preprocess import Preprocess
 from atrous.record import Record
 from atrous.strict_yaml import nearest
 
@@ -225,12 +227,31 @@ class ValidationSettings(Record):
     Attributes:
         every: iterations between two scores.
         protocol: see `atrous.evaluation.protocols`.
+        size: height and width of the input, pixels; for protocols that do not name one (`native`).
+            `null` takes what the protocol names, or 513.
         images: how many, evenly spread over the split; `null` for all.
     """
 
     every: Count = 1000
     protocol: ProtocolName = "center-crop-513"
+    size: tuple[Count, Count] | None = None
     images: Count | None = None
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        side = Protocol.parse(self.protocol).side
+        if side and self.size not in (None, (side, side)):
+            raise ValueError(
+                f"size {list(self.size or ())} and protocol {self.protocol} name different sizes; "
+                "leave size out, or take protocol native"
+            )
+        return self
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How images reach a network that is scored so."""
+        side = Protocol.parse(self.protocol).side or 513
+        return Preprocess(size=self.size or (side, side))
 
 
 class Recipe(Record):
@@ -241,7 +262,8 @@ class Recipe(Record):
         output_stride: input pixels per pixel of the high-level features; HRNet has 4, whatever is
             said.
         separable: atrous separable convolutions in the head.
-        start: `imagenet` (backbone alone), `scratch`, a checkpoint or a name of the zoo.
+        start: `imagenet` (backbone alone), `scratch`, a checkpoint, an ONNX file that `atrous
+            export` wrote, or a name of the zoo; `default` and `fast` are in the package.
         output: folder of the run.
         save_every: iterations between two checkpoints.
         log_every: iterations between two entries of the log.

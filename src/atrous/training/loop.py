@@ -91,7 +91,9 @@ class Run:
             self.state = found
         else:
             with self.accelerator.main_process_first():
-                self.state.start = fill(network, recipe.start).lines()
+                self.state.start = fill(
+                    network, recipe.start, frozen=recipe.train.batch_norm == "frozen"
+                ).lines()
         teacher = None
         if recipe.teacher is not None:
             crop, device = recipe.augment.crop, self.accelerator.device
@@ -256,8 +258,8 @@ class Run:
         """Score a network, and show and log what was found."""
         own = self.recipe.validation
         progress = partial(self._scoring, len(data.samples))
-        found = measure(engine, data, own.protocol, name, progress, page)
-        shown = pictures(engine, thinned(data, own.images), own.protocol)
+        found = measure(engine, data, own, name, progress, page)
+        shown = pictures(engine, thinned(data, own.images), own)
         self.monitor.scored(self.state.iteration, found, shown)
         self._log(Entry(iteration=self.state.iteration, score=found.mean_iou))
         return found

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from atrous import zoo
 from atrous.cache import resolve
-from atrous.errors import ArtifactError
+from atrous.errors import ArtifactError, ConfigError
+from atrous.files import sha256
 from atrous.models import DeepLab, dialects, load_backbone, read_state
 from atrous.models.checkpoint import listing
 from atrous.training.config import IMAGENET, SCRATCH
+from atrous.training.unfold import unfold
 
 BACKBONE = "backbone."
 ASPP = ("classifier.classifier.0.", "classifier.aspp.")
@@ -24,6 +27,7 @@ class Start:
 
     Attributes:
         source: what was asked for.
+        sha256: of the file that was read, empty where none was.
         loaded: names of the tensors that were taken.
         new: of those that keep their random values.
         left_out: of those in the source that fit nowhere.
@@ -31,6 +35,7 @@ class Start:
     """
 
     source: str
+    sha256: str = ""
     loaded: tuple[str, ...] = ()
     new: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
@@ -40,7 +45,8 @@ class Start:
         """What happened, one sentence each."""
         if self.source == SCRATCH:
             return ["start: all weights are random"]
-        lines = [f"start: {len(self.loaded)} tensors loaded from {self.source}"]
+        known = f" (sha256 {self.sha256})" * bool(self.sha256)
+        lines = [f"start: {len(self.loaded)} tensors loaded from {self.source}{known}"]
         for what, names in (
             ("new, with random values", self.new),
             ("in the file and left out", self.left_out),
@@ -51,15 +57,18 @@ class Start:
         return lines
 
 
-def fill(network: DeepLab, source: str) -> Start:
+def fill(network: DeepLab, source: str, *, frozen: bool = False) -> Start:
     """Fill what can be filled of a new network.
 
     Args:
         network: as it was built; what the source does not have is left as it is.
         source: `scratch`; `imagenet`, which fills the backbone; a checkpoint, whole or of a
-            backbone in torchvision's names; or a name of the zoo.
+            backbone in torchvision's names; an ONNX file that `atrous export` wrote; or a name of
+            the zoo, among them `default` and `fast`, which are in the package.
+        frozen: batch norms are to keep their statistics, as an ONNX file asks for.
 
     Raises:
+        ConfigError: an ONNX file, which holds no statistics, and batch norms are to be trained.
         ArtifactError: there is no such file, or it belongs to another network: a tensor of the
             backbone is missing, or one has another shape that is not of the last layer.
     """
@@ -69,13 +78,21 @@ def fill(network: DeepLab, source: str) -> Start:
     names = tuple(name for name in own if name.startswith(BACKBONE))
     head = tuple(name for name in own if not name.startswith(BACKBONE))
     if source == IMAGENET:
-        load_backbone(network)
-        return Start(source, names, head)
+        _load_imagenet(network)
+        return Start(source, loaded=names, new=head)
     path = resolve(source, kind=None)
-    tensors = read_state(path)
+    if path.suffix == ".onnx":
+        if not frozen:
+            raise ConfigError(
+                f"start: {source} is an ONNX file, whose batch norms are folded and have no "
+                "statistics to go on from; set train.batch_norm=frozen, or start from a checkpoint"
+            )
+        tensors = unfold(path)[1]
+    else:
+        tensors = read_state(path)
     if not dialects.candidates(tensors):
         load_backbone(network, path)
-        return Start(source, names, head)
+        return Start(source, sha256(path), loaded=names, new=head)
     try:
         found = dialects.find(tensors)
     except ArtifactError as error:
@@ -88,11 +105,23 @@ def fill(network: DeepLab, source: str) -> Start:
     network.load_state_dict({**own, **taken})
     return Start(
         source,
+        sha256(path),
         loaded=tuple(taken),
         new=tuple(name for name in own if name not in state),
         left_out=(*(name for name in state if name not in own), *found.left_out),
         renewed=renewed,
     )
+
+
+def _load_imagenet(network: DeepLab) -> None:
+    """Fill the backbone, and name the ways out where that takes a network that is not there."""
+    try:
+        load_backbone(network)
+    except ArtifactError as error:
+        ways = ["start=FILE with weights fetched elsewhere", "start=scratch"]
+        if network.variant.backbone == zoo.variant(zoo.WEIGHTS["default"].network).backbone:
+            ways.insert(0, "start=default train.batch_norm=frozen, which is in the package")
+        raise ArtifactError(f"start: imagenet: {error}. Without it: {'; or '.join(ways)}") from None
 
 
 def _named_as(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:

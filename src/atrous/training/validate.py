@@ -14,8 +14,8 @@ from atrous.evaluation.protocols import Protocol
 from atrous.evaluation.report import covered, write_report
 from atrous.evaluation.result import Evaluation
 from atrous.evaluation.run import Evaluator, Progress
-from atrous.preprocess import Preprocess
 from atrous.runtime.predictor import Predictor
+from atrous.training.config import ValidationSettings
 
 PICTURES = 4
 
@@ -23,7 +23,7 @@ PICTURES = 4
 def measure(
     engine: Engine,
     dataset: Dataset,
-    protocol: str,
+    settings: ValidationSettings,
     name: str,
     progress: Progress | None = None,
     page: Path | None = None,
@@ -33,13 +33,13 @@ def measure(
     Args:
         engine: runs the network, in evaluation mode.
         dataset: with as many classes.
-        protocol: a name of `atrous.evaluation.protocols`.
+        settings: protocol and size of the input.
         name: what the network is called in the result.
         progress: called after each image.
         page: folder for a page of it.
     """
-    predictor = Predictor(engine, Preprocess(), dataset.labels)
-    evaluator = Evaluator(predictor, dataset, Protocol.parse(protocol), name=name)
+    predictor = Predictor(engine, settings.preprocess, dataset.labels)
+    evaluator = Evaluator(predictor, dataset, Protocol.parse(settings.protocol), name=name)
     found = evaluator.run(progress)
     if page is not None:
         write_report(evaluator, found, page)
@@ -55,13 +55,16 @@ def thinned(dataset: Dataset, images: int | None) -> Dataset:
     return replace(dataset, samples=tuple(dataset.samples[i] for i in chosen))
 
 
-def pictures(engine: Engine, dataset: Dataset, protocol: str) -> dict[str, NDArray[np.uint8]]:
+def pictures(
+    engine: Engine, dataset: Dataset, settings: ValidationSettings
+) -> dict[str, NDArray[np.uint8]]:
     """What the network sees in a few images: the image, the truth and the prediction, side by side.
 
     Returns:
         id of the image → `(H, 3 W, 3)` uint8 RGB.
     """
-    chosen, predictor = Protocol.parse(protocol), Predictor(engine, Preprocess(), dataset.labels)
+    chosen = Protocol.parse(settings.protocol)
+    predictor = Predictor(engine, settings.preprocess, dataset.labels)
     preprocess = chosen.preprocess(predictor.preprocess)
     colours = np.frombuffer(dataset.labels.paint(), np.uint8).reshape(256, 3)
     shown = {}
