@@ -448,6 +448,12 @@ def test_one_class_becomes_two_and_the_artefact_says_by_what(tmp_path: Path) -> 
     assert read(configured(path)).metadata.labels.names == ("background", "foreground")
 
 
+@pytest.mark.parametrize("named", [{"type": "default"}, {"type": "onnx", "checkpoint": "default"}])
+def test_the_models_in_the_package_by_name(named: dict[str, str]) -> None:
+    config = CompileConfig.model_validate({"name": "x", "frontend": named})
+    assert read(config).metadata.labels == VOC
+
+
 def test_files_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"frontend\.checkpoint: expected a file, found none at"):
         read(configured(tmp_path / "none.onnx"))

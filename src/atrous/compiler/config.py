@@ -112,7 +112,7 @@ class Frontend(Record):
     Attributes:
         type: `onnx`, `pytorch` (a checkpoint or TorchScript), `huggingface` (a snapshot of its hub:
             a folder), or a network or weights of the zoo.
-        checkpoint: the file; a name of the zoo does without.
+        checkpoint: the file, or a name of the zoo; where `type` is such a name it is left out.
         shape: name of the input → batch, 3, height, width; by default what the file says.
         dtype: of the input.
         output_stride: 8 or 16, for checkpoints, whose weights do not tell.

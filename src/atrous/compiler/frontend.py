@@ -77,6 +77,8 @@ def _locate(config: CompileConfig) -> Path:
         return engines.find_model(config.frontend.type)
     path = Path(wanted) if config.frontend.type == "pytorch" else cache.given(wanted)
     if path is None or not path.is_file():
+        if wanted in zoo.WEIGHTS:
+            return engines.find_model(wanted)
         raise ConfigError(
             f"frontend.checkpoint: expected a file, found none at {wanted} (seen from {Path.cwd()})"
         )
