@@ -22,7 +22,7 @@ help:
 	@echo "make newest         the same with the newest versions"
 	@echo "make format         let ruff format the code"
 	@echo "make bench          time predict against the plain way"
-	@echo "make docs           write docs/cli.md from the command line's help"
+	@echo "make docs           write docs/cli.md, and the documentation as pages: build/site"
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -38,7 +38,7 @@ $(VENV)/demo: pyproject.toml constraints.txt src/atrous/_upsample.c | $(BIN)/pyt
 $(VENV)/dev: pyproject.toml constraints.txt src/atrous/_upsample.c | $(BIN)/python
 	@echo "installing atrous, PyTorch and the checkers into $(VENV) ..."
 	$(PIP) --no-compile "$$(grep '^torch==' constraints.txt)"
-	$(PIP) --no-compile -e '.[demo,dev,train,openvino,report,serve,large,heic,video,cluster]'
+	$(PIP) --no-compile -e '.[demo,dev,docs,train,openvino,report,serve,large,heic,video,cluster]'
 	$(BIN)/python -m compileall -qq -j 0 -x /tests/ $(VENV)/lib || true
 	@touch $@
 
@@ -77,6 +77,8 @@ format: $(VENV)/dev
 
 docs: $(VENV)/dev
 	$(BIN)/typer atrous.cli utils docs --name atrous --output docs/cli.md
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "Look at $(CURDIR)/build/site/index.html"
 
 bench: $(VENV)/dev
 	$(BIN)/python benchmarks/predict.py
