@@ -78,9 +78,9 @@ def test_palette_alone(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("mask", "classes", "said"),
     [
-        ([[0, 1]], COLOURS, "the first mask is L, taken as ids; write mask_type: ids to say so"),
-        ([[[0, 0, 0], [128, 64, 128]]], COLOURS, "the first mask is RGB, taken as rgb"),
-        ([[[0, 0, 0], [128, 64, 128]]], ["a", "b"], "the first mask is RGB, taken as ids"),
+        ([[0, 1]], COLOURS, "the masks are L, taken as ids; write mask_type: ids to say so"),
+        ([[[0, 0, 0], [128, 64, 128]]], COLOURS, "the masks are L and RGB, taken as rgb"),
+        ([[[0, 0, 0], [128, 64, 128]]], ["a", "b"], "the masks are L and RGB, taken as ids"),
     ],
 )
 def test_the_guess_is_said(
@@ -155,7 +155,7 @@ def test_what_has_no_partner_is_kept(folder: Path) -> None:
         ({"clases": []}, r"set\.yaml: clases: unknown key; did you mean classes\?"),
         (
             {"zzz": []},
-            "zzz: unknown key; known: bands, classes, ignore_colours, ignore_index, images, mask",
+            "zzz: unknown key; known: bands, classes, ignore, ignore_colours, ignore_index, image",
         ),
         ({"classes": None}, "classes: missing; add it"),
         (

@@ -58,6 +58,7 @@ class Dataset:
         decode: reads a mask file to `(H, W)` uint8 class ids, before they are checked.
         decode_image: reads an image file to `(H, W, 3)` uint8 RGB.
         siblings: specifications of the other splits on the same disk.
+        advice: what helps where masks hold values that are no class; empty if unknown.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Dataset:
     decode: Decode
     decode_image: Decode = image.read
     siblings: tuple[str, ...] = ()
+    advice: str = ""
 
     def read_image(self, sample: Sample) -> NDArray[np.uint8]:
         """`(H, W, 3)` uint8 RGB.
@@ -89,6 +91,7 @@ class Dataset:
             raise InputError(
                 f"{sample.label}: holds {listed(wrong)}, expected the ids "
                 f"0..{self.labels.num_classes - 1}, or {self.labels.ignore_index} to ignore"
+                + (f"; {self.advice}" if self.advice else "")
             )
         return label
 

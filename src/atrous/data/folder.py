@@ -2,45 +2,47 @@
 
     images: images/{split}          # or one folder for all splits, or {train: a, val: b}
     masks: masks/{split}
+    image_suffix: _rgb              # around the names that an image and its mask share; also
+    mask_suffix: _mask              # image_prefix and mask_prefix
     classes:                        # names alone, or names with colours
       background: [0, 0, 0]
       road: [128, 64, 128]
     mask_type: rgb                  # ids: grey values or palette indices; palette: the latter
-                                    # alone; rgb: colours. Default: what the first mask suggests
+                                    # alone; rgb: colours. Default: what the masks suggest
+    values: {0: background, 255: road}  # what stored values stand for, where they are no ids
+    ignore: [0]                     # stored values, or classes, that are not scored
     ignore_index: 255               # this id is not scored
     ignore_colours:                 # rgb: nor are these colours
       - [224, 224, 192]
-    splits:                         # lists of names, where the folders do not tell splits apart
-      val: val.txt
+    splits:                         # lists of names, where the folders do not tell splits apart,
+      val: val.txt                  # or of images and masks, as `images/a.jpg masks/a.png`
     range: [0, 4095]                # stored values that are black and white, for images of more
                                     # than 8 bits; and the bands to take of them
     bands: [4, 3, 2]
+    max_pixels: 400000000           # of an image and of a mask
 
-Paths are relative to the YAML file.
+Paths are relative to the YAML file. `docs/data.md` says more.
 """
 
 from __future__ import annotations
 
 import glob
-import logging
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, StrictInt, ValidationError
 
 from atrous import image, strict_yaml
+from atrous.data import classes as meanings
 from atrous.data.dataset import Dataset, Decode, Sample
-from atrous.data.masks import ColourTable, read_ids, read_palette
+from atrous.data.meaning import Said, advice, decoder, looks
+from atrous.data.pairing import Affix, Names, Pairs, has_pairs, listed_pairs, pair
 from atrous.data.splits import check_split, check_unique, read_lines
-from atrous.errors import ConfigError, InputError
-from atrous.labels import Colour, LabelSet, interleaved_colour
-from atrous.pictures.folders import search
+from atrous.errors import ConfigError
 from atrous.pictures.formats import SUFFIXES
-from atrous.pictures.opening import decoded
+from atrous.pictures.opening import MAX_PIXELS
 from atrous.pictures.samples import Taking
 from atrous.record import Record
-
-_log = logging.getLogger("atrous")
 
 Channel = Annotated[int, Field(ge=0, le=255, strict=True)]
 Rgb = tuple[Channel, Channel, Channel]
@@ -53,15 +55,29 @@ ONLY = "all"
 class Description(Record):
     """The content of the YAML file; see the module."""
 
-    images: str | dict[str, str]
-    masks: str | dict[str, str]
-    classes: list[str] | dict[str, Rgb]
+    images: str | dict[str, str] = "."
+    masks: str | dict[str, str] = "."
+    image_prefix: str = ""
+    image_suffix: str = ""
+    mask_prefix: str = ""
+    mask_suffix: str = ""
+    classes: list[str] | dict[str, Rgb] | None = None
     mask_type: MaskType | None = None
+    values: dict[StrictInt, str | StrictInt | None] | None = None
+    ignore: list[StrictInt | str] | Literal["others"] = Field(default_factory=list)
     ignore_index: Channel = 255
     ignore_colours: list[Rgb] = Field(default_factory=list)
     splits: dict[str, str] = Field(default_factory=dict)
     range: tuple[float, float] | None = None
     bands: tuple[int, ...] | None = None
+    max_pixels: Annotated[int, Field(ge=1, strict=True)] = MAX_PIXELS
+
+    @property
+    def names(self) -> Names:
+        """What is put around the names that images and masks share."""
+        return Names(
+            Affix(self.image_prefix, self.image_suffix), Affix(self.mask_prefix, self.mask_suffix)
+        )
 
 
 def open_folder(path: Path, split: str, spec: str) -> Dataset:
@@ -77,39 +93,91 @@ def open_folder(path: Path, split: str, spec: str) -> Dataset:
         spec: as the user wrote it.
 
     Raises:
-        ConfigError: the file is wrong, or a folder or list that it names is not there.
+        ConfigError: the file is wrong, a folder or list that it names is not there, or the masks
+            are not what it says.
     """
     described = _read(path)
     known = _splits(described, path.parent)
     check_split(split, known, spec, path)
+    read = _reader(described, path)
+    classes = meanings.classes(
+        described.classes,
+        described.values,
+        described.ignore,
+        described.ignore_index,
+        path,
+        rgb=described.mask_type == "rgb",
+    )
+    samples = _samples(described, split, path)
+    if not samples:
+        raise ConfigError(f"{spec}: no image in {_folder(described.images, split, path)}")
+    said = Said(
+        described.mask_type,
+        classes.coloured,
+        classes.table,
+        classes.others,
+        "ignore_index" in described.model_fields_set,
+        tuple(described.ignore_colours),
+        described.max_pixels,
+    )
+    seen = looks(_masks(described, split, known, samples, path), described.max_pixels)
+    decode = decoder(said, classes.labels, seen, path)
+    siblings = tuple(f"folder:{path}:{other}" for other in known if other != split)
+    name = f"{path.stem}:{split}"
+    labels = classes.labels
+    helps = advice(labels, seen) if classes.table is None else ""
+    return Dataset(name, spec, labels, samples, decode, read, siblings, helps)
+
+
+def _samples(described: Description, split: str, path: Path) -> tuple[Sample, ...]:
+    lines = None
+    if split in described.splits:
+        listed = path.parent / described.splits[split]
+        lines = read_lines(listed)
+        if has_pairs(lines):
+            # The folders are not needed, so they need not be there.
+            roots = [path.parent, path.parent / _place(described.images, split), listed.parent]
+            roots += [path.parent / _place(described.masks, split)]
+            return _as_samples(listed_pairs(lines, roots, listed), path.parent)
     images_folder = _folder(described.images, split, path)
     masks_folder = _folder(described.masks, split, path)
-    images, masks = _files(images_folder), _files(masks_folder)
-    if split in described.splits:
-        names = _names(path.parent / described.splits[split])
-    else:
-        names = sorted(images.keys() | masks.keys())
-    if not names:
-        raise ConfigError(f"{spec}: no image in {images_folder}")
-    usual = next((image.suffix for image in images.values()), ".jpg")
-    samples = tuple(
-        Sample(name, images.get(name, images_folder / f"{name}{usual}"), masks.get(name))
-        for name in names
+    pairs = pair(images_folder, masks_folder, described.names, path)
+    if lines is not None:
+        names = _names(lines, path.parent / described.splits[split], described.names)
+        pairs = {name: pairs.get(name, (None, None)) for name in names}
+    return _as_samples(pairs, images_folder)
+
+
+def _as_samples(pairs: Pairs, folder: Path) -> tuple[Sample, ...]:
+    usual = next((image.suffix for image, _ in pairs.values() if image is not None), ".jpg")
+    return tuple(
+        Sample(name, image or folder / f"{name}{usual}", mask)
+        for name, (image, mask) in pairs.items()
     )
-    first = next((sample.label for sample in samples if sample.label), None)
-    kind = described.mask_type or _guess(described, first, path)
-    labels = _labels(described, kind, path)
-    siblings = tuple(f"folder:{path}:{other}" for other in known if other != split)
-    decode = _decoder(described, kind, labels, path)
-    read = _reader(described, path)
-    return Dataset(f"{path.stem}:{split}", spec, labels, samples, decode, read, siblings)
+
+
+def _masks(
+    described: Description, split: str, known: list[str], samples: tuple[Sample, ...], path: Path
+) -> list[Path]:
+    """The masks of all splits, each once, in an order that does not depend on the split."""
+    found = {sample.label for sample in samples if sample.label is not None}
+    for other in known:
+        if other == split:
+            continue
+        try:
+            there = _samples(described, other, path)
+        except ConfigError:  # said when that split is opened
+            continue
+        found |= {sample.label for sample in there if sample.label is not None}
+    return sorted(found)
 
 
 def _reader(described: Description, path: Path) -> Decode:
-    if described.range is None and described.bands is None:
+    most = described.max_pixels
+    if described.range is None and described.bands is None and most == MAX_PIXELS:
         return image.read
     try:
-        return image.Reading(Taking(described.range, described.bands))
+        return image.Reading(Taking(described.range, described.bands), most)
     except ConfigError as error:
         raise ConfigError(f"{path}: {str(error).replace('`value_range`', 'range')}") from None
 
@@ -140,86 +208,29 @@ def _splits(described: Description, root: Path) -> list[str]:
     return sorted(name for name in names if (root / wanted.replace("{split}", name)).is_dir())
 
 
+def _place(value: str | dict[str, str], split: str) -> str:
+    named = value.get(split, "") if isinstance(value, dict) else value
+    return named.replace("{split}", split)
+
+
 def _folder(value: str | dict[str, str], split: str, path: Path) -> Path:
-    if isinstance(value, dict):
-        if split not in value:
-            raise ConfigError(f"{path}: no folder for the split {split!r}, only {', '.join(value)}")
-        value = value[split]
-    folder = path.parent / value.replace("{split}", split)
+    if isinstance(value, dict) and split not in value:
+        raise ConfigError(f"{path}: no folder for the split {split!r}, only {', '.join(value)}")
+    folder = path.parent / _place(value, split)
     if not folder.is_dir():
         raise ConfigError(f"{path}: no folder {folder}")
     return folder
 
 
-def _files(folder: Path) -> dict[str, Path]:
-    """The images at and below a folder, by their path in it without ending."""
-    listed = search(folder)
-    listed.note(folder)
-    found: dict[str, Path] = {}
-    # What cannot be looked into is a sample that cannot be read.
-    below = listed.pictures | {path: path.relative_to(folder) for path in listed.failures}
-    for path, inside in sorted(below.items()):
-        name = inside.with_suffix("").as_posix()
-        if name in found:
-            raise ConfigError(
-                f"{folder}: {found[name].name} and {path.name} share a name; keep one"
-            )
-        found[name] = path
-    return found
-
-
-def _names(path: Path) -> list[str]:
-    names = [
-        Path(line).with_suffix("").as_posix() if Path(line).suffix.lower() in SUFFIXES else line
-        for line in read_lines(path)
-    ]
+def _names(lines: list[str], path: Path, around: Names) -> list[str]:
+    """The shared names of a list; it may name files, with their endings and what is around."""
+    names = []
+    for line in lines:
+        known = Path(line).suffix.lower() in SUFFIXES
+        own = Path(line) if known else Path(f"{line}.x")
+        found = (
+            around.images.name(own) if around.images and "." not in around.images.suffix else None
+        )
+        names.append(found or (own.with_suffix("").as_posix() if known else line))
     check_unique(names, path)
     return names
-
-
-def _guess(described: Description, first: Path | None, path: Path) -> MaskType:
-    mode = "none"
-    if first is not None:
-        try:
-            mode = decoded(first, str(first), lambda mask: mask.mode, None)
-        except InputError:
-            mode = "unreadable"
-    coloured = mode in ("RGB", "RGBA") and isinstance(described.classes, dict)
-    kind: MaskType = "rgb" if coloured else "ids"
-    _log.warning(
-        "%s: mask_type is not given; the first mask is %s, taken as %s; write mask_type: %s to "
-        "say so",
-        path, mode, kind, kind,
-    )  # fmt: skip
-    return kind
-
-
-def _labels(described: Description, kind: MaskType, path: Path) -> LabelSet:
-    classes = described.classes
-    colours: tuple[Colour, ...]
-    if isinstance(classes, dict):
-        names, colours = tuple(classes), tuple(classes.values())
-    elif kind == "rgb":
-        raise ConfigError(
-            f"{path}: classes: mask_type rgb needs a colour for every class, as "
-            "road: [128, 64, 128]"
-        )
-    else:
-        names, colours = tuple(classes), tuple(map(interleaved_colour, range(len(classes))))
-    try:
-        return LabelSet(path.stem, names, colours, described.ignore_index)
-    except InputError as error:
-        raise ConfigError(f"{path}: {error}") from None
-
-
-def _decoder(described: Description, kind: MaskType, labels: LabelSet, path: Path) -> Decode:
-    if kind != "rgb":
-        if described.ignore_colours:
-            raise ConfigError(f"{path}: ignore_colours belongs to mask_type rgb, not {kind}")
-        return read_ids if kind == "ids" else read_palette
-    ids = dict.fromkeys(described.ignore_colours, labels.ignore_index)
-    for class_id, colour in enumerate(labels.colours):
-        if colour in ids:
-            raise ConfigError(f"{path}: the colour {colour} is given twice")
-        ids[colour] = class_id
-    return ColourTable.of(ids)

@@ -1,0 +1,310 @@
+"""Which mask belongs to which image: by name, or by a list of pairs."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from atrous.errors import ConfigError
+from atrous.pictures.folders import search
+from atrous.pictures.formats import SUFFIXES
+
+_log = logging.getLogger("atrous")
+
+_TRIED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Affix:
+    """What is put around the name that an image and its mask share.
+
+    Attributes:
+        prefix: before the name of the file.
+        suffix: behind it; one with a full stop in it holds the ending too, as `_mask.png`.
+    """
+
+    prefix: str = ""
+    suffix: str = ""
+
+    def name(self, below: Path) -> str | None:
+        """The shared name of a file, with the folders that it is in; `None` for a file without."""
+        whole = "." in self.suffix
+        text = below.name if whole else below.stem
+        if not text.startswith(self.prefix) or not text.endswith(self.suffix):
+            return None
+        inner = text[len(self.prefix) : len(text) - len(self.suffix)]
+        return below.with_name(inner).as_posix() if inner else None
+
+    def __bool__(self) -> bool:
+        return bool(self.prefix or self.suffix)
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """How the files of a data set are called.
+
+    Attributes:
+        images: around the names of images.
+        masks: around those of masks.
+    """
+
+    images: Affix = Affix()
+    masks: Affix = Affix()
+
+
+Pairs = dict[str, tuple[Path | None, Path | None]]
+"""Shared name → image and mask."""
+
+
+def pair(images: Path, masks: Path, names: Names, where: Path) -> Pairs:
+    """Find the images and masks at and below two folders, or one, and pair them by name.
+
+    `x.jpg` and `x.png` belong together, and so do `x.jpg` and `x.jpg.png`.
+
+    Args:
+        images: the folder of the images.
+        masks: that of the masks.
+        names: what is put around the shared names.
+        where: the file that names them, for messages.
+
+    Raises:
+        ConfigError: two files share a name, or it cannot be told which file is an image and which
+            a mask.
+    """
+    same = _same(images, masks)
+    pictures, labels = _files(images, masks), {} if same else _files(masks, images)
+    if same:
+        pictures, labels = _sorted_out(pictures, names, images, where)
+    by_mask: dict[str, Path] = {}
+    strange = 0
+    for path, below in labels.items():
+        name = names.masks.name(below)
+        if name is None:
+            strange += 1
+        else:
+            _add(by_mask, name, path, masks)
+    if strange:
+        around = f"{names.masks.prefix}…{names.masks.suffix}"
+        _log.warning("%s: %d files are not called %s, and are no masks", masks, strange, around)
+    found: Pairs = {}
+    by_image: dict[str, Path] = {}
+    for path, below in pictures.items():
+        if below.as_posix() in by_mask:  # x.jpg of x.jpg.png
+            found[below.as_posix()] = path, by_mask.pop(below.as_posix())
+            continue
+        name = names.images.name(below)
+        if name is not None:
+            _add(by_image, name, path, images)
+    if not found and not by_image.keys() & by_mask.keys():
+        _recognise(by_image, by_mask, names, where)
+    for name in by_image.keys() | by_mask.keys():
+        found[name] = by_image.get(name), by_mask.get(name)
+    _check_own(found.values(), where)
+    return dict(sorted(found.items()))
+
+
+def listed_pairs(lines: Iterable[str], roots: Iterable[Path], where: Path) -> Pairs:
+    """The pairs of a list with an image and its mask in each line, with a blank, tab or comma
+    between them.
+
+    Args:
+        lines: as `images/a.jpg masks/a.png`.
+        roots: folders that the paths may be relative to.
+        where: the list, for messages.
+
+    Raises:
+        ConfigError: a line does not name two files that are there, or one image is named twice.
+    """
+    found: Pairs = {}
+    folders = list(dict.fromkeys(roots))
+    for line in lines:
+        halves = _halves(line, folders)
+        if halves is None:
+            raise ConfigError(
+                f"{where}: {line!r}: expected an image and its mask that are there, with a blank, "
+                f"a tab or a comma between them, relative to {folders[0]}"
+            )
+        name = PurePosixPath(line[: halves[0]].strip().strip("\"'").replace("\\", "/"))
+        key = name.with_suffix("").as_posix()
+        key = name.as_posix() if key in found else key
+        if key in found:
+            raise ConfigError(f"{where}: names {key!r} twice; every image is scored once")
+        found[key] = halves[1], halves[2]
+    _check_own(found.values(), where)
+    return found
+
+
+def has_pairs(lines: Iterable[str]) -> bool:
+    """Whether each line of a list holds two names with endings of pictures."""
+    endings = "|".join(re.escape(one) for one in SUFFIXES)
+    two = re.compile(rf".+({endings})[\"']?\s*[ \t,;]\s*.+({endings})[\"']?$", re.IGNORECASE)
+    found = [bool(two.match(line)) for line in lines]
+    return bool(found) and all(found)
+
+
+def _halves(line: str, roots: list[Path]) -> tuple[int, Path, Path] | None:
+    for gap in re.finditer(r"\s*[,;\t]\s*| +", line):
+        image = _there(line[: gap.start()], roots)
+        mask = _there(line[gap.end() :], roots)
+        if image is not None and mask is not None:
+            return gap.start(), image, mask
+    return None
+
+
+def _there(text: str, roots: list[Path]) -> Path | None:
+    name = text.strip().strip("\"'").replace("\\", "/")
+    if not name:
+        return None
+    places = [root / name for root in roots]
+    # Lists of some tools begin at the folder's own root: /images/a.jpg.
+    places += [root / name.lstrip("/") for root in roots]
+    return next((path for path in places if path.is_file()), None)
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()
+
+
+def _files(folder: Path, other: Path) -> dict[Path, Path]:
+    """The pictures at and below a folder, without those of the other one, → their path in it."""
+    excluded = [other.resolve()] if folder.resolve() in other.resolve().parents else []
+    listed = search(folder, excluded=excluded)
+    listed.note(folder)
+    # What cannot be looked into is a sample that cannot be read.
+    below = listed.pictures | {path: path.relative_to(folder) for path in listed.failures}
+    return dict(sorted(below.items()))
+
+
+def _add(found: dict[str, Path], name: str, path: Path, folder: Path) -> None:
+    if name in found:
+        raise ConfigError(f"{folder}: {found[name].name} and {path.name} share a name; keep one")
+    found[name] = path
+
+
+def _sorted_out(
+    files: dict[Path, Path], names: Names, folder: Path, where: Path
+) -> tuple[dict[Path, Path], dict[Path, Path]]:
+    """Images and masks of one folder."""
+    if names.masks:
+        masks = {path: below for path, below in files.items() if names.masks.name(below)}
+        return {path: below for path, below in files.items() if path not in masks}, masks
+    if names.images:
+        images = {path: below for path, below in files.items() if names.images.name(below)}
+        return images, {path: below for path, below in files.items() if path not in images}
+    raise ConfigError(
+        f"{where}: images and masks name one folder, {folder}, and a picture is never its own "
+        "mask; "
+        + (
+            _of_one_folder(files.values())
+            or "write mask_suffix: what the names of the masks end in"
+        )
+    )
+
+
+def _of_one_folder(files: Iterable[Path]) -> str:
+    """What tells masks from images in one folder, as advice; empty if nothing was recognised."""
+    stems: dict[str, list[str]] = {}
+    for below in files:
+        stems.setdefault(below.with_suffix("").as_posix(), []).append(below.suffix)
+    ends: Counter[str] = Counter()
+    for stem in stems:
+        cut = [i for i in range(1, len(stem)) if stem[:i] in stems and stem[i - 1] != "/"]
+        ends.update({stem[i:] for i in cut})
+    if ends:
+        end, count = ends.most_common(1)[0]
+        if 2 * count >= len(stems) - count:
+            return f"the names of {count} files end in {end}: write mask_suffix: {end}"
+    twice = [tuple(sorted(set(suffixes))) for suffixes in stems.values()]
+    endings = Counter(suffix for pair in twice if len(pair) == 2 for suffix in pair)
+    lossless = [one for one in endings if one.lower() in (".png", ".tif", ".tiff", ".bmp")]
+    if len(endings) == 2 and len(lossless) == 1:
+        return f"each name is there twice: write mask_suffix: {lossless[0]}"
+    return ""
+
+
+def _recognise(
+    images: Mapping[str, Path], masks: Mapping[str, Path], names: Names, where: Path
+) -> None:
+    """Raise `ConfigError` where no image has a mask, but would if names were read otherwise."""
+    if not images or not masks:
+        return
+    found = affixes(images, masks)
+    if found is None:
+        return
+    said = {
+        "image_prefix": found.images.prefix,
+        "image_suffix": found.images.suffix,
+        "mask_prefix": found.masks.prefix,
+        "mask_suffix": found.masks.suffix,
+    }
+    keys = ", ".join(f"{key}: {value}" for key, value in said.items() if value)
+    image, mask = next(iter(images.values())), next(iter(masks.values()))
+    if keys and not (names.images or names.masks):
+        what = f"every mask ends in {found.masks.suffix}" if keys.count(":") == 1 and (
+            found.masks.suffix
+        ) else f"they are called {image.name} and {mask.name}"  # fmt: skip
+        raise ConfigError(f"{where}: no image has a mask of its own name; {what}: write {keys}")
+    raise ConfigError(
+        f"{where}: no image has a mask of its own name; they are called {image.name} and "
+        f"{mask.name}; look at mask_prefix, mask_suffix, image_prefix and image_suffix"
+    )
+
+
+def affixes(images: Iterable[str], masks: Iterable[str]) -> Names | None:
+    """What is put around names so that most images have a mask; `None` if nothing does."""
+    pictures, labels = set(images), set(masks)
+    votes: Counter[Names] = Counter()
+    for image in sorted(pictures)[:_TRIED]:
+        for mask in labels:
+            votes.update(_candidates(image, mask))
+    best, most = None, 0
+    for names, _ in votes.most_common(40):
+        left = {names.images.name(Path(f"{one}.x")) for one in pictures}
+        right = {names.masks.name(Path(f"{one}.x")) for one in labels}
+        count = len((left & right) - {None})
+        if count > most:
+            best, most = names, count
+    return best if 2 * most >= min(len(pictures), len(labels)) else None
+
+
+def _candidates(image: str, mask: str) -> set[Names]:
+    """What may be around the names of an image and its mask, in one folder each."""
+    (above, image), (other, mask) = _split(image), _split(mask)
+    if above != other:
+        return set()
+    found: set[Names] = set()
+    if image in mask:
+        before, _, after = mask.partition(image)
+        found.add(Names(masks=Affix(before, after)))
+    elif mask in image:
+        before, _, after = image.partition(mask)
+        found.add(Names(images=Affix(before, after)))
+    for turned in (False, True):
+        one, two = (image[::-1], mask[::-1]) if turned else (image, mask)
+        shared = next((i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), 0)
+        shared -= shared > 0 and one[shared - 1] in "_-"
+        ends = one[shared:], two[shared:]
+        if shared and all(re.search("[A-Za-z]", end) for end in ends):
+            if turned:
+                found.add(Names(Affix(prefix=ends[0][::-1]), Affix(prefix=ends[1][::-1])))
+            else:
+                found.add(Names(Affix(suffix=ends[0]), Affix(suffix=ends[1])))
+    return {names for names in found if "." not in names.images.suffix + names.masks.suffix}
+
+
+def _split(name: str) -> tuple[str, str]:
+    above, _, own = name.rpartition("/")
+    return above, own
+
+
+def _check_own(pairs: Iterable[tuple[Path | None, Path | None]], where: Path) -> None:
+    """Raise `ConfigError` for an image that is its own mask, by whatever links."""
+    for image, mask in pairs:
+        if image is None or mask is None or image.name != mask.name:
+            continue
+        if image.exists() and mask.exists() and image.samefile(mask):
+            raise ConfigError(f"{where}: {image} and its mask {mask} are one file")

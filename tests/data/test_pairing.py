@@ -1,0 +1,148 @@
+"""Which mask belongs to which image."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from PIL import Image
+
+from atrous.data import open_dataset
+from atrous.data.dataset import Dataset
+from atrous.errors import ConfigError
+
+
+def opened(root: Path, files: str, images: str = "i", masks: str = "m", **said: Any) -> Dataset:
+    """A data set of these files, those at and below `m` and with `mask` in their names grey."""
+    for name in files.split():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L" if name.startswith("m") else "RGB", (2, 2)).save(path)
+    content = {"images": images, "masks": masks, "classes": ["a", "b"], "mask_type": "ids"}
+    (root / "own.yaml").write_text(yaml.safe_dump(content | said))
+    return open_dataset(f"folder:{root / 'own.yaml'}:{'val' if 'splits' in said else 'all'}")
+
+
+def pairs(data: Dataset) -> list[tuple[str, str, str | None]]:
+    return [(s.id, s.image.name, s.label.name if s.label else None) for s in data.samples]
+
+
+@pytest.mark.parametrize(
+    ("files", "keys"),
+    [
+        ("i/a.png i/b.png m/a_mask.png m/b_mask.png", {"mask_suffix": "_mask"}),
+        ("i/a.png i/b.png m/a_mask.png m/b_mask.png", {"mask_suffix": "_mask.png"}),
+        ("i/a.png i/b.png m/mask_a.png m/mask_b.png", {"mask_prefix": "mask_"}),
+        ("i/a_rgb.png i/b_rgb.png m/a_lab.png m/b_lab.png",
+         {"mask_suffix": "_lab", "image_suffix": "_rgb"}),
+        ("i/a_rgb.png i/b_rgb.png m/a.png m/b.png", {"image_suffix": "_rgb"}),
+        ("i/rgb_a.png i/rgb_b.png m/lab_a.png m/lab_b.png",
+         {"mask_prefix": "lab_", "image_prefix": "rgb_"}),
+        ("i/a.png i/b.png m/a_mask.png m/b_mask.png m/a_colour.png", {"mask_suffix": "_mask"}),
+        ("i/x/a.png i/y/b.png m/x/a_mask.png m/y/b_mask.png", {"mask_suffix": "_mask"}),
+    ],
+)  # fmt: skip
+def test_affixes(files: str, keys: dict[str, str], tmp_path: Path) -> None:
+    found = pairs(opened(tmp_path, files, **keys))
+    assert [name.rpartition("/")[2] for name, *_ in found] == ["a", "b"]
+    assert all(label for *_, label in found)
+
+
+@pytest.mark.parametrize(
+    ("files", "advice"),
+    [
+        ("i/a0.png i/a1.png m/a0_mask.png m/a1_mask.png", "ends in _mask: write mask_suffix: _"),
+        ("i/a.png i/b.png m/mask_a.png m/mask_b.png", "write mask_prefix: mask_$"),
+        ("i/a_sat.png i/b_sat.png m/a_mask.png m/b_mask.png",
+         "write image_suffix: _sat, mask_suffix: _mask"),
+        ("i/a_rgb.png i/b_rgb.png m/a.png m/b.png", "write image_suffix: _rgb"),
+        ("i/x/a.png i/y/b.png m/x/a_mask.png m/y/b_mask.png", "mask_suffix: _mask"),
+    ],
+)  # fmt: skip
+def test_what_is_around_the_names_is_recognised(files: str, advice: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=advice):
+        opened(tmp_path, files)
+
+
+def test_names_that_hold_the_ending_of_the_image(tmp_path: Path) -> None:
+    data = opened(tmp_path, "i/a.jpg i/a.png i/b.jpg m/a.jpg.png m/a.png.png m/b.jpg.png")
+    assert pairs(data) == [
+        ("a.jpg", "a.jpg", "a.jpg.png"),
+        ("a.png", "a.png", "a.png.png"),
+        ("b.jpg", "b.jpg", "b.jpg.png"),
+    ]
+
+
+ONE = {"images": "i", "masks": "i"}
+
+
+@pytest.mark.parametrize(
+    ("files", "key"),
+    [
+        ("i/a.jpg i/b.jpg i/a_mask.png i/b_mask.png", {"mask_suffix": "_mask"}),
+        ("i/a.jpg i/b.jpg i/a.png i/b.png", {"mask_suffix": ".png"}),
+        ("i/a_x.png i/b_x.png i/a.png i/b.png", {"image_suffix": "_x"}),
+    ],
+)
+def test_one_folder(files: str, key: dict[str, str], tmp_path: Path) -> None:
+    data = opened(tmp_path, files, **ONE, **key)
+    assert [(one.id, one.image != one.label) for one in data.samples] == [("a", True), ("b", True)]
+    assert all(one.label for one in data.samples)
+
+
+@pytest.mark.parametrize(
+    ("files", "advice"),
+    [
+        ("i/a.jpg i/b.jpg i/a_mask.png i/b_mask.png", "the names of 2 files end in _mask: write "),
+        ("i/a.jpg i/b.jpg i/a.png i/b.png", "each name is there twice: write mask_suffix: .png"),
+        ("i/a.jpg i/b.jpg", "write mask_suffix: what the names of the masks end in"),
+    ],
+)
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_picture_is_never_its_own_mask(
+    linked: bool, files: str, advice: str, tmp_path: Path
+) -> None:
+    folders = ONE
+    if linked:
+        (tmp_path / "m").symlink_to("i")
+        folders = {"images": "i", "masks": "m"}
+    with pytest.raises(ConfigError, match=f"name one folder, .* never its own mask; .*{advice}"):
+        opened(tmp_path, files, **folders)
+
+
+def test_a_link_to_the_picture_is_no_mask(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m/a.png").symlink_to("../i/a.png")
+    with pytest.raises(ConfigError, match="are one file"):
+        opened(tmp_path, "i/a.png")
+
+
+def test_masks_below_the_images(tmp_path: Path) -> None:
+    data = opened(tmp_path, "i/a.png i/m/a.png", images="i", masks="i/m")
+    assert pairs(data) == [("a", "a.png", "a.png")]
+
+
+@pytest.mark.parametrize("gap", [" ", "\t", ",", ", ", ";"])
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+def test_lists_of_pairs(gap: str, ends: str, tmp_path: Path) -> None:
+    lines = [f"i/a b.png{gap}m/x.png", f"/i/c.png{gap}/m/y.png"]
+    (tmp_path / "val.txt").write_bytes(("\ufeff" + ends.join(lines) + ends).encode())
+    for name in ("i/a b.png", "m/x.png", "i/c.png", "m/y.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (2, 2)).save(tmp_path / name)
+    data = opened(tmp_path, "", images=".", masks=".", splits={"val": "val.txt"})
+    found = [(one.image.name, one.label.name if one.label else "") for one in data.samples]
+    assert found == [("a b.png", "x.png"), ("c.png", "y.png")]
+
+
+def test_a_list_of_pairs_that_are_not_there(tmp_path: Path) -> None:
+    (tmp_path / "val.txt").write_text("i/a.png m/b.png\n")
+    with pytest.raises(ConfigError, match=r"val.txt: 'i/a.png m/b.png': expected an image and its"):
+        opened(tmp_path, "i/a.png", splits={"val": "val.txt"})
+
+
+def test_lists_may_name_images_with_what_is_around(tmp_path: Path) -> None:
+    (tmp_path / "val.txt").write_text("a_x.png\nb_x\n")
+    keys: dict[str, Any] = {"image_suffix": "_x", "splits": {"val": "val.txt"}}
+    data = opened(tmp_path, "i/a_x.png i/b_x.png i/c_x.png m/a.png m/b.png m/c.png", **keys)
+    assert [one.id for one in data.samples] == ["a", "b"]
