@@ -33,6 +33,7 @@ DEFAULT_INT8 = DEFAULT.with_name("default-int8.onnx")
 """The same in int8, for CPUs that multiply bytes well."""
 
 Precision = Literal["fp32", "fp16", "int8"]
+Arithmetic = Literal["fp32", "bf16"]
 
 
 class Accuracy(Record):
@@ -78,6 +79,7 @@ class Metadata(Record):
         labels: what the class ids mean.
         preprocess: how an image becomes the input.
         precision: how the weights are stored; arithmetic on CPU stays fp32 for `fp16`.
+        arithmetic: what floats are computed in; `bf16` needs a processor that has it.
         weights_sha256: hash of the weight file it came from.
         accuracies: every accuracy measured on it.
         calibration: how it was quantised, if it was.
@@ -96,6 +98,7 @@ class Metadata(Record):
     labels: LabelSet
     preprocess: Preprocess
     precision: Precision = "fp32"
+    arithmetic: Arithmetic = "fp32"
     weights_sha256: str = ""
     accuracies: tuple[Accuracy, ...] = ()
     calibration: Calibration | None = None

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import onnx
+import openvino as ov
 import pytest
 from PIL import Image
 
+from atrous import artifact
 from atrous.image import photograph
 from tests.builders.command import Run
 
@@ -119,6 +121,30 @@ def test_a_wrong_file_is_one_error_and_nothing_is_written(
     assert line.startswith("error: ")
     assert message in line
     assert not list((tmp_path / "out").rglob("*"))
+
+
+@pytest.mark.skipif(
+    "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"),
+    reason="this processor has no bf16",
+)
+def test_compiled_to_bf16(atrous: Run, file: Path, tmp_path: Path) -> None:
+    done = atrous("compile", file, "backend.dtype=fp32", "--precision", "bf16", "--json")
+    assert done.code == 0
+    report = json.loads(done.out)
+    assert (report["precision"], report["arithmetic"], report["engine"]) == (
+        "fp32", "bf16", "openvino",
+    )  # fmt: skip
+    assert report["agreement"]["largest_difference"] > 0
+    [model] = (tmp_path / "out").rglob("mod.onnx")
+    described = artifact.metadata_of(artifact.load(model), model)
+    assert described is not None
+    assert described.arithmetic == "bf16"
+    picture = tmp_path / "p.png"
+    Image.fromarray(photograph()).save(picture)
+    shown = atrous("predict", picture, "-o", tmp_path / "p", "-m", model)
+    assert "on openvino in bf16" in shown.out
+    refused = atrous("predict", picture, "-o", tmp_path / "q", "-m", model, "--engine=onnxruntime")
+    assert (refused.code, "--precision fp32 computes this model" in refused.err) == (1, True)
 
 
 def test_steps_are_told_once_each(atrous: Run, file: Path) -> None:

@@ -104,7 +104,7 @@ def load(plan: Plan, open_engine: Callable[..., Engine] = engines.open_engine) -
         file=str(engines.find_model(plan.model, plan.device)),
         identity=engine.identity,
         precision=known.precision if known else "",
-        engine=engine.name,
+        engine=engine.title,
         version=engines.version(engine.name),
         shape=shape,
         dtype=engine.signature.dtype,
@@ -138,6 +138,7 @@ def _options(plan: Plan) -> Options:
         plan.layout,
         plan.output_name,
         plan.threshold,
+        precision=plan.precision,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from atrous.artifact import Arithmetic
 from atrous.engines.base import Device
 from atrous.engines.meaning import Layout
 from atrous.errors import ConfigError
@@ -44,9 +45,10 @@ class Plan:
         npz: list of npz files that are fed as pixels, in place of `images`.
         vdsp: preprocessing in place of the model's own.
         cache: folder where engines keep what they build.
-        layout: see `atrous.engines.base.Options`, as for the next two.
+        layout: see `atrous.engines.base.Options`, as for the next three.
         output_name: likewise.
         threshold: likewise.
+        precision: likewise.
 
     Raises:
         ConfigError: a value is out of range, or two do not go together.
@@ -74,6 +76,7 @@ class Plan:
     layout: Layout | None = None
     output_name: str | None = None
     threshold: float | None = None
+    precision: Arithmetic | None = None
 
     def __post_init__(self) -> None:
         least = {

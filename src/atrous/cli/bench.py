@@ -100,6 +100,7 @@ def bench(
     layout: options.LayoutOption = None,
     output_name: options.OutputNameOption = None,
     threshold: options.ThresholdOption = None,
+    precision: options.PrecisionOption = None,
     datalist: Annotated[
         Path | None,
         typer.Option(help="A list of npz files, to answer (--path_output) and to measure with."),
@@ -191,6 +192,7 @@ def bench(
         layout=layout,
         output_name=output_name,
         threshold=threshold,
+        precision=precision,
     )
     all_answered = _answer(plan, output, kind, force) if output is not None else True
     if sweep:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -30,6 +30,10 @@ def compile_model(
     no_rewrite: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Leave this rewrite out. May be given several times."),
+    ] = None,
+    precision: Annotated[
+        Literal["fp32", "bf16"] | None,
+        typer.Option(help="What floats are computed in, as backend.precision (bf16: openvino)."),
     ] = None,
     dry_run: Annotated[
         bool,
@@ -72,9 +76,10 @@ def compile_model(
     Example: atrous compile --explain float.onnx out/int8/mod --images photographs/
     """
     if explain is not None:
-        if no_rewrite or dry_run or force:
+        if no_rewrite or precision or dry_run or force:
             raise ConfigError(
-                "--explain compiles nothing: it takes no --no-rewrite, --dry-run, --force"
+                "--explain compiles nothing: it takes no --no-rewrite, --precision, --dry-run, "
+                "--force"
             )
         words = [*([str(config)] if config is not None else []), *(overrides or [])]
         _explain(explain, _engine(words), images, output, json_output)
@@ -89,6 +94,7 @@ def compile_model(
     from atrous.compiler import config as configs
 
     extra = [f"backend.no_rewrite=[{', '.join(no_rewrite)}]"] if no_rewrite else []
+    extra += [f"backend.precision={precision}"] if precision else []
     loaded = configs.load(config, [*(overrides or []), *extra])
     if dry_run:
         print(loaded.to_yaml(), end="")

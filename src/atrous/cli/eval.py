@@ -53,6 +53,7 @@ def evaluate(
     layout: options.LayoutOption = None,
     output_name: options.OutputNameOption = None,
     threshold: options.ThresholdOption = None,
+    precision: options.PrecisionOption = None,
     reference: Annotated[
         str | None, typer.Option(help="A model that this one must agree with.")
     ] = None,
@@ -106,7 +107,7 @@ def evaluate(
     dataset = open_dataset(data)
     network = options.ModelOptions(
         model, engine, device, threads, instances, cache, None, vdsp_params, None, value_range,
-        layout, output_name, threshold,
+        layout, output_name, threshold, precision,
     )  # fmt: skip
     with ExitStack() as stack:
         predictor = stack.enter_context(network.open(dataset.labels, chosen.side))

@@ -64,6 +64,10 @@ BatchOption = Annotated[
         min=1,
     ),
 ]
+PrecisionOption = Annotated[
+    Literal["fp32", "bf16"] | None,
+    typer.Option(help="What floats are computed in (bf16: openvino). Default: as it was compiled."),
+]
 CacheOption = Annotated[
     Path | None,
     typer.Option(
@@ -343,6 +347,7 @@ class ModelOptions:
     layout: Layout | None = None
     output_name: str | None = None
     threshold: float | None = None
+    precision: Literal["fp32", "bf16"] | None = None
 
     @property
     def engine_options(self) -> Options:
@@ -356,6 +361,7 @@ class ModelOptions:
             layout=self.layout,
             output_name=self.output_name,
             threshold=self.threshold,
+            precision=self.precision,
         )
 
     def ran(self, engine: str) -> str:

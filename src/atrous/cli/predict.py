@@ -57,6 +57,7 @@ def predict(
     layout: options.LayoutOption = None,
     output_name: options.OutputNameOption = None,
     threshold: options.ThresholdOption = None,
+    precision: options.PrecisionOption = None,
     value_range: options.RangeOption = None,
     bands: options.BandsOption = None,
     max_pixels: options.MaxPixelsOption = None,
@@ -122,7 +123,7 @@ def predict(
     """
     network = options.ModelOptions(
         model, engine, device, threads, instances, cache, labels, vdsp_params, size, value_range,
-        layout, output_name, threshold,
+        layout, output_name, threshold, precision,
     )  # fmt: skip
     asked = _Asked(
         src, output, network, as_json,
@@ -237,7 +238,7 @@ def _folder(asked: _Asked) -> None:
     with asked.network.open() as predictor:
         output = asked.output()
         results = segment(predictor, sources, output, reading=reading)
-        ran = asked.network.ran(predictor.engine.name)
+        ran = asked.network.ran(predictor.engine.title)
         report = Report(predictor.labels, ran, output, asked.as_json)
         report.follow(results, len(sources))
 
@@ -252,7 +253,7 @@ def _large(asked: _Asked) -> None:
     overlap = OVERLAP if asked.overlap is None else asked.overlap
     with asked.network.open() as predictor:
         output = asked.output()
-        ran = asked.network.ran(predictor.engine.name)
+        ran = asked.network.ran(predictor.engine.title)
         report = Report(predictor.labels, ran, output, asked.as_json)
         results = segment(
             predictor,
@@ -294,7 +295,7 @@ def _video(asked: _Asked) -> None:
     terminal.say(
         f"{made.output}: {made.frames} frames of {made.size[0]}×{made.size[1]}, {made.segmented} "
         f"through the network, {made.dropped} left out, {made.audio} audio tracks; {made.encoder}; "
-        f"{made.frames / made.seconds:.1f} frames/s by {asked.network.ran(predictor.engine.name)}"
+        f"{made.frames / made.seconds:.1f} frames/s by {asked.network.ran(predictor.engine.title)}"
     )
 
 
@@ -314,9 +315,7 @@ def _cluster(asked: _Asked) -> None:
     # Of a cluster this machine need not have the device: here the model is only looked at.
     here = replace(network, model=str(model), device="cpu", threads=1, instances=1, cache=None)
     with here.open() as predictor:
-        workers_own = options.engine_options(
-            network.model, network.device, network.threads or 1, network.instances, network.cache
-        )
+        workers_own = replace(network, threads=network.threads or 1).engine_options
         output = asked.output()
         results = cluster.segment(
             predictor,

@@ -86,6 +86,7 @@ def serve(
     layout: options.LayoutOption = None,
     output_name: options.OutputNameOption = None,
     threshold: options.ThresholdOption = None,
+    precision: options.PrecisionOption = None,
 ) -> None:
     """Serve models over HTTP: Open Inference Protocol v2, pictures in and masks out, metrics.
 
@@ -128,7 +129,7 @@ def serve(
             name, source = _named(given)
             network = options.ModelOptions(
                 source, engine, device, threads, instances, cache, labels, vdsp_params, size,
-                value_range, layout, output_name, threshold,
+                value_range, layout, output_name, threshold, precision,
             )  # fmt: skip
             predictor = opened.enter_context(network.open())
             name = name or _own_name(predictor, source)

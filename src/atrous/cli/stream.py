@@ -146,7 +146,7 @@ def stream(
                     terminal.failed(console, error)
                 said = accuracy_line(truth.matrix) if truth and truth.scored else "segmenting"
                 progress.update(task, advance=1, description=said)
-    name, total = network.ran(predictor.engine.name), len(sources)
+    name, total = network.ran(predictor.engine.title), len(sources)
     terminal.say(f"{written} of {total} images segmented by {name}; see {output.shown()[0]}")
     health = _report(truth, total) if truth else []
     for finding in health:

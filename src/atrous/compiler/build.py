@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -71,7 +71,7 @@ def build(
         after = OnnxModel.read(file)
         tell(Progress("comparing"))
         agreement = _compare(before, after, engine)
-        _check(config.name, agreement, metadata.precision)
+        _check(config.name, agreement, metadata)
         report = CompileReport(
             name=config.name,
             source=config.frontend.given,
@@ -79,6 +79,7 @@ def build(
             notes=source.notes,
             without_effect=config.without_effect,
             precision=metadata.precision,
+            arithmetic=metadata.arithmetic,
             input_shape=tuple(size or 1 for size in input_shape),
             input_dtype="uint8" if config.backend.uint8_input else "float32",
             engine=engine,
@@ -152,15 +153,15 @@ def _compiled(
     form = Form.of(backend.written_for(evaluator.engine), backend.quantize)
     network = _rewritten(source, backend, form.layout)
     update = {"preprocess": network.preprocess, "precision": backend.dtype, "accuracies": ()}
-    metadata = source.metadata.model_copy(update=update)
+    metadata = source.metadata.model_copy(update={**update, "arithmetic": "fp32"})
     evaluator.add("input", source.model, source.metadata)
     evaluator.add("rewritten", network.model, metadata)
     if backend.dtype == "fp32":
-        return _Compiled(network.model, metadata, network.changes)
+        return _computed(backend, evaluator, _Compiled(network.model, metadata, network.changes))
     half = store_half(network.model)
     evaluator.add("fp16", half, metadata)
     if backend.dtype == "fp16":
-        return _Compiled(half, metadata, network.changes)
+        return _computed(backend, evaluator, _Compiled(half, metadata, network.changes))
     prepared = plan.prepare(network, config, form, evaluated=evaluator.ids, tell=tell)
     attempts = _attempts(config, prepared, metadata, evaluator, tell)
     returned = attempts[-1].floats if attempts else ()
@@ -174,7 +175,17 @@ def _compiled(
     int8 = Int8.of(prepared, attempts, processor.instructions())
     metadata = metadata.model_copy(update={"calibration": prepared.calibration})
     evaluator.add("int8", quantised, metadata)
-    return _Compiled(quantised, metadata, network.changes, int8)
+    final = _Compiled(quantised, metadata, network.changes, int8)
+    return _computed(backend, evaluator, final)
+
+
+def _computed(backend: Backend, evaluator: StageEvaluator, final: _Compiled) -> _Compiled:
+    """The same, to be computed in bf16 if that is asked for."""
+    if backend.precision == "fp32":
+        return final
+    metadata = final.metadata.model_copy(update={"arithmetic": backend.precision})
+    evaluator.add(backend.precision, final.model, metadata)
+    return replace(final, metadata=metadata)
 
 
 def _rewritten(source: InputModel, backend: Backend, layout: Layout) -> Rewritten:
@@ -206,21 +217,22 @@ def _attempts(
     )
 
 
-def _check(name: str, agreement: Agreement, precision: str) -> None:
+def _check(name: str, agreement: Agreement, compiled: Metadata) -> None:
     """Raise `ArtifactError` if a compiled model is not the network that was compiled."""
-    if precision == "int8":
+    what = "bf16" if compiled.arithmetic == "bf16" else compiled.precision
+    if compiled.precision == "int8" or compiled.arithmetic == "bf16":
         if not agreement.agreement >= LEAST:
             raise ArtifactError(
-                f"{name}: int8 agrees with the input model on {agreement.agreement:.1%} of the "
+                f"{name}: {what} agrees with the input model on {agreement.agreement:.1%} of the "
                 f"pixels, under {LEAST:.0%}; nothing was written; calibrate on other images, "
                 "or set backend.quantize.max_drop and evaluate"
             )
-    elif not agreement.relative <= TOLERANCE[precision]:
+    elif not agreement.relative <= TOLERANCE[compiled.precision]:
         raise ArtifactError(
             f"{name}: the compiled model differs from the input model by "
-            f"{agreement.largest_difference:.2g}, over {TOLERANCE[precision]:.0e} of the logits' "
-            f"range {agreement.logit_range:.3g}; nothing was written; backend.no_rewrite finds "
-            "out which rewrite is at fault"
+            f"{agreement.largest_difference:.2g}, over {TOLERANCE[compiled.precision]:.0e} of the "
+            f"logits' range {agreement.logit_range:.3g}; nothing was written; backend.no_rewrite "
+            "finds out which rewrite is at fault"
         )
 
 

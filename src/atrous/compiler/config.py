@@ -36,7 +36,7 @@ from pydantic import (
 )
 
 from atrous import labels, strict_yaml, zoo
-from atrous.compiler.sections import ProtocolName, Quantize
+from atrous.compiler.sections import Evaluate, Quantize
 from atrous.engines.meaning import Hints, Layout
 from atrous.errors import ConfigError, InputError
 from atrous.labels import LABEL_SETS, LabelSet
@@ -210,6 +210,7 @@ class Backend(Record):
         dtype: how weights are stored, and for `int8` computed with.
         engine: what the file is laid out for and measured on; `auto` takes the fastest that is
             installed. `tensorrt` writes int8 as its parser wants it, and measures on ONNX Runtime.
+        precision: what floats are computed in; `bf16` on OpenVINO, where the processor has it.
         uint8_input: whether the model takes RGB as bytes and normalises them itself.
         no_rewrite: names of rewrites that are left out.
         quantize: for `int8`.
@@ -217,15 +218,26 @@ class Backend(Record):
 
     dtype: Literal["fp32", "fp16", "int8"] = "fp32"
     engine: Literal["auto", "onnxruntime", "openvino", "tensorrt"] = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
     uint8_input: StrictBool = False
     no_rewrite: tuple[str, ...] = ()
     compile: Closed = Closed()
     dynamic_params: Closed = Closed()
     quantize: Quantize = Quantize()
 
+    @model_validator(mode="after")
+    def _computable(self) -> Self:
+        if self.precision == "bf16" and self.engine not in ("auto", "openvino"):
+            raise ValueError(
+                f"precision: bf16 is computed by engine openvino, found engine {self.engine}"
+            )
+        return self
+
     @property
     def measured_on(self) -> str:
         """The engine that runs it here, or `auto`."""
+        if self.precision == "bf16":
+            return "openvino"
         return "onnxruntime" if self.engine == "tensorrt" else self.engine
 
     def written_for(self, runner: str) -> str:
@@ -252,20 +264,6 @@ class DatasetSection(Record):
     sampler: Sampler = Sampler()
     range: tuple[float, float] | None = None
     process_ops: tuple[ProcessOp, ...] = ()
-
-
-class Evaluate(Record):
-    """Where accuracy is measured before and after: as the options of `atrous eval`.
-
-    Attributes:
-        data: `KIND:ROOT:SPLIT`.
-        protocol: see `atrous.evaluation.protocols`.
-        ids: a file of ids, one a line, to keep to; by default the whole split.
-    """
-
-    data: str
-    protocol: ProtocolName = "squash-513"
-    ids: str | None = None
 
 
 class Workspace(Record):

@@ -9,9 +9,10 @@ import onnx
 
 from atrous import artifact, texts
 from atrous.artifact import Accuracy, Metadata
-from atrous.compiler.config import CompileConfig, Evaluate
+from atrous.compiler.config import CompileConfig
 from atrous.compiler.progress import Progress, Tell
 from atrous.compiler.report.report import AccuracyChange, StageScores
+from atrous.compiler.sections import Evaluate
 from atrous.data import Dataset, open_dataset
 from atrous.engines.onnx_model import OnnxModel
 from atrous.errors import ConfigError
@@ -74,7 +75,7 @@ class StageEvaluator:
         self._images = images
         self._tell = tell
         self._results: dict[str, Evaluation] = {}
-        self._measured: dict[str, Evaluation] = {}
+        self._measured: dict[tuple[str, str], Evaluation] = {}
 
     def add(self, stage: str, model: onnx.ModelProto, metadata: Metadata) -> None:
         """Measure a stage, if measuring is asked for."""
@@ -85,7 +86,7 @@ class StageEvaluator:
         """Measure a model; one that was measured before is not measured again."""
         if self._images is None:
             raise ConfigError("evaluate: missing; it says what to measure accuracy on")
-        identity = artifact.identity(model)
+        identity = artifact.identity(model), metadata.arithmetic
         if identity in self._measured:
             return self._measured[identity]
         total = len(self._images.samples)

@@ -50,3 +50,17 @@ class Quantize(Record):
     skip_matmul_layers: Indices = ()
     exclude_layers: tuple[StrictInt | str, ...] = ()
     ops_usingfp: tuple[str, ...] = ()
+
+
+class Evaluate(Record):
+    """Where accuracy is measured before and after: as the options of `atrous eval`.
+
+    Attributes:
+        data: `KIND:ROOT:SPLIT`.
+        protocol: see `atrous.evaluation.protocols`.
+        ids: a file of ids, one a line, to keep to; by default the whole split.
+    """
+
+    data: str
+    protocol: ProtocolName = "squash-513"
+    ids: str | None = None

@@ -86,6 +86,9 @@ def _open_fastest(source: Path | OnnxModel, options: Options) -> Engine:
     if options.device != "cpu":
         _log.info("%s: engine onnxruntime, the one that runs on %s", source, options.device)
         return _open("onnxruntime", source, options)
+    model = source if isinstance(source, OnnxModel) else read_model(source, options)
+    if options.arithmetic(model.metadata) == "bf16":
+        return _open("openvino", model, options)
     if missing("openvino"):
         _log.info("%s: engine onnxruntime; openvino, mostly faster, is not installed", source)
         return _open("onnxruntime", source, options)

@@ -16,7 +16,7 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from atrous.artifact import Metadata
+from atrous.artifact import Arithmetic, Metadata
 from atrous.engines.meaning import Hints, Layout
 from atrous.engines.signature import Signature
 from atrous.errors import EngineError, InputError
@@ -41,6 +41,7 @@ class Options:
         threshold: probability from which on a pixel is not background, for networks that say it
             for each class alone.
         names: of the classes, where they are known beforehand.
+        precision: what floats are computed in, `fp32` or `bf16`; by default what the model says.
 
     Raises:
         InputError: a value is out of range, or `cache` is a file.
@@ -54,6 +55,7 @@ class Options:
     output_name: str | None = None
     threshold: float | None = None
     names: tuple[str, ...] = ()
+    precision: Arithmetic | None = None
 
     def __post_init__(self) -> None:
         if self.threads < 0:
@@ -75,6 +77,18 @@ class Options:
         if hasattr(os, "sched_getaffinity"):
             return self.threads or len(os.sched_getaffinity(0))
         return self.threads or os.cpu_count() or 1
+
+    def arithmetic(self, metadata: Metadata | None) -> Arithmetic:
+        """What the floats of a model are computed in: as asked for, else as it says of itself."""
+        return self.precision or (metadata.arithmetic if metadata else "fp32")
+
+    def need_fp32(self, engine: str, metadata: Metadata | None) -> None:
+        """Raise `EngineError` if a model is to be computed in bf16 on an engine that cannot."""
+        if self.arithmetic(metadata) != "fp32":
+            raise EngineError(
+                f"engine {engine} does not compute in bf16 (`precision`): engine openvino does, on "
+                "the CPU; `precision` fp32 computes this model everywhere"
+            )
 
     def cache_folder(self, builder: str, identity: str) -> Path | None:
         """The folder, made if need be, for what `builder` makes of one model.
@@ -105,15 +119,22 @@ class Engine(ABC):
         metadata: what the artefact says of itself, `None` for somebody else's model.
         streams: calls from different threads that it runs at the same time.
         identity: hash of graph and weights, or of the checkpoint; names the model in results.
+        arithmetic: what it computes floats in.
         untried: it may not run at a size that it says it takes, see `dry_run`.
     """
 
     name: str
     identity: str = ""
     streams: int = 1
+    arithmetic: Arithmetic = "fp32"
     untried: bool = False
     signature: Signature
     metadata: Metadata | None = None
+
+    @property
+    def title(self) -> str:
+        """Its name for people, as `openvino` or `openvino in bf16`."""
+        return self.name if self.arithmetic == "fp32" else f"{self.name} in {self.arithmetic}"
 
     def run(self, batch: Tensor) -> NDArray[np.float32]:
         """Return class scores for a batch.

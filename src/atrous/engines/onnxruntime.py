@@ -44,6 +44,7 @@ class OnnxRuntimeEngine(Engine):
 
     def __init__(self, model: OnnxModel, options: Options | None = None) -> None:
         options = options or Options()
+        options.need_fp32(self.name, model.metadata)
         self.metadata, self.identity = model.metadata, model.identity
         self.streams = options.streams
         network = runnable(model)

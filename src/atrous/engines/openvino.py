@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import openvino as ov
@@ -45,11 +46,15 @@ class OpenVinoEngine(Engine):
             )
         self.metadata, self.identity = model.metadata, model.identity
         self.streams = options.streams
+        self.arithmetic = options.arithmetic(model.metadata)
         network = runnable(model)
         core = ov.Core()
+        if self.arithmetic == "bf16":
+            check_bf16(core)
+            self.identity += "-bf16"  # another network, to whoever compares results
         read = read_model(core, network)
         self.signature = network.signature(*specs_of(read))
-        settings = settings_for(options, self.identity)
+        settings = settings_for(replace(options, precision=self.arithmetic), model.identity)
         self._compiled: ov.CompiledModel | None = compile_model(core, read, network.name, settings)
         self._own = threading.local()
 
@@ -92,19 +97,29 @@ def compile_model(
         raise EngineError(f"{name}: OpenVINO refuses it: {reason_of(error)}") from error
 
 
+def check_bf16(core: ov.Core) -> None:
+    """Raise `EngineError` if the processor has no instructions for bf16."""
+    if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise EngineError(
+            "this processor has no instructions for bf16 (AVX512-BF16 or AMX on x86, BF16 on ARM), "
+            "where bf16 would be slower and no more exact: use `precision` fp32"
+        )
+
+
 def settings_for(options: Options, identity: str) -> dict[str, str]:
     """What a compiled model is asked for, in OpenVINO's words."""
+    bf16 = options.precision == "bf16"
     settings = {
         # Without this OpenVINO computes in bf16 or f16, unasked, on CPUs that have instructions
         # for it (AVX-512 BF16, AMX, newer ARM): other logits, other classes where two are close.
-        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
         "PERFORMANCE_HINT": "LATENCY",
         # More streams than threads have been seen to wait for each other for ever.
         "NUM_STREAMS": str(min(options.streams, options.cores)),
     }
     if options.threads:
         settings["INFERENCE_NUM_THREADS"] = str(options.threads)
-    if folder := options.cache_folder("openvino", identity):
+    if folder := options.cache_folder("openvino-bf16" if bf16 else "openvino", identity):
         settings["CACHE_DIR"] = str(folder)
     return settings
 

@@ -177,7 +177,10 @@ def _profiles(
         network = engines.read_model(model, options)
         names.append(LayerNames(network.proto))
         renamed = replace(network, proto=names[-1].model)
-        measures.append(_MEASURES[engine](runnable(renamed, whole=head), options))
+        if engine != "openvino":
+            options.need_fp32(engine, network.metadata)
+        computed = replace(options, precision=options.arithmetic(network.metadata))
+        measures.append(_MEASURES[engine](runnable(renamed, whole=head), computed))
     totals = _timed([measure.run for measure in measures], runs)
     return [
         Profile(

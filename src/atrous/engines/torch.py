@@ -88,6 +88,7 @@ class TorchEngine(Engine):
             raise EngineError("this PyTorch sees no CUDA device; run it on the cpu")
         if options.threads or options.streams > 1:
             torch.set_num_threads(max(1, options.cores // options.streams))
+        options.need_fp32(self.name, None)
         self.streams = options.streams
         network: GridNetwork
         if isinstance(model, Path):

@@ -241,7 +241,8 @@ class Evaluator:
             model=known.name if known else name,
             identity=engine.identity,
             precision=known.precision if known else "unknown",
-            engine=f"{engine.name} {engines.version(engine.name)} {options.device}",
+            engine=f"{engine.name} {engines.version(engine.name)} {options.device}"
+            + f" {engine.arithmetic}" * (engine.arithmetic != "fp32"),
             calibrated_on=len(seen.intersection(ids)),
         )
 

@@ -193,7 +193,7 @@ def describe(model: Model) -> ModelEntry:
         name=model.name,
         default=False,
         precision=precision(model),
-        engine=predictor.engine.name,
+        engine=predictor.engine.title,
         identity=predictor.engine.identity,
         licence=metadata.licence if metadata else "",
         labels=Labels(

@@ -51,7 +51,7 @@ class Service:
                 model.places,
                 partial(getattr, model, "under_way"),
                 precision=precision(model),
-                engine=predictor.engine.name,
+                engine=predictor.engine.title,
                 identity=predictor.engine.identity[:16],
             )
 

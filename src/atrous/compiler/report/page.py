@@ -58,7 +58,7 @@ def page(report: CompileReport, place: Path) -> str:
     after = report.after.by_operator() if report.after is not None else {}
     return render(
         "compile",
-        title=f"{report.name}, {report.precision}",
+        title=f"{report.name}, {report.precision_text}",
         report=report,
         compared=shlex.join((before, str(place / "mod"))),
         shown=SHOWN,

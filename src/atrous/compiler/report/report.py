@@ -118,6 +118,7 @@ class CompileReport(Record):
         notes: what was assumed, changed or decided, one sentence each.
         without_effect: dotted names of the keys in the compile file that do nothing here.
         precision: how weights are stored.
+        arithmetic: what floats are computed in.
         input_shape: `(N, 3, H, W)`.
         input_dtype: `float32` or `uint8`.
         engine: what everything here was measured on.
@@ -143,6 +144,7 @@ class CompileReport(Record):
     notes: tuple[str, ...] = ()
     without_effect: tuple[str, ...] = ()
     precision: str
+    arithmetic: str = "fp32"
     input_shape: tuple[int, ...]
     input_dtype: str
     engine: str
@@ -159,6 +161,14 @@ class CompileReport(Record):
     accuracies: tuple[AccuracyChange, ...] = ()
     stages: tuple[StageScores, ...] = ()
     int8: Int8 | None = None
+
+    @property
+    def precision_text(self) -> str:
+        """How weights are stored, and what floats are computed in if that is not fp32."""
+        computed = "" if self.arithmetic == "fp32" else f" computed in {self.arithmetic}"
+        if self.precision == "int8" and computed:
+            return f"int8, the rest{computed}"
+        return f"{self.precision}{computed}"
 
     @property
     def faster(self) -> float:
@@ -204,7 +214,7 @@ class CompileReport(Record):
 
     def lines(self) -> list[str]:
         """What the terminal shows."""
-        lines = [f"{self.name}: {self.precision}, input {self.input_text}, from {self.source}"]
+        lines = [f"{self.name}: {self.precision_text}, input {self.input_text}, from {self.source}"]
         lines += map(str, self.rewrites)
         lines.append(
             f"work: {self.gmacs_before:.2f} → {self.gmacs_after:.2f} GMAC "
