@@ -89,6 +89,8 @@ class Metadata(Record):
             `argmax` where they say of one class 1 and of the others 0.
         threshold: probability from which on a pixel is not background, of a network that says it
             for each class alone.
+        protocol: that its training run scored it under (`atrous.evaluation.protocols`), empty where
+            nobody said.
     """
 
     format: Literal[1] = 1
@@ -105,6 +107,7 @@ class Metadata(Record):
     licence: str = ""
     activation: Literal["softmax", "sigmoid", "none", "argmax"] = "softmax"
     threshold: float | None = None
+    protocol: str = ""
 
 
 def load(path: Path) -> onnx.ModelProto:
@@ -199,7 +202,7 @@ def serialised(model: onnx.ModelProto, metadata: Metadata) -> bytes:
     del model.metadata_props[:]
     model.metadata_props.extend(kept)
     # Older versions know nothing of what most models do not need.
-    late = {"activation", "threshold"} - metadata.model_fields_set
+    late = {"activation", "threshold", "protocol"} - metadata.model_fields_set
     text = metadata.model_dump_json(exclude=late)
     model.metadata_props.append(onnx.StringStringEntryProto(key=KEY, value=text))
     content: bytes = model.SerializeToString(deterministic=True)

@@ -13,9 +13,9 @@ from atrous.cli import options, terminal
 from atrous.errors import ConfigError
 
 if TYPE_CHECKING:
-    from atrous.evaluation.protocols import Protocol
     from atrous.evaluation.result import Evaluation
     from atrous.evaluation.run import Evaluator
+    from atrous.runtime.predictor import Predictor
 
 
 def evaluate(
@@ -30,7 +30,7 @@ def evaluate(
         str | None,
         typer.Option(
             help="center-crop-N, squash-N, pad-N, native, slide-N, tile-N-OVERLAP or whole. "
-            "Default: squash-513."
+            "Default: that of the model's training run, or squash at the size of its input."
         ),
     ] = None,
     tile: options.TileOption = None,
@@ -96,12 +96,15 @@ def evaluate(
     from atrous.data import open_dataset
     from atrous.engines import find_model
     from atrous.evaluation import result as results
+    from atrous.evaluation.protocols import Protocol, own_protocol
     from atrous.evaluation.report import PAGE, write_report
     from atrous.evaluation.run import Evaluator
     from atrous.pages.page import check_place
     from atrous.runtime.predictor import Predictor
 
-    chosen = _protocol(protocol, (tile, overlap), scales, flip)
+    named = _named(protocol, tile, overlap)
+    more = (_numbers(scales), flip)
+    chosen = Protocol.parse(named, *more) if named else None
     if report:
         check_place(report / PAGE)  # before anything is computed
     dataset = open_dataset(data)
@@ -110,7 +113,13 @@ def evaluate(
         layout, output_name, threshold, precision,
     )  # fmt: skip
     with ExitStack() as stack:
-        predictor = stack.enter_context(network.open(dataset.labels, chosen.side))
+        side = chosen.side if chosen else 513
+        predictor = stack.enter_context(network.open(dataset.labels, side))
+        own = own_protocol(predictor.engine.metadata, predictor.preprocess)
+        if chosen is None:
+            chosen = Protocol.parse(own, *more)
+        else:
+            _compare_with_training(predictor, named, own)
         other = Predictor.open(reference, labels=dataset.labels) if reference else None
         evaluator = Evaluator(
             predictor,
@@ -136,20 +145,28 @@ def evaluate(
         _record(find_model(model), found)
 
 
-def _protocol(
-    name: str | None, tiles: tuple[int | None, float | None], scales: str, flip: bool
-) -> Protocol:
-    from atrous.evaluation.protocols import Protocol
+def _named(name: str | None, tile: int | None, overlap: float | None) -> str | None:
+    """The protocol that the options name, `None` where they name none."""
     from atrous.jobs.large.tiles import OVERLAP
 
-    tile, overlap = tiles
     if tile is None and overlap is not None:
         raise ConfigError("--overlap belongs to --tile")
     if tile is not None:
         if name is not None:
             raise ConfigError(f"--tile is a protocol of its own, and {name} another")
         name = f"tile-{tile}-{OVERLAP if overlap is None else overlap:g}"
-    return Protocol.parse(name or "squash-513", _numbers(scales), flip)
+    return name
+
+
+def _compare_with_training(predictor: Predictor, named: str | None, own: str) -> None:
+    """Say so where a model is scored in another way than in its training."""
+    known = predictor.engine.metadata
+    if known is not None and known.protocol and named != own:
+        size = "×".join(map(str, predictor.preprocess.size))
+        terminal.note(
+            f"{known.name} was trained to be scored by {own} at {size} pixels; {named} gives "
+            "another figure, which does not compare with that of its training"
+        )
 
 
 def _run(evaluator: Evaluator, restart: bool) -> Evaluation:

@@ -79,9 +79,7 @@ def train(
 
 
 def _train(recipe: Recipe, restart: bool) -> None:
-    # Threads of OpenMP that spin while they wait take the cores from those that read the images:
-    # on two busy cores a step took 2.5 times as long. Read once, when torch is imported.
-    os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    _quiet_threads()
 
     from atrous.training.loop import Interrupted, Run
     from atrous.training.progress import RunMonitor
@@ -115,18 +113,52 @@ def _init(spec: str, output: Path) -> None:
     from atrous.data import open_dataset
     from atrous.files import write_whole
 
-    if output.exists():
-        raise ConfigError(f"{output}: exists; name another file, or remove it")
+    compiling = output.with_name("compile.yaml")
+    if compiling.exists():
+        compiling = output.with_name(f"{output.stem}-compile.yaml")
+    for path in (output, compiling):
+        if path.exists():
+            raise ConfigError(f"{path}: exists; name another file, or remove it")
     dataset = open_dataset(spec)
     _need_extra()
+    _quiet_threads()
 
+    from atrous.training.estimate import step_seconds
     from atrous.training.init_recipe import init_recipe
 
     report = look_over(dataset)
-    write_whole(output, init_recipe(dataset, report, output))
+    files = init_recipe(dataset, report, output)
+    write_whole(output, files.recipe)
+    write_whole(compiling, files.compiling)
     for finding in report.findings:
         terminal.say(str(finding))
-    terminal.say(f"written: {output}; read it over, then: atrous train {output}")
+    own = files.settings
+    hundred = 100 * step_seconds(own, dataset)
+    whole = hundred * own.train.iterations / 100
+    terminal.say(f"written: {output}, {compiling}; read them over")
+    terminal.say(
+        f"100 iterations take about {_duration(hundred)} on this machine, all "
+        f"{own.train.iterations} about {_duration(whole)}; train.iterations=N takes fewer. Then:"
+    )
+    scored = f" --data {own.data.val}" if own.data.val else ""
+    last = f"eval -m {files.folder}{scored}" if scored else f"predict PHOTOGRAPHS -m {files.folder}"
+    for command in (f"train {output}", f"compile {compiling}", last):
+        print(f"atrous {command}")
+
+
+def _duration(seconds: float) -> str:
+    """As `50 s`, `12 min` or `3.5 h`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _quiet_threads() -> None:
+    """Threads of OpenMP that spin while they wait take the cores from those that read the images.
+
+    On two busy cores a step took 2.5 times as long. It is read once, when torch is imported.
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 
 def _need_extra() -> None:

@@ -26,6 +26,7 @@ from atrous.engines.meaning import BACKGROUND, PLAIN, ScoreMeaning, with_backgro
 from atrous.engines.onnx_graph import OnnxGraph, copied, described
 from atrous.engines.onnx_model import OnnxModel
 from atrous.errors import ArtifactError, ConfigError, EngineError
+from atrous.evaluation.protocols import Protocol
 from atrous.files import sha256
 from atrous.image import photograph
 from atrous.labels import LabelSet, of_number
@@ -116,11 +117,13 @@ def _own_shape(config: CompileConfig, carried: Metadata | None) -> Shape | None:
     return (1, 3, *carried.preprocess.size)
 
 
-def _needed_shape(config: CompileConfig, path: Path) -> Shape:
+def _needed_shape(config: CompileConfig, path: Path, own: tuple[int, int] | None = None) -> Shape:
     shape = _shape(config)
     if shape is None and config.frontend.type == "huggingface":
         known = snapshot.preprocess(path)
         shape = (1, 3, *known.size) if known else None
+    if shape is None and own is not None:
+        shape = (1, 3, *own)
     if shape is None:
         raise ConfigError(
             f"frontend.shape: missing, and {path} runs at any size; "
@@ -163,11 +166,17 @@ def _of_graph(
 
 def _from_checkpoint(config: CompileConfig, path: Path) -> InputModel:
     from atrous import models
-    from atrous.engines.torch import describe
+    from atrous.engines.torch import describe, recorded_size
     from atrous.exporters.onnx import export_onnx
 
     frontend, notes = config.frontend, list(config.notes)
-    shape = _needed_shape(config, path)
+    trained = recorded_size(path)
+    shape = _needed_shape(config, path, trained)
+    if trained is not None and shape[2:] != trained:
+        notes.append(
+            f"{path} was trained to see {trained[0]}×{trained[1]} pixels (height×width), and "
+            f"frontend.shape says {shape[2]}×{shape[3]}; leave frontend.shape out to keep its own"
+        )
     network = models.load(path, output_stride=frontend.output_stride)
     row = zoo.WEIGHTS.get(frontend.type)
     wanted = row.network if row else frontend.type
@@ -303,6 +312,9 @@ class _Meaning:
             "preprocess": self._preprocess(size),
             "weights_sha256": (carried and carried.weights_sha256) or _hash(self.path),
         }
+        if carried and (own := carried.protocol):
+            side = Protocol.parse(own).side
+            known["protocol"] = own if side is None or size == (side, side) else ""
         if (self.scores.activation, self.scores.threshold) != ("softmax", None):
             known["activation"] = self.scores.activation
             known["threshold"] = self.scores.threshold

@@ -16,7 +16,7 @@ from atrous.compiler.sections import Evaluate
 from atrous.data import Dataset, open_dataset
 from atrous.engines.onnx_model import OnnxModel
 from atrous.errors import ConfigError
-from atrous.evaluation.protocols import Protocol
+from atrous.evaluation.protocols import Protocol, own_protocol
 from atrous.evaluation.result import Evaluation, accuracy
 from atrous.evaluation.run import Evaluator
 from atrous.runtime.predictor import Predictor
@@ -71,7 +71,7 @@ class StageEvaluator:
         self, config: CompileConfig, images: Dataset | None, engine: str, tell: Tell
     ) -> None:
         self.engine = engine
-        self._protocol = config.evaluate.protocol if config.evaluate else ""
+        self._protocol = config.evaluate.protocol if config.evaluate else None
         self._images = images
         self._tell = tell
         self._results: dict[str, Evaluation] = {}
@@ -97,7 +97,8 @@ class StageEvaluator:
 
         network = OnnxModel(model, metadata, metadata.name)
         with Predictor.open(network, engine=self.engine) as predictor:
-            protocol = Protocol.parse(self._protocol)
+            name = self._protocol or own_protocol(metadata, predictor.preprocess)
+            protocol = Protocol.parse(name)
             evaluator = Evaluator(predictor, self._images, protocol, name=metadata.name)
             self._measured[identity] = evaluator.run(progress)
         return self._measured[identity]

@@ -57,10 +57,11 @@ class Evaluate(Record):
 
     Attributes:
         data: `KIND:ROOT:SPLIT`.
-        protocol: see `atrous.evaluation.protocols`.
+        protocol: see `atrous.evaluation.protocols`; by default that of the training run, or squash
+            at the size of the input.
         ids: a file of ids, one a line, to keep to; by default the whole split.
     """
 
     data: str
-    protocol: ProtocolName = "squash-513"
+    protocol: ProtocolName | None = None
     ids: str | None = None

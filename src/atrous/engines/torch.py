@@ -188,7 +188,7 @@ def describe(network: models.DeepLab, path: Path, labels: LabelSet | None = None
             network.num_classes,
             labels.name,
         )
-    return Metadata(
+    known = Metadata(
         name=path.stem,
         variant=network.variant.name,
         output_stride=network.output_stride,
@@ -196,6 +196,21 @@ def describe(network: models.DeepLab, path: Path, labels: LabelSet | None = None
         preprocess=preprocess,
         weights_sha256=sha256(path),
     )
+    protocol = recorded.get("protocol")
+    return known.model_copy(update={"protocol": protocol}) if protocol else known
+
+
+def recorded_size(path: Path) -> tuple[int, int] | None:
+    """Height and width of the input that the header of a checkpoint of `atrous train` names.
+
+    Raises:
+        ArtifactError: the header is damaged.
+    """
+    text = models.recorded_metadata(path).get("preprocess")
+    try:
+        return None if text is None else Preprocess.from_dict(json.loads(text)).size
+    except (ValueError, ConfigError) as error:
+        raise ArtifactError(f"{path}: its header is damaged: {error}; get it again") from None
 
 
 def _usual_size(network: models.DeepLab) -> tuple[int, int]:

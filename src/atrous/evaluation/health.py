@@ -17,6 +17,12 @@ FAR = 0.25
 On VOC, a model that says background everywhere is at 0.27: the share of all other classes.
 """
 
+ONE_CLASS_CAUSE = (
+    "the head is broken, or the preprocessing is not the one the model was trained with"
+)
+FAR_CAUSE = "check the weights, the labels and the preprocessing"
+"""What a finding of each kind advises for a model that is finished."""
+
 
 def check_predictions(
     matrix: ConfusionMatrix, names: tuple[str, ...], not_finite: int
@@ -46,15 +52,14 @@ def check_predictions(
     if predicted[top] > ONE_CLASS > truth[top]:
         findings.append(
             f"{predicted[top]:.1%} of the pixels are predicted as {names[top]!r}, of which the "
-            f"truth has {truth[top]:.1%}: the head is broken, or the preprocessing is not the one "
-            "the model was trained with"
+            f"truth has {truth[top]:.1%}: {ONE_CLASS_CAUSE}"
         )
     elif distance > FAR:
         worst = int(np.abs(predicted - truth).argmax())
         findings.append(
             f"the predicted classes are far from the true ones (total variation {distance:.2f}, "
             f"limit {FAR}): {names[worst]!r} is {predicted[worst]:.1%} of the prediction and "
-            f"{truth[worst]:.1%} of the truth; check the weights, the labels and the preprocessing"
+            f"{truth[worst]:.1%} of the truth; {FAR_CAUSE}"
         )
     return findings
 

@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atrous import upsample
+from atrous.artifact import Metadata
 from atrous.engines.dry_run import Fitting
 from atrous.errors import ConfigError
 from atrous.geometry import Axis
@@ -230,6 +231,21 @@ class Protocol:
             predictor, tiles.ArrayRaster(image), side=self.side, overlap=self.overlap
         )
         return Scored(np.concatenate(list(found)), True)
+
+
+def own_protocol(known: Metadata | None, preprocess: Preprocess) -> str:
+    """The name of the protocol that a model is scored under where nobody names one.
+
+    It is that of its training run; without, the image is squashed to the size of its input.
+
+    Args:
+        known: what the model says of itself.
+        preprocess: with the size of its input.
+    """
+    if known is not None and known.protocol:
+        return known.protocol
+    height, width = preprocess.size
+    return f"squash-{height}" if height == width else "native"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -13,6 +14,7 @@ from atrous.errors import ConfigError
 from atrous.training.config import Recipe
 from atrous.training.validate import thinned
 
+START = "default"
 EPOCHS = 60
 BATCH = 8
 ITERATIONS = range(500, 20_001)
@@ -29,8 +31,28 @@ LARGEST_WEIGHT = 10.0
 VALIDATION = ("val", "valid", "validation", "test")
 
 
-def init_recipe(dataset: Dataset, report: DataReport, path: Path) -> str:
-    """A complete recipe as YAML, its reasons as comments.
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What `atrous train --init` writes.
+
+    Attributes:
+        recipe: a complete one as YAML, its reasons as comments.
+        compiling: a file for `atrous compile` that makes an int8 model of what the recipe trains.
+        settings: the recipe, checked.
+        folder: that compiling makes: a model for the other verbs.
+    """
+
+    recipe: str
+    compiling: str
+    settings: Recipe
+    folder: Path
+
+
+def init_recipe(dataset: Dataset, report: DataReport, path: Path) -> Files:
+    """A recipe and a compile file for a data set.
+
+    It starts from the model in the package and keeps the statistics of its batch norms, so that it
+    works at any length: running statistics would lag behind the weights of a short run.
 
     Args:
         dataset: to learn from.
@@ -57,12 +79,20 @@ def init_recipe(dataset: Dataset, report: DataReport, path: Path) -> str:
     recipe = Recipe.model_validate(
         {
             "network": "deeplabv3plus_mobilenet",
+            "start": START,
             "output": f"runs/{path.stem}",
             "data": {"train": dataset.spec, "val": val},
             "augment": {"crop": crop},
             "loss": {"class_weights": weights},
-            "optimizer": {"lr": 0.01, "backbone_lr": 0.001},
-            "train": {"iterations": iterations, "batch": BATCH},
+            "optimizer": {
+                "type": "adamw",
+                "lr": 0.0005,
+                "backbone_lr": 0.0001,
+                "weight_decay": 0.01,
+                "decay_norms": False,
+                "clip": 10.0,
+            },
+            "train": {"iterations": iterations, "batch": BATCH, "batch_norm": "frozen"},
             "validation": {"every": max(100, iterations // 10), "protocol": f"squash-{crop}"},
         }
     )
@@ -71,7 +101,23 @@ def init_recipe(dataset: Dataset, report: DataReport, path: Path) -> str:
     content = yaml.safe_dump(
         _shown(recipe.values()), sort_keys=False, allow_unicode=True, default_flow_style=None
     )
-    return f"{header}\n{content}"
+    folder = Path("deploy_weights", path.stem)
+    compiling = _compiling(dataset, recipe, folder)
+    return Files(f"{header}\n{content}", compiling, recipe, folder)
+
+
+def _compiling(dataset: Dataset, recipe: Recipe, folder: Path) -> str:
+    """The compile file, whose input has the size that the checkpoint was trained for."""
+    content = {
+        "name": folder.name,
+        "frontend": {"type": "pytorch", "checkpoint": f"{recipe.output}/last.safetensors"},
+        "backend": {"dtype": "int8"},
+        "dataset": {"path": dataset.spec},
+        "workspace": {"path": str(folder.parent)},
+    }
+    size = "×".join(map(str, recipe.validation.preprocess.size))
+    said = f"# {recipe.output} as int8, at its own size ({size}); calibrated on training images."
+    return f"{said}\n\n{yaml.safe_dump(content, sort_keys=False, allow_unicode=True)}"
 
 
 def _crop(dataset: Dataset) -> tuple[int, tuple[int, int]]:
@@ -102,6 +148,9 @@ def _reasons(
         f"{size[1]}×{size[0]} pixels,",
         f"{report.ignored:.1%} of them ignored.",
         "",
+        f"Starts from {START}, the model in the package (start=imagenet downloads a backbone), and",
+        "keeps the statistics of its batch norms: those of a short run would lag behind.",
+        "",
         "Hardware: any; a GPU for more than a few hundred images.",
         "Hours: not measured.",
         "Expected: not measured.",
@@ -123,7 +172,7 @@ def _shown(values: dict[str, object]) -> dict[str, object]:
     shown = {
         "augment": ("crop", "scale", "flip", "rotation"),
         "loss": ("type", "class_weights"),
-        "optimizer": ("type", "lr", "backbone_lr"),
+        "optimizer": ("type", "lr", "backbone_lr", "weight_decay", "decay_norms", "clip"),
         "train": ("iterations", "batch", "batch_norm", "precision"),
     }
     kept = ("network", "output_stride", "start", "output", "data", *shown, "validation")

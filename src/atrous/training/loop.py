@@ -260,7 +260,8 @@ class Run:
         progress = partial(self._scoring, len(data.samples))
         found = measure(engine, data, own, name, progress, page)
         shown = pictures(engine, thinned(data, own.images), own)
-        self.monitor.scored(self.state.iteration, found, shown)
+        ended = self.state.iteration == self.recipe.train.iterations
+        self.monitor.scored(self.state.iteration, found, shown, ended=ended)
         self._log(Entry(iteration=self.state.iteration, score=found.mean_iou))
         return found
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from atrous.evaluation.health import FAR_CAUSE, ONE_CLASS_CAUSE
 from atrous.evaluation.result import Evaluation
 from atrous.files import write_whole
 from atrous.formatting import shown
@@ -50,6 +51,28 @@ def read_log(folder: Path) -> list[Entry]:
         except ValueError:
             break  # the line that a killed run was writing
     return entries
+
+
+def under_way(result: Evaluation, *, ended: bool) -> list[str]:
+    """What is wrong with a network, in words that fit one that is being trained.
+
+    Args:
+        result: of a validation.
+        ended: the run is over.
+    """
+    advice = (
+        "too little was learnt: take more train.iterations, another optimizer.lr, "
+        "loss.class_weights where classes are rare, or look at the masks (atrous doctor)"
+        if ended
+        else "usual early in a run; if it stays so, look at optimizer.lr, loss.class_weights and "
+        "the masks (atrous doctor)"
+    )
+    said = []
+    for problem in result.health:
+        for cause in (ONE_CLASS_CAUSE, FAR_CAUSE):
+            problem = problem.replace(cause, advice)
+        said.append(problem)
+    return said
 
 
 class RunMonitor:
@@ -113,15 +136,20 @@ class RunMonitor:
             self._live.update(f"validation: {done}/{images} images, mIoU {score:.2f} %")
 
     def scored(
-        self, iteration: int, result: Evaluation, pictures: dict[str, NDArray[np.uint8]]
+        self,
+        iteration: int,
+        result: Evaluation,
+        pictures: dict[str, NDArray[np.uint8]],
+        *,
+        ended: bool = True,
     ) -> None:
-        """Say what a validation gave, and keep its pictures."""
+        """Say what a validation gave, and keep its pictures; `ended` with the last one."""
         stamp = result.stamp
         self.say(
             f"iteration {iteration}: mIoU {result.mean_iou:.2f} %, {stamp.protocol} on "
             f"{stamp.images} images of {stamp.data}"
         )
-        for problem in (*result.health, *result.failed):
+        for problem in (*under_way(result, ended=ended), *result.failed):
             self.say(shown(f"health: {problem}"))
         for name, picture in pictures.items():
             if self._board is not None:
