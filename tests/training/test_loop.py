@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from safetensors import safe_open
 
 from atrous import models
@@ -18,7 +19,7 @@ from atrous.training.checkpoint import BEST, LAST
 from atrous.training.config import Recipe
 from atrous.training.learner import Learner, Piece, StepResult
 from atrous.training.loop import Run
-from atrous.training.progress import read_log
+from atrous.training.progress import RunMonitor, read_log
 from atrous.training.report import PAGE
 from tests.builders.html import Page
 
@@ -156,11 +157,16 @@ def test_what_the_data_lacks_is_said_first(recipe: Make, tmp_path: Path) -> None
     shown, empty = np.zeros((40, 50), np.uint8), np.full((40, 50), 255, np.uint8)
     shown[10:] = 2
     spec = write_folder(tmp_path, ["sky", "sea", "land"], [shown, shown, empty])
-    from rich.console import Console
-
-    from atrous.training.progress import RunMonitor
-
-    one = recipe(f"data.train={spec}:train", "loss.class_weights=balanced", "train.iterations=1")
+    settings = [f"data.train={spec}:train", "loss.class_weights=balanced", "train.iterations=1"]
+    for key, message in (
+        ("data.allow_ignored_labels=true", r"own:train never shows sea, .*allow_absent_classes"),
+        ("data.allow_absent_classes=true", r"1 labels .* such as train2: .*allow_ignored_labels"),
+    ):
+        refused = recipe(*settings, key)
+        with pytest.raises(ConfigError, match=message):
+            Run(refused, RunMonitor(refused.folder, Console(quiet=True)))
+    allowed = ("data.allow_ignored_labels=true", "data.allow_absent_classes=true")
+    one = recipe(*settings, *allowed)
     with (tmp_path / "said").open("w") as file:
         monitor = RunMonitor(one.folder, Console(file=file, width=200))
         made = Run(one, monitor)
@@ -178,10 +184,13 @@ def test_data_that_do_not_fit_are_refused(recipe: Make, tmp_path: Path) -> None:
     mask[10:] = 1
     spec = write_folder(tmp_path, ["sky", "land"], [mask, mask])
     own = f"data.train={spec}:train"
+    blank = write_folder(tmp_path / "blank", ["sky", "land"], [np.full_like(mask, 255)] * 2)
     for overrides, message in (
         ((own, f"data.val={spec}:train"), "2 images of own:train, such as 'train0', are in"),
         ((own, "data.val=synthetic:0:3"), "synthetic:0:3 has the classes background, disc"),
         ((own, "loss.class_weights=[1, 2, 3]"), r"expected 2 numbers, .* found 3"),
+        ((f"data.train={blank}:train",), "all pixels of all its 2 labels are ignored, so there is"),
     ):
+        one = recipe(*overrides)
         with pytest.raises(ConfigError, match=message):
-            Run(recipe(*overrides), None)  # type: ignore[arg-type]
+            Run(one, RunMonitor(one.folder, Console(quiet=True)))

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 
 from atrous.errors import ArtifactError, ConfigError
@@ -18,7 +19,7 @@ from atrous.training import checkpoint
 from atrous.training.config import Recipe
 from atrous.training.learner import Learner, Piece, StepResult
 from atrous.training.loop import Interrupted, Run
-from atrous.training.progress import read_log
+from atrous.training.progress import RunMonitor, read_log
 
 pytestmark = pytest.mark.heavy
 
@@ -164,7 +165,8 @@ def test_another_recipe_is_refused(recipe: Make, run: Go) -> None:
     state = run(recipe("train.batch=4"), restart=True).state
     assert state.recipe["train"]["batch"] == 4
     # Killed before its first state, a run that was begun again must not go on with the old one.
-    Run(recipe("train.batch=4"), None, restart=True)  # type: ignore[arg-type]
+    again = recipe("train.batch=4")
+    Run(again, RunMonitor(again.folder, Console(quiet=True)), restart=True)
     assert checkpoint.read_state(recipe().folder) is None
 
 

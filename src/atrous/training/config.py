@@ -49,12 +49,18 @@ class DataSettings(Record):
         balance: how strongly images of rare classes are preferred: 0 takes every image once an
             epoch, 1 in inverse proportion to the images that show its rarest class.
         workers: processes that prepare images; `null` takes what the machine has to spare.
+        skip_unreadable: go on without the images that cannot be read.
+        allow_absent_classes: train though a class never occurs.
+        allow_ignored_labels: train though all pixels of a label are ignored.
     """
 
     train: str
     val: str | None = None
     balance: Share = 0.0
     workers: Whole | None = None
+    skip_unreadable: StrictBool = False
+    allow_absent_classes: StrictBool = False
+    allow_ignored_labels: StrictBool = False
 
 
 class AugmentSettings(Record):

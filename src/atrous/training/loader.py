@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import cast
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 from torch.utils.data import Dataset as TorchDataset
 
 from atrous.data import Dataset
 from atrous.data.augment import Augment, generator, order
-from atrous.errors import InputError
+from atrous.errors import AtrousError, InputError
 from atrous.preprocess import Preprocess
 
 MOST_WORKERS = 8
@@ -97,23 +98,54 @@ class Positions:
         return len(self.iterations) * self.pieces
 
 
-def load(crops: Crops, positions: Positions, workers: int) -> DataLoader[tuple[Tensor, Tensor]]:
+def load(crops: Crops, positions: Positions, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches `(N, 3, crop, crop)` float32 and `(N, crop, crop)` uint8, made ahead by `workers`.
 
     Args:
         crops: where they come from.
         positions: which.
         workers: processes that make them, 0 for this one.
+
+    Raises:
+        AtrousError: a crop cannot be made; as the process that tried raised it.
     """
-    return DataLoader(
-        crops,
+    batches: DataLoader[tuple[Tensor, Tensor] | AtrousError] = DataLoader(
+        cast("TorchDataset[tuple[Tensor, Tensor] | AtrousError]", _Told(crops)),
         batch_sampler=positions,
         num_workers=workers,
+        collate_fn=_collate,
         worker_init_fn=_alone,
         pin_memory=torch.cuda.is_available(),
         # Its own, as it would take a number from the one that dropout draws from.
         generator=torch.Generator(),
     )
+    for batch in batches:
+        if isinstance(batch, AtrousError):
+            raise batch
+        yield batch
+
+
+@dataclass
+class _Told(TorchDataset[tuple[Tensor, Tensor]]):
+    """Crops, or the errors in their place: raised in a worker, they would come as its traceback."""
+
+    crops: Crops
+
+    def __getitem__(self, position: int) -> tuple[Tensor, Tensor] | AtrousError:  # type: ignore[override]
+        try:
+            return self.crops[position]
+        except AtrousError as error:
+            return error
+
+
+def _collate(
+    pieces: list[tuple[Tensor, Tensor] | AtrousError],
+) -> tuple[Tensor, Tensor] | AtrousError:
+    error = next((piece for piece in pieces if isinstance(piece, AtrousError)), None)
+    if error is not None:
+        return error
+    images, labels = default_collate(pieces)
+    return images, labels
 
 
 def spare_workers(processes: int) -> int:

@@ -72,7 +72,7 @@ class Run:
         self.main: bool = self.accelerator.is_main_process
         _check_shares(recipe, self.accelerator.num_processes)
         with self.accelerator.main_process_first():
-            self.data = open_training_data(recipe, self.folder / "labels.npz")
+            self.data = open_training_data(recipe, monitor.surveying if self.main else None)
         labels = self.data.train.labels
         loss = Loss(recipe.loss, self.data.class_weights, labels.ignore_index)
         network = make_network(recipe, labels.num_classes)

@@ -90,6 +90,12 @@ class RunMonitor:
         self._board: Any = None
         self._best: float | None = None
 
+    def surveying(self, done: int, images: int) -> None:
+        """Show how many images were looked at before the first step."""
+        if self._live is not None:
+            self._live.start()
+            self._live.update(f"looking at the data: {done}/{images} images")
+
     def begin(self, iteration: int, notes: list[str]) -> None:
         """Start at an iteration; entries after it, of a run that was killed, are dropped."""
         kept = [entry for entry in read_log(self.folder) if entry.iteration <= iteration]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +12,9 @@ from atrous.data.augment import Augment
 from atrous.data.balance import class_weights, image_weights
 from atrous.errors import ConfigError
 from atrous.preprocess import Preprocess
-from atrous.training.class_counts import count_pixels
 from atrous.training.config import Recipe
 from atrous.training.loader import Crops
+from atrous.training.survey import Progress, Survey, survey
 
 
 @dataclass(frozen=True)
@@ -37,17 +36,18 @@ class TrainingData:
     notes: tuple[str, ...]
 
 
-def open_training_data(recipe: Recipe, counts: Path) -> TrainingData:
-    """Open the data of a recipe, and count what its labels hold.
+def open_training_data(recipe: Recipe, progress: Progress | None = None) -> TrainingData:
+    """Open the data of a recipe, and look at every image and label once.
 
     Args:
         recipe: see `atrous.training.config`.
-        counts: file that keeps the counts for the next time.
+        progress: called with the pairs of a split that were looked at, and all of them.
 
     Raises:
         ConfigError: the two splits share images or differ in classes, or the class weights do not
-            fit the classes.
-        InputError: a label is broken.
+            fit the classes; or there is nothing to learn, and the recipe does not say that there
+            need not be.
+        InputError: an image or a label is broken.
     """
     train = open_dataset(recipe.data.train)
     val = open_dataset(recipe.data.val) if recipe.data.val else None
@@ -58,21 +58,15 @@ def open_training_data(recipe: Recipe, counts: Path) -> TrainingData:
                 f"{val.name} has the classes {', '.join(val.labels.names)}, {train.name} has "
                 f"{', '.join(train.labels.names)}; they must be the same"
             )
-    pixels = count_pixels(train, counts)
-    absent = [
-        name
-        for name, total in zip(train.labels.names, pixels.sum(axis=0), strict=True)
-        if not total
+    skip = recipe.data.skip_unreadable
+    surveys = [
+        survey(one, skip_unreadable=skip, progress=progress)
+        for one in (train, val)
+        if one is not None
     ]
-    notes = []
-    if absent:
-        notes.append(
-            f"{train.name} never shows {', '.join(absent)}: the network cannot learn what it never "
-            "sees"
-        )
-    empty = int((pixels.sum(axis=1) == 0).sum())
-    if empty:
-        notes.append(f"{empty} labels of {train.name} are ignored altogether: they teach nothing")
+    train, pixels = surveys[0].dataset, surveys[0].pixels
+    val = surveys[1].dataset if val is not None else None
+    notes = [*_left_out(surveys), *_nothing_to_learn(recipe, train, pixels)]
     strength = recipe.data.balance
     own, preprocess = recipe.augment, Preprocess(size=(recipe.augment.crop,) * 2)
     augment = Augment(
@@ -83,6 +77,47 @@ def open_training_data(recipe: Recipe, counts: Path) -> TrainingData:
     weights = image_weights(pixels > 0, strength) if strength else None
     crops = Crops(train, augment, preprocess, recipe.train.seed, weights)
     return TrainingData(train, val, _class_weights(recipe, train, pixels), crops, tuple(notes))
+
+
+def _left_out(surveys: list[Survey]) -> list[str]:
+    return [
+        f"{len(one.left_out)} images of {one.dataset.name} cannot be read and are left out: "
+        f"{', '.join(one.left_out[:8])}{', …' * (len(one.left_out) > 8)}"
+        for one in surveys
+        if one.left_out
+    ]
+
+
+def _nothing_to_learn(recipe: Recipe, train: Dataset, pixels: NDArray[np.int64]) -> list[str]:
+    """What labels do not teach, as notes if the recipe says that it may be so."""
+    totals = pixels.sum(axis=0)
+    names = [name for name, total in zip(train.labels.names, totals, strict=True) if not total]
+    empty = [s.id for s, counts in zip(train.samples, pixels, strict=True) if not counts.any()]
+    notes = []
+    if len(empty) == len(train.samples):
+        raise ConfigError(
+            f"{train.name}: all pixels of all its {len(empty)} labels are ignored, so there is "
+            f"nothing to learn; is the ignore index the right one? atrous doctor --data "
+            f"{train.spec} shows what they hold"
+        )
+    if names:
+        said = f"{train.name} never shows {', '.join(names)}"
+        if not recipe.data.allow_absent_classes:
+            raise ConfigError(
+                f"{said}, so the network cannot learn it; do the masks hold other values (atrous "
+                f"doctor --data {train.spec} shows what they hold)? Take it out of the classes, or "
+                "write data: {allow_absent_classes: true} in the recipe"
+            )
+        notes.append(f"{said}: the network cannot learn what it never sees")
+    if empty:
+        said = f"{len(empty)} labels of {train.name} are ignored altogether"
+        if not recipe.data.allow_ignored_labels:
+            raise ConfigError(
+                f"{said}, such as {empty[0]}: they teach nothing; take them out, or write data: "
+                "{allow_ignored_labels: true} in the recipe"
+            )
+        notes.append(f"{said}: they teach nothing")
+    return notes
 
 
 def _class_weights(recipe: Recipe, train: Dataset, pixels: NDArray[np.int64]) -> list[float] | None:
