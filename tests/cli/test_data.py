@@ -97,3 +97,27 @@ def test_data_voc(atrous: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert f"atrous doctor --data voc:{tmp_path}:val" in done.out
     assert "SegmentationClassAug" in done.out
     assert atrous("data", "voc").code == 2
+
+
+def test_masks_of_a_labelme_folder(atrous: Run, tmp_path: Path) -> None:
+    root = tmp_path / "own"
+    for number, name in enumerate(("road", "car")):
+        (root / "images").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw(0, number)[0]).save(root / f"images/{number}.png")
+        shape = {"label": name, "points": [[0, 0], [80, 0], [80, 120], [0, 120]]}
+        content = {"shapes": [shape], "imagePath": f"{number}.png"}
+        text = json.dumps(content | {"imageHeight": 120, "imageWidth": 160})
+        (root / f"images/{number}.json").write_text(text)
+    done = atrous("data", "masks", str(root / "images"), "-o", str(root / "masks"))
+    assert (done.code, done.err) == (0, "")
+    assert "2 masks of background, car, road" in done.out
+    assert yaml.safe_load((root / "own.yaml").read_text()) == {
+        "images": "images",
+        "masks": "masks",
+        "classes": ["background", "car", "road"],
+        "mask_type": "ids",
+    }
+    checked = atrous("doctor", "--data", f"folder:{root / 'own.yaml'}:all")
+    assert "no error" in checked.out
+    again = atrous("data", "masks", str(root / "images"), "-o", str(root / "masks"))
+    assert (again.code, "is there already" in again.err) == (2, True)

@@ -8,7 +8,10 @@ from typing import Annotated
 import typer
 
 data = typer.Typer(
-    help="Get data sets.", no_args_is_help=True, rich_markup_mode=None, add_completion=False
+    help="Get data sets, and masks.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
 )
 
 
@@ -47,3 +50,96 @@ def voc(
         "list in ImageSets/Segmentation; https://github.com/VainF/DeepLabV3Plus-Pytorch says where "
         "they are"
     )
+
+
+@data.command()
+def masks(
+    annotations: Annotated[
+        Path, typer.Argument(help="A COCO JSON file, or a folder of labelme JSON files.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the masks.")],
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            help="All classes in their order, as road,car. Default: those of own.yaml if it is "
+            "there, else those of the annotations."
+        ),
+    ] = None,
+    unlabelled: Annotated[
+        str,
+        typer.Option(help="What pixels outside all shapes are: background (class 0) or ignored."),
+    ] = "background",
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the images. Default: looked for around the annotations."),
+    ] = None,
+    write: Annotated[
+        Path | None,
+        typer.Option(help="The file that describes the data set. Default: own.yaml beside DIR."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace masks that are there.")] = False,
+) -> None:
+    """Draw masks from the outlines of a labelling tool.
+
+    Example: atrous data masks labelled/ -o masks
+
+    Where shapes overlap, those that come later in the file lie on top. The classes go into
+    own.yaml, which atrous doctor and atrous train read; if it is there already, its classes keep
+    their numbers, so that several files of annotations can be drawn one after the other.
+    """
+    from atrous.cli import terminal
+    from atrous.data.polygons import draw
+    from atrous.errors import ConfigError
+
+    if unlabelled not in ("background", "ignored"):
+        raise ConfigError(f"--unlabelled: expected background or ignored, got {unlabelled}")
+    background = unlabelled == "background"
+    own = write or output.parent / "own.yaml"
+    names = _names(classes, own, background)
+    drawn = draw(
+        annotations, output, classes=names, background=background, images=images, force=force
+    )
+    for kind, count in drawn.left_out.items():
+        terminal.say(f"note: {count} shapes left out, which cover nothing: {kind}")
+    for line in drawn.failed:
+        terminal.say(f"error: {line}")
+    terminal.say(f"{len(drawn.masks)} masks of {', '.join(drawn.labels.names)}: {output}")
+    if not own.exists():
+        _describe(own, output, drawn.images, list(drawn.labels.names))
+    terminal.say(f"look them over: atrous doctor --data folder:{own}:all")
+    if drawn.failed:
+        raise typer.Exit(1)
+
+
+def _names(classes: str | None, own: Path, background: bool) -> list[str]:
+    from atrous import strict_yaml
+    from atrous.data.polygons import NOTHING
+
+    if classes is not None:
+        return [name.strip() for name in classes.split(",") if name.strip()]
+    if not own.is_file():
+        return []
+    known = strict_yaml.read(own, such_as="images, masks and classes").get("classes") or []
+    return [str(name) for name in known if not (background and name in NOTHING)]
+
+
+def _describe(own: Path, masks: Path, images: Path | None, names: list[str]) -> None:
+    import os
+
+    import yaml
+
+    from atrous.cli import terminal
+    from atrous.files import write_whole
+
+    def below(path: Path) -> str:
+        return Path(os.path.relpath(path, own.parent)).as_posix()
+
+    content = {
+        "images": below(images) if images else "images",
+        "masks": below(masks),
+        "classes": names,
+        "mask_type": "ids",
+    }
+    write_whole(own, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    where = "" if images else "; the images were not found: write their folder into it"
+    terminal.say(f"written: {own}{where}")
