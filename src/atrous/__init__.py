@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     )
     from atrous.labels import CITYSCAPES, VOC, LabelSet
     from atrous.preprocess import Preprocess
-    from atrous.runtime.predictor import Prediction, Predictor
+    from atrous.runtime.prediction import Prediction
+    from atrous.runtime.predictor import Predictor
     from atrous.runtime.stream import Stream
 
 # ONNX Runtime reports usage to its vendor unless told otherwise before it is loaded.
@@ -41,7 +42,7 @@ _HOMES = {
     "InputError": "errors",
     "LabelSet": "labels",
     "Options": "engines.base",
-    "Prediction": "runtime.predictor",
+    "Prediction": "runtime.prediction",
     "Predictor": "runtime.predictor",
     "Preprocess": "preprocess",
     "Stream": "runtime.stream",

@@ -22,7 +22,8 @@ from atrous.engines.fake import FakeEngine
 from atrous.errors import AtrousError, ConfigError, EngineError, InputError, StreamError
 from atrous.labels import generic
 from atrous.preprocess import Preprocess
-from atrous.runtime.predictor import Prediction, Predictor
+from atrous.runtime.prediction import Prediction
+from atrous.runtime.predictor import Predictor
 from atrous.runtime.stream import Stream, StreamResult
 from tests.builders.threads import threads
 

@@ -16,7 +16,8 @@ from atrous.errors import ConfigError, InputError
 from atrous.image import Reading
 from atrous.pictures.samples import Picture
 from atrous.preprocess import Placement, Tensor
-from atrous.runtime.predictor import Prediction, Predictor
+from atrous.runtime.prediction import Prediction
+from atrous.runtime.predictor import Predictor
 from atrous.runtime.worker import Stage
 
 Pixels = NDArray[np.uint8]

@@ -21,7 +21,8 @@ from atrous import upsample
 from atrous.engines import dry_run
 from atrous.errors import ConfigError
 from atrous.runtime.pipeline import TIMEOUT, Pipeline
-from atrous.runtime.predictor import Prediction, Predictor
+from atrous.runtime.prediction import Prediction
+from atrous.runtime.predictor import Predictor
 from atrous.runtime.stages import Frame, Steps, stages
 
 Pixels = NDArray[np.uint8]
