@@ -15,6 +15,7 @@ TESTS = Path(__file__).parent
 # Top to bottom. A part may import only from its own folder and from the lines below.
 LAYERS = [
     {"cli"},
+    {"verbs"},
     {"bench", "serve", "training"},
     {"compiler"},
     {"vastai"},
@@ -24,7 +25,7 @@ LAYERS = [
     {"data", "runtime"},
     {"engines"},
     {"artifact", "models", "pages"},
-    {"snapshot"},
+    {"regions", "snapshot"},
     {"agreement", "cache", "image", "metrics", "preprocess", "upsample"},
     {"pictures"},
     {"zoo"},

@@ -1,6 +1,15 @@
 """DeepLab segmentation, from trained weights to the fastest deployable model.
 
-The names here need no torch, and are loaded when they are first used.
+    import atrous
+
+    with atrous.Predictor.open() as predictor:   # the model in the package
+        prediction = predictor("photograph.jpg")
+    print(prediction)                            # <Prediction 451×300: cat 93.4 %, …>
+    prediction.save("mask.png")                  # class ids; "seen.jpg" is the overlay
+
+`Predictor` segments one picture or a list, `Stream` many at once. `export`, `compile`, `train` and
+`evaluate` do what the verbs of the command line do. All errors are `AtrousError`s. The names here
+are loaded when they are first used.
 """
 
 from __future__ import annotations
@@ -22,9 +31,11 @@ if TYPE_CHECKING:
     )
     from atrous.labels import CITYSCAPES, VOC, LabelSet
     from atrous.preprocess import Preprocess
+    from atrous.regions import Region
     from atrous.runtime.prediction import Prediction
     from atrous.runtime.predictor import Predictor
     from atrous.runtime.stream import Stream
+    from atrous.verbs import compile, evaluate, export, train
 
 # ONNX Runtime reports usage to its vendor unless told otherwise before it is loaded.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -45,8 +56,13 @@ _HOMES = {
     "Prediction": "runtime.prediction",
     "Predictor": "runtime.predictor",
     "Preprocess": "preprocess",
+    "Region": "regions",
     "Stream": "runtime.stream",
     "StreamError": "errors",
+    "compile": "verbs",
+    "evaluate": "verbs",
+    "export": "verbs",
+    "train": "verbs",
 }
 
 __all__ = [
@@ -62,8 +78,13 @@ __all__ = [
     "Prediction",
     "Predictor",
     "Preprocess",
+    "Region",
     "Stream",
     "StreamError",
+    "compile",
+    "evaluate",
+    "export",
+    "train",
 ]
 
 
@@ -71,3 +92,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'atrous' has no attribute {name!r}")
     return getattr(import_module(f"atrous.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

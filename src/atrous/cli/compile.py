@@ -103,10 +103,10 @@ def compile_model(
         _outline(loaded)
         return
 
-    from atrous.compiler.build import build
+    from atrous import verbs
 
     with _progress() as tell:
-        report = build(loaded, force=force, tell=tell)
+        report = verbs.compile(loaded, force=force, tell=tell)
     if json_output:
         print(report.model_dump_json(indent=2, exclude_none=True))
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,8 +13,6 @@ from atrous.errors import ConfigError
 
 if TYPE_CHECKING:
     from atrous.evaluation.result import Evaluation
-    from atrous.evaluation.run import Evaluator
-    from atrous.runtime.predictor import Predictor
 
 
 def evaluate(
@@ -93,49 +90,38 @@ def evaluate(
     if data is None:
         raise ConfigError("--data is missing: say what to evaluate on, as voc:VOCdevkit:val")
 
-    from atrous.data import open_dataset
     from atrous.engines import find_model
     from atrous.evaluation import result as results
-    from atrous.evaluation.protocols import Protocol, own_protocol
-    from atrous.evaluation.report import PAGE, write_report
-    from atrous.evaluation.run import Evaluator
-    from atrous.pages.page import check_place
-    from atrous.runtime.predictor import Predictor
+    from atrous.evaluation.report import PAGE
+    from atrous.verbs import score
 
-    named = _named(protocol, tile, overlap)
-    more = (_numbers(scales), flip)
-    chosen = Protocol.parse(named, *more) if named else None
-    if report:
-        check_place(report / PAGE)  # before anything is computed
-    dataset = open_dataset(data)
     network = options.ModelOptions(
         model, engine, device, threads, instances, cache, None, vdsp_params, None, value_range,
         layout, output_name, threshold, precision,
     )  # fmt: skip
-    with ExitStack() as stack:
-        side = chosen.side if chosen else 513
-        predictor = stack.enter_context(network.open(dataset.labels, side))
-        own = own_protocol(predictor.engine.metadata, predictor.preprocess)
-        if chosen is None:
-            chosen = Protocol.parse(own, *more)
-        else:
-            _compare_with_training(predictor, named, own)
-        other = Predictor.open(reference, labels=dataset.labels) if reference else None
-        evaluator = Evaluator(
-            predictor,
-            dataset,
-            chosen,
+    with terminal.progress(terminal.console()) as progress:
+        task = progress.add_task("mIoU", total=None)
+        found = score(
+            network.open,
+            data,
+            _named(protocol, tile, overlap),
+            scales=_numbers(scales),
+            flip=flip,
             name=str(model),
             options=network.engine_options,
             absent=absent,
-            reference=stack.enter_context(other) if other else None,
+            reference=reference,
+            restart=restart,
+            report=report,
+            progress=lambda done, total, miou: progress.update(
+                task, completed=done, total=total, description=f"mIoU {miou:7.2%}"
+            ),
         )
-        found = _run(evaluator, restart)
-        _print(found)
-        if json_file:
-            results.save(found, json_file)
-        if report:
-            terminal.say(f"report: {write_report(evaluator, found, report)}")
+    _print(found)
+    if json_file:
+        results.save(found, json_file)
+    if report:
+        terminal.say(f"report: {report / PAGE}")
     problems = _problems(found, strict)
     for problem in problems:
         print(f"health: {terminal.with_flags(problem)}", file=sys.stderr)
@@ -156,29 +142,6 @@ def _named(name: str | None, tile: int | None, overlap: float | None) -> str | N
             raise ConfigError(f"--tile is a protocol of its own, and {name} another")
         name = f"tile-{tile}-{OVERLAP if overlap is None else overlap:g}"
     return name
-
-
-def _compare_with_training(predictor: Predictor, named: str | None, own: str) -> None:
-    """Say so where a model is scored in another way than in its training."""
-    known = predictor.engine.metadata
-    if known is not None and known.protocol and named != own:
-        size = "×".join(map(str, predictor.preprocess.size))
-        terminal.note(
-            f"{known.name} was trained to be scored by {own} at {size} pixels; {named} gives "
-            "another figure, which does not compare with that of its training"
-        )
-
-
-def _run(evaluator: Evaluator, restart: bool) -> Evaluation:
-    """Evaluate, and show how far it is."""
-    with terminal.progress(terminal.console()) as progress:
-        task = progress.add_task("mIoU", total=len(evaluator.dataset.samples))
-        return evaluator.run(
-            lambda done, miou: progress.update(
-                task, completed=done, description=f"mIoU {miou:7.2%}"
-            ),
-            restart=restart,
-        )
 
 
 def _problems(found: Evaluation, strict: bool) -> list[str]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from atrous.cli import options, terminal
+
+if TYPE_CHECKING:
+    from atrous.exporters.onnx import FreeAxis
 
 
 def export(
@@ -41,54 +44,27 @@ def export(
     The architecture and the number of classes are read off the weights. The file is written only
     if its numbers agree with PyTorch's on a photograph; by how much they differ is printed.
     """
-    from atrous import engines
-    from atrous.errors import ConfigError, EngineError
+    from atrous import verbs
 
-    if file_format == "torchscript" and (dynamic or opset != 18 or precision != "fp32"):
-        raise ConfigError("--dynamic, --opset and --precision belong to --format onnx")
-    path = engines.find_model(checkpoint)
-    if path.suffix.lower() == ".onnx":
-        raise ConfigError(f"{path}: is an ONNX file already; export takes a checkpoint")
-    if reason := engines.missing("torch"):
-        raise EngineError(reason)
-
-    from atrous import models
-    from atrous.engines.torch import describe
-    from atrous.image import photograph
-
-    network = models.load(path, output_stride=output_stride)
-    metadata = describe(network, path, options.parse_labels(labels))
-    preprocess = metadata.preprocess
-    if size is not None:
-        preprocess = preprocess.with_size(*(options.parse_size(size) or preprocess.size))
-    metadata = metadata.model_copy(
-        update={
-            "name": name or metadata.name,
-            "licence": licence,
-            "precision": precision,
-            "preprocess": preprocess,
-        }
+    free: list[FreeAxis] = [a for a in dynamic.split(",") if a]  # type: ignore[misc]
+    made = verbs.export(
+        checkpoint,
+        output,
+        file_format=file_format,
+        size=options.parse_size(size),
+        dynamic=free,
+        opset=opset,
+        precision=precision,
+        output_stride=output_stride,
+        labels=options.parse_labels(labels),
+        name=name,
+        licence=licence,
     )
-    if file_format == "onnx":
-        from atrous.exporters.onnx import FreeAxis, export_onnx
-
-        free: list[FreeAxis] = [a for a in dynamic.split(",") if a]  # type: ignore[misc]
-        difference = export_onnx(
-            network,
-            output,
-            metadata=metadata,
-            pixels=photograph(),
-            dynamic=free,
-            opset=opset,
-        )
-    else:
-        from atrous.exporters.torchscript import export_torchscript
-
-        difference = export_torchscript(network, output, metadata=metadata, pixels=photograph())
-    height, width = preprocess.size
+    found = made.metadata
+    height, width = found.preprocess.size
     terminal.say(
-        f"{output}: {metadata.variant}, {network.num_classes} classes ({metadata.labels.name}), "
-        f"{height}×{width}, output stride {network.output_stride}, {precision}, "
+        f"{output}: {found.variant}, {found.labels.num_classes} classes ({found.labels.name}), "
+        f"{height}×{width}, output stride {made.output_stride}, {precision}, "
         f"{output.stat().st_size / 1e6:.1f} MB"
     )
-    print(f"compared with PyTorch: {difference}")
+    print(f"compared with PyTorch: {made.difference}")

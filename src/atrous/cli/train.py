@@ -74,30 +74,27 @@ def train(
     if dry_run:
         print(loaded.to_yaml(), end="")
         return
-    _need_extra()
     _train(loaded, restart)
 
 
 def _train(recipe: Recipe, restart: bool) -> None:
     _quiet_threads()
 
-    from atrous.training.loop import Interrupted, Run
-    from atrous.training.progress import RunMonitor
+    from atrous import verbs
 
-    monitor = RunMonitor(recipe.folder, terminal.console())
+    verbs.need_training()
+
+    from atrous.training.loop import Interrupted
+
     try:
-        run = Run(recipe, monitor, restart=restart)
-        result = run.go()
+        main, result = verbs.run_recipe(recipe, terminal.console(), restart=restart)
     except Interrupted:
-        monitor.close()
         print(
             f"stopped; all is saved. To go on: atrous train {recipe.folder}/recipe.yaml",
             file=sys.stderr,
         )
         sys.exit(130)
-    finally:
-        monitor.close()
-    if not run.main:
+    if not main:
         return
     terminal.say(f"trained: {recipe.folder}/last.safetensors, report.html")
     if result is not None:
@@ -112,6 +109,7 @@ def _train(recipe: Recipe, restart: bool) -> None:
 def _init(spec: str, output: Path) -> None:
     from atrous.data import open_dataset
     from atrous.files import write_whole
+    from atrous.verbs import need_training
 
     compiling = output.with_name("compile.yaml")
     if compiling.exists():
@@ -120,7 +118,7 @@ def _init(spec: str, output: Path) -> None:
         if path.exists():
             raise ConfigError(f"{path}: exists; name another file, or remove it")
     dataset = open_dataset(spec)
-    _need_extra()
+    need_training()
     _quiet_threads()
 
     from atrous.training.estimate import step_seconds
@@ -159,13 +157,3 @@ def _quiet_threads() -> None:
     On two busy cores a step took 2.5 times as long. It is read once, when torch is imported.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
-
-
-def _need_extra() -> None:
-    from importlib.util import find_spec
-
-    missing = [name for name in ("torch", "accelerate", "safetensors") if find_spec(name) is None]
-    if missing:
-        raise ConfigError(
-            f"training needs {', '.join(missing)}, not installed: pip install 'atrous[train]'"
-        )

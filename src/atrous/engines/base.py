@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,11 @@ class Options:
     precision: Arithmetic | None = None
 
     def __post_init__(self) -> None:
+        if self.device not in get_args(Device):
+            raise InputError(
+                f"device: expected cpu, cuda or tensorrt, got {self.device!r}; which GPU is used "
+                "says the variable CUDA_VISIBLE_DEVICES"
+            )
         if self.threads < 0:
             raise InputError(f"threads: expected 0 (one per core) or more, got {self.threads}")
         if self.streams < 1:
@@ -65,6 +70,17 @@ class Options:
         if self.cache is not None and self.cache.exists() and not self.cache.is_dir():
             raise InputError(f"cache: expected a folder, found a file: {self.cache}")
         _ = self.hints
+
+    def with_changes(
+        self, device: Device | None, threads: int | None, cache: str | Path | None
+    ) -> Self:
+        """The same, but for what is not `None`."""
+        given: dict[str, Any] = {
+            "device": device,
+            "threads": threads,
+            "cache": Path(cache) if cache else None,
+        }
+        return replace(self, **{name: value for name, value in given.items() if value is not None})
 
     @property
     def hints(self) -> Hints:

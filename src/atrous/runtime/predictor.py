@@ -5,21 +5,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from atrous import engines
 from atrous.engines import dry_run
-from atrous.engines.base import Engine, Options
+from atrous.engines.base import Device, Engine, Options
 from atrous.engines.meaning import BACKGROUND, with_background
 from atrous.engines.onnx_model import OnnxModel
-from atrous.errors import ConfigError, EngineError
+from atrous.errors import ConfigError, EngineError, InputError
 from atrous.geometry import Axis
+from atrous.image import Reading
 from atrous.labels import LabelSet, generic, named
 from atrous.preprocess import Placement, Preprocess, Tensor, usual_normalisation
+from atrous.runtime.inputs import Colour, Input, picture_of
 from atrous.runtime.prediction import Prediction
 
 _log = logging.getLogger("atrous")
@@ -57,6 +60,7 @@ class Predictor:
         self.engine = engine
         self.preprocess = preprocess
         self.labels = labels
+        self.reading = Reading().by_default(preprocess.value_range)
 
     @classmethod
     def open(
@@ -64,6 +68,9 @@ class Predictor:
         model: str | Path | OnnxModel | None = None,
         *,
         engine: str = "auto",
+        device: Device | None = None,
+        threads: int | None = None,
+        cache: str | Path | None = None,
         options: Options | None = None,
         preprocess: Preprocess | PreprocessOf | None = None,
         labels: LabelSet | None = None,
@@ -73,13 +80,19 @@ class Predictor:
     ) -> Self:
         """Open a model by any of its names.
 
+            with Predictor.open("fast", threads=2) as predictor:
+                prediction = predictor("photograph.jpg")
+
         What the model does not say of itself comes from the arguments; what neither says is
         assumed, and logged as a warning.
 
         Args:
             model: see `atrous.engines.open_engine`.
             engine: `auto`, or the name of an engine.
-            options: device, threads, streams and cache.
+            device: `cpu`, `cuda` or `tensorrt`, instead of that of `options`.
+            threads: CPU threads, 0 for one per core, instead of those of `options`.
+            cache: folder for what an engine builds from the model, instead of that of `options`.
+            options: these three, and what else there is to say to an engine.
             preprocess: instead of the model's own, or what makes it once the size is known.
             labels: instead of the model's own.
             size: height and width of the network input, for models of free size.
@@ -91,7 +104,7 @@ class Predictor:
         Raises:
             AtrousError: the model cannot be opened, or does not fit the arguments.
         """
-        options = options or Options()
+        options = (options or Options()).with_changes(device, threads, cache)
         if labels is not None and not options.names:
             options = replace(options, names=labels.names)
         opened = engines.open_engine(model, engine=engine, options=options)
@@ -116,19 +129,46 @@ class Predictor:
         """
         return type(self)(self.engine, preprocess, self.labels)
 
-    def __call__(self, image: NDArray[np.uint8]) -> Prediction:
-        """Segment one image.
+    @overload
+    def __call__(self, image: Input, *, colour: Colour = ...) -> Prediction: ...
+
+    @overload
+    def __call__(
+        self, image: list[Any] | tuple[Any, ...], *, colour: Colour = ...
+    ) -> list[Prediction]: ...
+
+    def __call__(
+        self, image: Input | list[Any] | tuple[Any, ...], *, colour: Colour = "rgb"
+    ) -> Prediction | list[Prediction]:
+        """Segment one image, or each of a list.
+
+        Files are read as `atrous predict` reads them: turned as a camera held them, in sRGB, what
+        is transparent on white.
 
         Args:
-            image: `(H, W, 3)` uint8, RGB, any size.
+            image: a path, the content of a file, an image of Pillow's, `(H, W, 3)` uint8 pixels of
+                any size, or a list of them. Many files go faster through `atrous.Stream`.
+            colour: order of the channels of arrays, `rgb`, or `bgr` as OpenCV has it.
 
         Raises:
-            InputError: `image` is of another kind.
+            InputError: an image cannot be read or is of another kind; the message says what to do.
             EngineError: the engine failed.
         """
-        tensor, placement = self.prepare(image)
+        if isinstance(image, (list, tuple)):
+            return [self._one(one, colour, f"picture {i}") for i, one in enumerate(image)]
+        return self._one(image, colour)
+
+    def _one(self, source: Input, colour: Colour, place: str = "") -> Prediction:
+        try:
+            picture = picture_of(source, self.reading, colour)
+        except InputError as error:
+            if not place:
+                raise
+            raise InputError(f"{place}: {error}") from None
+        tensor, placement = self.prepare(picture.pixels)
         [grid] = self.logits([tensor])
-        return self.prediction(grid, placement)
+        file = Path(source) if isinstance(source, (str, PathLike)) else None
+        return replace(self.prediction(grid, placement), picture=picture, source=file)
 
     def prepare(self, image: NDArray[np.uint8]) -> tuple[Tensor, Placement]:
         """Make the network input `(3, H, W)` of an image, and say where the image lies in it.
@@ -198,6 +238,7 @@ class Predictor:
             placement.seen,
             self.labels.ignore_index,
             self.engine.signature.meaning.activation,
+            self.labels,
         )
 
     def at_input(self, prediction: Prediction) -> Prediction:
@@ -206,7 +247,8 @@ class Predictor:
         axes = self.engine.signature.on_grid(
             prediction.grid, (height, width), Axis(height), Axis(width)
         )
-        return replace(prediction, rows=axes[0], columns=axes[1], seen=(0, height, 0, width))
+        whole = (0, height, 0, width)
+        return replace(prediction, rows=axes[0], columns=axes[1], seen=whole, picture=None)
 
     def close(self) -> None:
         """Close the engine."""
