@@ -29,13 +29,14 @@ if TYPE_CHECKING:
         InputError,
         StreamError,
     )
+    from atrous.evaluation.evaluate import evaluate
     from atrous.labels import CITYSCAPES, VOC, LabelSet
     from atrous.preprocess import Preprocess
     from atrous.regions import Region
     from atrous.runtime.prediction import Prediction
     from atrous.runtime.predictor import Predictor
     from atrous.runtime.stream import Stream
-    from atrous.verbs import compile, evaluate, export, train
+    from atrous.verbs import compile, export, train
 
 # ONNX Runtime reports usage to its vendor unless told otherwise before it is loaded.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -60,7 +61,7 @@ _HOMES = {
     "Stream": "runtime.stream",
     "StreamError": "errors",
     "compile": "verbs",
-    "evaluate": "verbs",
+    "evaluate": "evaluation.evaluate",
     "export": "verbs",
     "train": "verbs",
 }

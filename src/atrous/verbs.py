@@ -1,14 +1,12 @@
-"""`compile`, `evaluate`, `train` and `export` for Python: what the verbs of the same name do.
+"""`compile`, `train` and `export` for Python: what the verbs of the same name do.
 
-Each imports what it needs when it is called, and prints nothing; notes go into the log `atrous`.
+Each imports what it needs when it is called, and prints nothing.
 """
 
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from os import PathLike
@@ -24,22 +22,14 @@ if TYPE_CHECKING:
     from atrous.compiler.config import CompileConfig
     from atrous.compiler.progress import Tell
     from atrous.compiler.report.report import CompileReport
-    from atrous.data import Dataset
-    from atrous.engines.base import Device, Options
     from atrous.evaluation.result import Evaluation
     from atrous.exporters.onnx import FreeAxis
     from atrous.labels import LabelSet
-    from atrous.metrics import Absent
-    from atrous.runtime.predictor import Predictor
     from atrous.training.config import Recipe
-
-_log = logging.getLogger("atrous")
 
 Name = str | PathLike[str]
 Changes = Mapping[str, Any] | Sequence[str]
 """Keys of a YAML file in other words: `{"train.batch": 8}`, or `["train.batch=8"]`."""
-
-EvaluationProgress = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,142 +162,6 @@ def compile(
     return build(config, force=force, tell=tell or silent)
 
 
-def evaluate(
-    model: Name | None = None,
-    data: str | Dataset = "",
-    protocol: str | None = None,
-    *,
-    scales: Sequence[float] = (1.0,),
-    flip: bool = False,
-    absent: Absent = "skip",
-    engine: str = "auto",
-    device: Device | None = None,
-    threads: int | None = None,
-    options: Options | None = None,
-    reference: Name | None = None,
-    restart: bool = False,
-    report: Name | None = None,
-    progress: EvaluationProgress | None = None,
-) -> Evaluation:
-    """Measure accuracy under one protocol, stamped with all that it depends on.
-
-        score = atrous.evaluate("default", "voc:VOCdevkit:val", "squash-513")
-        print(score.mean_iou, score.iou["cat"], score.health)
-
-    An interrupted evaluation goes on where it stopped. Whoever reads the score reads `health` and
-    `failed` too: they say what makes it doubtful, a broken model or pictures that cannot be read.
-
-    Args:
-        model: as for `Predictor.open`.
-        data: as `voc:ROOT:val`, `cityscapes:ROOT:val`, `folder:X.yaml:SPLIT`, or a data set.
-        protocol: as `squash-513`, see docs/evaluation.md; by default that of the model's training
-            run, or squash at the size of its input.
-        scales: see the image at these scales too (`native`, `whole`).
-        flip: see its mirror image too.
-        absent: classes that occur nowhere are left out of the mean (`skip`) or count as 0 (`zero`).
-        engine: `auto`, or the name of an engine.
-        device: `cpu`, `cuda` or `tensorrt`.
-        threads: CPU threads, 0 for one per core.
-        options: these two, and what else there is to say to an engine.
-        reference: a model that this one must agree with.
-        restart: do not go on from an interrupted evaluation.
-        report: write an HTML page into this folder.
-        progress: called with images done, images in all, and the mIoU so far, 0–1.
-
-    Raises:
-        AtrousError: model, data and protocol do not fit each other, or cannot be read.
-    """
-    from atrous.engines.base import Options
-    from atrous.runtime.predictor import Predictor
-
-    if not data:
-        raise ConfigError("`data` is missing: say what to evaluate on, as voc:VOCdevkit:val")
-    wanted = (options or Options()).with_changes(device, threads, None)
-
-    def opened(labels: LabelSet, side: int | None) -> Predictor:
-        name = None if model is None else str(model)
-        return Predictor.open(name, engine=engine, options=wanted, labels=labels, side=side)
-
-    return score(
-        opened,
-        data,
-        protocol,
-        scales=tuple(scales),
-        flip=flip,
-        name=str(model),
-        options=wanted,
-        absent=absent,
-        reference=None if reference is None else str(reference),
-        restart=restart,
-        report=None if report is None else Path(report),
-        progress=progress,
-    )
-
-
-def score(
-    opened: Callable[[LabelSet, int | None], Predictor],
-    data: str | Dataset,
-    protocol: str | None,
-    *,
-    scales: tuple[float, ...],
-    flip: bool,
-    name: str,
-    options: Options,
-    absent: Absent = "skip",
-    reference: str | None = None,
-    restart: bool = False,
-    report: Path | None = None,
-    progress: EvaluationProgress | None = None,
-) -> Evaluation:
-    """`evaluate` with a model that the caller opens.
-
-    Args:
-        opened: opens it for the labels of the data and the side of what the protocol shows it.
-        data: as for `evaluate`, like the others that are not here.
-        name: of the model, for the stamp.
-        options: of its engine, for the stamp.
-    """
-    from atrous.data import open_dataset
-    from atrous.evaluation.protocols import Protocol, own_protocol
-    from atrous.evaluation.report import PAGE, write_report
-    from atrous.evaluation.run import Evaluator
-    from atrous.pages.page import check_place
-    from atrous.runtime.predictor import Predictor
-
-    chosen = Protocol.parse(protocol, scales, flip) if protocol else None
-    if report is not None:
-        check_place(report / PAGE)  # before anything is computed
-    dataset = open_dataset(data) if isinstance(data, str) else data
-    with ExitStack() as stack:
-        side = chosen.side if chosen else 513
-        predictor = stack.enter_context(opened(dataset.labels, side))
-        own = own_protocol(predictor.engine.metadata, predictor.preprocess)
-        if chosen is None:
-            chosen = Protocol.parse(own, scales, flip)
-        else:
-            _compare_with_training(predictor, protocol, own)
-        other = Predictor.open(reference, labels=dataset.labels) if reference else None
-        evaluator = Evaluator(
-            predictor,
-            dataset,
-            chosen,
-            name=name,
-            options=options,
-            absent=absent,
-            reference=stack.enter_context(other) if other else None,
-        )
-        total = len(dataset.samples)
-
-        def tell(done: int, miou: float) -> None:
-            if progress is not None:
-                progress(done, total, miou)
-
-        found = evaluator.run(tell, restart=restart)
-        if report is not None:
-            write_report(evaluator, found, report)
-    return found
-
-
 def train(
     recipe: Name | Recipe,
     changes: Changes = (),
@@ -371,21 +225,6 @@ def run_recipe(
         return run.main, run.go()
     finally:
         monitor.close()
-
-
-def _compare_with_training(predictor: Predictor, named: str | None, own: str) -> None:
-    """Say so where a model is scored in another way than in its training."""
-    known = predictor.engine.metadata
-    if known is not None and known.protocol and named != own:
-        size = "×".join(map(str, predictor.preprocess.size))
-        _log.warning(
-            "%s was trained to be scored by %s at %s pixels; %s gives another figure, which does "
-            "not compare with that of its training",
-            known.name,
-            own,
-            size,
-            named,
-        )
 
 
 def need_training() -> None:

@@ -92,8 +92,8 @@ def evaluate(
 
     from atrous.engines import find_model
     from atrous.evaluation import result as results
+    from atrous.evaluation.evaluate import score
     from atrous.evaluation.report import PAGE
-    from atrous.verbs import score
 
     network = options.ModelOptions(
         model, engine, device, threads, instances, cache, None, vdsp_params, None, value_range,
