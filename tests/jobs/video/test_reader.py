@@ -263,6 +263,25 @@ def test_what_holds_nothing(tmp_path: Path, predictor: Predictor, content: bytes
         segment_video(predictor, tmp_path / "in.mp4", tmp_path / "out.mp4")
 
 
+PLAYLISTS = {
+    "concat": "ffconcat version 1.0\nfile {name}\n",
+    "HLS": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1.0,\n{name}\n#EXT-X-ENDLIST\n",
+    "SDP": "v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9 RTP/AVP 96\n",
+}
+
+
+@pytest.mark.parametrize("kind", PLAYLISTS)
+@pytest.mark.parametrize("suffix", [".mp4", ".ts", ".m3u8"])
+def test_a_text_that_names_other_files_opens_none(
+    kind: str, suffix: str, tmp_path: Path, predictor: Predictor
+) -> None:
+    make_clip(tmp_path / "other.ts", 3)
+    source = tmp_path / f"in{suffix}"
+    source.write_text(PLAYLISTS[kind].format(name="other.ts"))
+    with pytest.raises(InputError, match=r"expected a video, cannot be opened: "):
+        segment_video(predictor, source, tmp_path / "out.mp4")
+
+
 def test_a_format_of_pictures_that_nobody_knows(tmp_path: Path, predictor: Predictor) -> None:
     source = make_clip(tmp_path / "in.mp4", 2, sound=False)
     source.write_bytes(source.read_bytes().replace(b"avc1", b"zzz1").replace(b"avcC", b"zzzC"))

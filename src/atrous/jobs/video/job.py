@@ -23,7 +23,7 @@ from atrous.jobs.output import model_of, state
 from atrous.jobs.video.colour import Colours
 from atrous.jobs.video.orientation import Orientation
 from atrous.jobs.video.paint import Paint
-from atrous.jobs.video.pyav import av
+from atrous.jobs.video.pyav import ONE_FILE, av
 from atrous.jobs.video.reader import Reader, location
 from atrous.jobs.video.seal import stamp_of
 from atrous.jobs.video.writer import Writer, check_name, upright
@@ -301,7 +301,7 @@ def _stands(source: str | Path | InputContainer, output: Path, made_from: str, f
 
 def _kept_as_it_is(output: Path, seconds: float) -> Summary:
     """What an output has that is there already."""
-    with av.open(location(str(output))) as container:
+    with av.open(location(str(output)), options=ONE_FILE) as container:
         video, sounds = container.streams.video[0], container.streams.audio
         size = (video.width, video.height)
         return Summary(output, video.frames, 0, 0, size, "", len(sounds), seconds, kept=True)

@@ -15,7 +15,7 @@ from atrous.errors import AtrousError, InputError
 from atrous.jobs.video.clock import Clock
 from atrous.jobs.video.interlaced import Deinterlacer
 from atrous.jobs.video.joined import another
-from atrous.jobs.video.pyav import av, reason
+from atrous.jobs.video.pyav import ONE_FILE, av, reason
 from atrous.pictures.opening import MAX_PIXELS
 from atrous.runtime.stages import helper_threads
 
@@ -310,7 +310,7 @@ class Reader:
         return cast("VideoCodecContext", decoder)
 
     def _open(self, camera: bool, network: bool) -> InputContainer:
-        options = {"max_pixels": str(self._max_pixels)}
+        options = {"max_pixels": str(self._max_pixels), **({} if network else ONE_FILE)}
         try:
             if camera:
                 return av.open(f"/dev/video{self.name.removeprefix('camera:')}", format="v4l2")
