@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from atrous.labels import VOC
-from atrous.pages.figures import Chart, embedded, levels, painted, scaled
+from atrous.pages.figures import Chart, embedded, levels, painted, scaled, swatches
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,15 @@ def test_a_chart_places_values() -> None:
     assert chart.lines == [("mean", f"{left},{top} {right},{bottom}")]
 
 
+def test_a_chart_with_two_scales_and_values_below() -> None:
+    chart = Chart("loss and mIoU", (0, 10), (0, 2), size=(760, 280), right=50)
+    chart.second({0: "0", 100: "100"})
+    assert chart.place(10, 2) == chart.place(10, 100, second=True)
+    assert [text for _, text in chart.others] == ["0", "100"]
+    chart.tick(5, "5")
+    assert chart.ticks == [(chart.place(5, 0)[0], "5")]
+
+
 def test_a_chart_of_one_value() -> None:
     assert Chart("loss", (0, 0), (0, 1)).place(0, 1) == (60, 8)
 
@@ -55,6 +64,8 @@ def test_pictures() -> None:
     shown = painted(picture, class_map, VOC, 320)
     assert shown.shape[0] > 160, "a legend stands below"
     assert shown.shape[1] == 320
+    assert painted(picture, class_map, VOC, 320, legend=False).shape == (160, 320, 3)
+    assert swatches(VOC, [15, 0, 255]) == [("person", "#" + bytes(VOC.paint()[45:48]).hex())]
     kind, content = embedded(shown).split(",")
     assert kind == "data:image/jpeg;base64"
     with Image.open(io.BytesIO(base64.b64decode(content))) as decoded:

@@ -88,7 +88,11 @@ def test_what_a_run_leaves_behind(recipe: Make, run: Go) -> None:
     page = Page(html).text
     assert f"{final.mean_iou:.3f} % mIoU" in page
     assert "flatters: ship the last" in page
-    assert html.count("<polyline") == 3
+    # Loss with mIoU, learning rate, and one chart for each of the five classes.
+    assert html.count("<svg") == 2 + 5
+    places = [page.index(word) for word in ("worst: ", "median: ", "best: ", "How it went")]
+    assert places == sorted(places)
+    assert "What it started from" in page
     assert f"atrous train {one.folder}/recipe.yaml" in page
     assert (one.folder / "evaluation" / "index.html").is_file()
     assert list((one.folder / "tensorboard").iterdir())

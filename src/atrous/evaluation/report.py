@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from atrous.evaluation.result import Evaluation
 from atrous.evaluation.run import Evaluator
 from atrous.files import write_whole
-from atrous.pages.figures import embedded, painted, scaled
+from atrous.pages.figures import embedded, painted, scaled, swatches
 from atrous.pages.page import check_place, render
 from atrous.preprocess import Preprocess
 from atrous.resize import resized
@@ -19,6 +20,8 @@ from atrous.resize import resized
 PAGE = "index.html"
 SHOWN = 6
 _WIDTH = 320
+
+PictureRow = tuple[str, dict[str, str]]
 
 
 def write_report(evaluator: Evaluator, result: Evaluation, folder: Path) -> Path:
@@ -35,8 +38,7 @@ def write_report(evaluator: Evaluator, result: Evaluation, folder: Path) -> Path
     Raises:
         InputError: something is in its place that Atrous did not make.
     """
-    scores = np.array(evaluator.scores)
-    order = [int(i) for i in np.argsort(scores, kind="stable") if not np.isnan(scores[i])]
+    order = ranked(evaluator)
     best = [i for i in order[::-1][:SHOWN] if i not in order[:SHOWN]]
     counts = np.array(result.confusion, np.float64)
     total = counts.sum(axis=1, keepdims=True)
@@ -47,8 +49,9 @@ def write_report(evaluator: Evaluator, result: Evaluation, folder: Path) -> Path
         result=result,
         stamp=result.stamp.model_dump(),
         confusion=list(zip(result.iou, share.tolist(), strict=True)),
-        worst=[_row(index, evaluator) for index in order[:SHOWN]],
-        best=[_row(index, evaluator) for index in best],
+        worst=picture_rows(evaluator, order[:SHOWN]),
+        best=picture_rows(evaluator, best),
+        legend=swatches(evaluator.dataset.labels, range(len(result.iou))),
     )
     path = folder / PAGE
     check_place(path)
@@ -56,7 +59,29 @@ def write_report(evaluator: Evaluator, result: Evaluation, folder: Path) -> Path
     return path
 
 
-def _row(index: int, evaluator: Evaluator) -> tuple[str, dict[str, str]]:
+def ranked(evaluator: Evaluator) -> list[int]:
+    """Indices of the images that were scored, the worst first."""
+    scores = np.array(evaluator.scores)
+    return [int(i) for i in np.argsort(scores, kind="stable") if not np.isnan(scores[i])]
+
+
+def picture_rows(
+    evaluator: Evaluator, indices: Iterable[int], called: Sequence[str] = ()
+) -> list[PictureRow]:
+    """What a page shows of some images: a caption, and pictures by their names.
+
+    Args:
+        evaluator: that has run; the images are segmented once more.
+        indices: of the images.
+        called: what each is called before its name, `worst` for example.
+    """
+    rows = [_row(index, evaluator) for index in indices]
+    if called:
+        rows = [(f"{word}: {one[0]}", one[1]) for word, one in zip(called, rows, strict=True)]
+    return rows
+
+
+def _row(index: int, evaluator: Evaluator) -> PictureRow:
     """A caption, and the pictures of an image by their names."""
     sample, labels = evaluator.dataset.samples[index], evaluator.dataset.labels
     image = evaluator.dataset.read_image(sample)
@@ -69,8 +94,8 @@ def _row(index: int, evaluator: Evaluator) -> tuple[str, dict[str, str]]:
     difference[wrong] = (220, 40, 40)
     shown = {
         "image": scaled(seen, _WIDTH),
-        "truth": painted(seen, truth, labels, _WIDTH),
-        "prediction": painted(seen, scored.class_map, labels, _WIDTH),
+        "truth": painted(seen, truth, labels, _WIDTH, legend=False),
+        "prediction": painted(seen, scored.class_map, labels, _WIDTH, legend=False),
         "wrong pixels": scaled(np.asarray(difference, np.uint8), _WIDTH),
     }
     caption = f"{sample.id}: mIoU of its own classes {100 * evaluator.scores[index]:.1f} %"

@@ -31,10 +31,30 @@ def scaled(picture: Pixels, width: int, interpolation: int = cv2.INTER_AREA) -> 
     return np.asarray(cv2.resize(picture, size, interpolation=interpolation), picture.dtype)
 
 
-def painted(picture: Pixels, class_map: Pixels, labels: LabelSet, width: int) -> Pixels:
-    """`picture` under the colours of its classes, with their names below; both scaled."""
-    nearest = scaled(class_map, width, cv2.INTER_NEAREST)
-    return overlay(scaled(picture, width), nearest, labels)
+def painted(
+    picture: Pixels, class_map: Pixels, labels: LabelSet, width: int, *, legend: bool = True
+) -> Pixels:
+    """`picture` under the colours of its classes, both scaled; with `legend` their names below."""
+    nearest, small = scaled(class_map, width, cv2.INTER_NEAREST), scaled(picture, width)
+    whole = overlay(small, nearest, labels)
+    return whole if legend else np.ascontiguousarray(whole[: small.shape[0]])
+
+
+def swatches(labels: LabelSet, class_ids: Iterable[int]) -> list[tuple[str, str]]:
+    """Name and colour (`#rrggbb`) of the classes that pictures show, for the macro `legend`.
+
+    Args:
+        labels: names and colours.
+        class_ids: those that occur; what is ignored has its name too, a background that is left
+            unpainted has none.
+    """
+    paint, shown = labels.paint(), sorted(set(class_ids))
+    bare = set(labels.unpainted)
+    return [
+        (labels.names[i], f"#{paint[3 * i : 3 * i + 3].hex()}")
+        for i in shown
+        if i not in bare and i < labels.num_classes
+    ]
 
 
 def levels(low: float, high: float) -> dict[float, str]:
@@ -57,16 +77,29 @@ class Chart:
         across: values at the left and the right edge.
         up: values at the lower and the upper edge; what lies beyond is drawn at the edge.
         foot: text below its right end.
+        size: width and height of its plane, in units of which a page shows 1000 at most in a line.
+        right: room for the numbers of a second scale, see `second`.
     """
 
-    width, height = 1000, 280
     _left, _edge = 60, 8
 
     def __init__(
-        self, label: str, across: tuple[float, float], up: tuple[float, float], foot: str = ""
+        self,
+        label: str,
+        across: tuple[float, float],
+        up: tuple[float, float],
+        foot: str = "",
+        *,
+        size: tuple[int, int] = (1000, 280),
+        right: int = 0,
     ) -> None:
         self.label, self.foot = label, foot
+        self.width, self.height = size[0] - right, size[1]
+        self.whole = size[0]
         self._across, self._up = across, up
+        self._second = up
+        self.ticks: list[tuple[float, str]] = []
+        self.others: list[tuple[float, str]] = []
         self.levels: list[tuple[float, str]] = []
         self.lines: list[tuple[str, str]] = []
         self.dots: list[tuple[float, float, str, str]] = []
@@ -76,9 +109,9 @@ class Chart:
         """Where its lines begin."""
         return self._left
 
-    def place(self, x: float, y: float) -> tuple[float, float]:
-        """Pixels from the left and from the top."""
-        (first, last), (low, high) = self._across, self._up
+    def place(self, x: float, y: float, *, second: bool = False) -> tuple[float, float]:
+        """Pixels from the left and from the top; by the `second` scale, if so asked."""
+        (first, last), (low, high) = self._across, self._second if second else self._up
         part = (x - first) / ((last - first) or 1)
         share = (min(max(y, low), high) - low) / (high - low)
         across = self._left + (self.width - self._left - self._edge) * part
@@ -89,11 +122,25 @@ class Chart:
         """Draw a line across, its value at its left."""
         self.levels.append((self.place(0, value)[1], text))
 
-    def line(self, points: Iterable[tuple[float, float]], kind: str = "mean") -> None:
+    def second(self, levels: dict[float, str]) -> None:
+        """Have a scale of its own at the right, from its lowest to its highest level."""
+        self._second = (min(levels), max(levels))
+        for value, text in levels.items():
+            self.others.append((self.place(0, value, second=True)[1], text))
+
+    def tick(self, value: float, text: str) -> None:
+        """Write a value of the axis across below the plane."""
+        self.ticks.append((self.place(value, 0)[0], text))
+
+    def line(
+        self, points: Iterable[tuple[float, float]], kind: str = "mean", *, second: bool = False
+    ) -> None:
         """Draw a curve; `kind` is its class in the stylesheet."""
-        places = (self.place(x, y) for x, y in points)
+        places = (self.place(x, y, second=second) for x, y in points)
         self.lines.append((kind, " ".join(f"{across},{down}" for across, down in places)))
 
-    def dot(self, x: float, y: float, kind: str = "", title: str = "") -> None:
+    def dot(
+        self, x: float, y: float, kind: str = "", title: str = "", *, second: bool = False
+    ) -> None:
         """Mark a point, which says `title` when it is pointed at."""
-        self.dots.append((*self.place(x, y), kind, title))
+        self.dots.append((*self.place(x, y, second=second), kind, title))

@@ -23,14 +23,15 @@ from atrous.errors import AtrousError, ConfigError
 from atrous.evaluation import result as results
 from atrous.evaluation.result import Evaluation
 from atrous.files import write_whole
+from atrous.pages.figures import swatches
 from atrous.training import checkpoint
 from atrous.training.checkpoint import BEST, LAST, STATE, SplitRecord, State
 from atrous.training.config import Recipe
 from atrous.training.learner import Learner, Piece, StepResult
 from atrous.training.loader import Positions, load, spare_workers
 from atrous.training.loss import Loss
-from atrous.training.progress import Entry, RunMonitor, read_log
-from atrous.training.report import write_page
+from atrous.training.progress import Entry, RunMonitor, read_log, under_way
+from atrous.training.report import Shown, write_page
 from atrous.training.start import fill
 from atrous.training.teacher import Teacher
 from atrous.training.trainee import Trainee, make_network
@@ -103,6 +104,7 @@ class Run:
             checkpoint.restore(self.folder, self.learner)
             if self.accelerator.scaler is not None:
                 self.accelerator.scaler.load_state_dict(found.scaler)
+        self._seen = Shown()
         self._stop = False
 
     def go(self) -> Evaluation | None:
@@ -258,11 +260,14 @@ class Run:
         """Score a network, and show and log what was found."""
         own = self.recipe.validation
         progress = partial(self._scoring, len(data.samples))
-        found = measure(engine, data, own, name, progress, page)
+        found, rows = measure(engine, data, own, name, progress, page)
         shown = pictures(engine, thinned(data, own.images), own)
         ended = self.state.iteration == self.recipe.train.iterations
         self.monitor.scored(self.state.iteration, found, shown, ended=ended)
-        self._log(Entry(iteration=self.state.iteration, score=found.mean_iou))
+        problems = under_way(found, ended=ended)
+        self._seen = Shown(rows, swatches(data.labels, range(data.labels.num_classes)), problems)
+        entry = Entry(iteration=self.state.iteration, score=found.mean_iou, iou=found.iou)
+        self._log(entry)
         return found
 
     def _scoring(self, images: int, done: int, score: float) -> None:
@@ -271,7 +276,7 @@ class Run:
             raise Interrupted
 
     def _write_page(self, found: Evaluation | None = None) -> None:
-        write_page(self.folder, self.recipe, self.state, read_log(self.folder), found)
+        write_page(self.folder, self.recipe, self.state, read_log(self.folder), found, self._seen)
 
     def _log(self, entry: Entry) -> None:
         self.monitor.log(entry, self.recipe.train.iterations, self.recipe.train.batch)

@@ -31,6 +31,7 @@ class Entry(Record):
         rate: learning rate of the head at this step.
         images_per_second: since the run was started or resumed.
         score: mIoU in percent, `None` where none was measured.
+        iou: of each class beside it, `None` for one that does not occur.
     """
 
     iteration: int
@@ -38,6 +39,7 @@ class Entry(Record):
     rate: float | None = None
     images_per_second: float | None = None
     score: float | None = None
+    iou: dict[str, float | None] | None = None
 
 
 def read_log(folder: Path) -> list[Entry]:

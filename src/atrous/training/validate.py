@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from atrous.data import Dataset
 from atrous.engines.base import Engine
 from atrous.evaluation.protocols import Protocol
-from atrous.evaluation.report import covered, write_report
+from atrous.evaluation.report import PictureRow, covered, picture_rows, ranked, write_report
 from atrous.evaluation.result import Evaluation
 from atrous.evaluation.run import Evaluator, Progress
 from atrous.runtime.predictor import Predictor
@@ -27,8 +27,8 @@ def measure(
     name: str,
     progress: Progress | None = None,
     page: Path | None = None,
-) -> Evaluation:
-    """Score a network.
+) -> tuple[Evaluation, list[PictureRow]]:
+    """Score a network, and show the worst, the median and the best image.
 
     Args:
         engine: runs the network, in evaluation mode.
@@ -43,7 +43,11 @@ def measure(
     found = evaluator.run(progress)
     if page is not None:
         write_report(evaluator, found, page)
-    return found
+    order = ranked(evaluator)
+    middle = {0: "worst", len(order) // 2: "median", len(order) - 1: "best"}
+    places = sorted(place for place in middle if 0 <= place < len(order))
+    rows = picture_rows(evaluator, [order[i] for i in places], [middle[i] for i in places])
+    return found, rows
 
 
 def thinned(dataset: Dataset, images: int | None) -> Dataset:
