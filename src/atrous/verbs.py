@@ -91,7 +91,10 @@ def export(
         raise ConfigError("`dynamic`, `opset` and `precision` belong to `file_format` onnx")
     path = engines.find_model(str(checkpoint))
     if path.suffix.lower() == ".onnx":
-        raise ConfigError(f"{path}: is an ONNX file already; export takes a checkpoint")
+        raise ConfigError(
+            f"{path}: is an ONNX file already; export takes a checkpoint "
+            "(`atrous export --standalone` takes any model)"
+        )
     if reason := engines.missing("torch"):
         raise EngineError(reason)
 

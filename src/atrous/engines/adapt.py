@@ -55,10 +55,17 @@ def adapted(model: OnnxModel, hints: Hints | None = None) -> OnnxModel:
     draft = OnnxGraph(draft.model)  # what is known of the graph before does not hold any more
     tensor = _decided(draft, plan) if found.decided else _scored(draft, plan)
     draft.set_output(tensor, plan.output_dims, TensorProto.FLOAT)
-    meaning = replace(plan.meaning, grey=image.channels == 1)
+    meaning = replace(_kept(plan.meaning, model.metadata), grey=image.channels == 1)
     said = tuple(f"{model.name}: {note}" for note in (*made, *notes, *plan.notes))
     metadata = _described(model.metadata, meaning)
     return OnnxModel(draft.model, metadata, model.name, meaning, said)
+
+
+def _kept(meaning: ScoreMeaning, metadata: Metadata | None) -> ScoreMeaning:
+    """What a graph of ours says of its scores holds also where it ends in their argmax."""
+    if metadata is None or "activation" not in metadata.model_fields_set:
+        return meaning
+    return replace(meaning, activation=metadata.activation, threshold=metadata.threshold)
 
 
 def _is_ours(model: OnnxModel) -> bool:
