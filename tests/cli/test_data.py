@@ -8,6 +8,7 @@ import yaml
 from PIL import Image
 
 from atrous.data.synthetic import NAMES, draw
+from tests.builders.cases import Cases
 from tests.builders.command import Run
 
 
@@ -70,7 +71,10 @@ def test_doctor_as_json(atrous: Run, spec: str, tmp_path: Path) -> None:
         "kind": "ids outside the classes",
         "severity": "error",
         "count": 1,
-        "examples": [f"{tmp_path / 'masks/val/4.png'}: id 9 on 19200 pixels"],
+        "examples": [
+            f"{tmp_path / 'masks/val/4.png'}: id 9 on 19200 pixels; say what they stand for in "
+            "values, and what is not scored in ignore"
+        ],
         "next_step": finding["next_step"],
     }
 
@@ -81,6 +85,8 @@ def test_doctor_as_json(atrous: Run, spec: str, tmp_path: Path) -> None:
         (("--data", "voc"), "expected voc:ROOT:SPLIT"),
         (("--data", "synthetic:0"), "expected synthetic:SEED:COUNT"),
         (("--alone",), "--alone belongs to --data SPEC"),
+        (("--report", "x"), "--report belongs to --data SPEC"),
+        (("--data", "synthetic:0:2", "--write", "x"), "--write belongs to --data FOLDER"),
     ],
 )
 def test_wrong_commands(arguments: tuple[str, ...], message: str, atrous: Run) -> None:
@@ -121,3 +127,24 @@ def test_masks_of_a_labelme_folder(atrous: Run, tmp_path: Path) -> None:
     assert "no error" in checked.out
     again = atrous("data", "masks", str(root / "images"), "-o", str(root / "masks"))
     assert (again.code, "is there already" in again.err) == (2, True)
+
+
+def test_doctor_guesses_what_a_folder_is(atrous: Run, spec: str, tmp_path: Path) -> None:
+    (tmp_path / "set.yaml").unlink()
+    seen = atrous("doctor", "--data", str(tmp_path))
+    assert (seen.code, "images: images/{split}" in seen.out) == (0, True)
+    assert not list(tmp_path.glob("*.yaml"))
+    own = tmp_path / "own.yaml"
+    done = atrous("doctor", "--data", str(tmp_path), "--write", str(own))
+    assert (done.code, "own:train: 4 samples" in done.out) == (0, True)
+    assert yaml.safe_load(own.read_text())["masks"] == "masks/{split}"
+    again = atrous("doctor", "--data", str(tmp_path), "--write", str(own))
+    assert (again.code, "own.yaml: exists" in again.err) == (2, True)
+
+
+def test_doctor_counts_pictures_that_are_turned(atrous: Run, cases: Cases, tmp_path: Path) -> None:
+    spec = f"folder:{cases('masks') / 'turned_square/own.yaml'}:all"
+    done = atrous("doctor", "--data", spec, "--report", str(tmp_path / "shown"))
+    assert "warning: turned by EXIF (4): masks have to be drawn on the picture as it is" in done.out
+    assert "p0 as it is shown, turned by EXIF, under its mask" in done.out
+    assert [path.name for path in (tmp_path / "shown").iterdir()] == ["p0.jpg"]

@@ -253,3 +253,24 @@ def test_the_shared_validation_images_pass(shared: Path) -> None:
     assert report.findings == ()
     assert report.samples == 725
     assert report.compared == ("voc:train", "voc:train_aug", "voc:train_more")
+
+
+def test_0_and_255_of_many_classes_are_no_data_set(healthy: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(healthy, tmp_path / "copy"))
+    for path in (root / "masks/val").iterdir():
+        Image.fromarray((np.asarray(Image.open(path)) > 0).astype(np.uint8) * 255).save(path)
+    report = look(root)
+    assert found(report)["nothing but one class"] == 1
+    assert not report.healthy
+    assert any("values: {0: background, 255: road}" in str(one) for one in report.findings)
+
+
+def test_what_helps_is_said_of_values_that_are_no_class(healthy: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(healthy, tmp_path / "copy"))
+    for path in root.glob("masks/*/*"):
+        values = np.asarray(Image.open(path))
+        Image.fromarray(np.where(values == 255, 255, values + 1).astype(np.uint8)).save(path)
+    [finding] = [one for one in look(root).findings if one.kind == "ids outside the classes"]
+    assert (
+        "nothing is 0: write ignore: [0], and 1..5 are the classes in order" in finding.examples[0]
+    )

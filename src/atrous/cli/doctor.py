@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,6 +25,14 @@ def doctor(
     alone: Annotated[
         bool, typer.Option("--alone", help="With --data: do not read the other splits.")
     ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", help="With --data: a folder for a picture under its mask."),
+    ] = None,
+    write: Annotated[
+        Path | None,
+        typer.Option(help="With --data FOLDER: write the file that was guessed, as own.yaml."),
+    ] = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """Say which engines work on this machine, or what is wrong with a data set.
@@ -32,12 +41,21 @@ def doctor(
 
     Every engine that is installed runs the model in the package once; the exit code is 1 if none
     of them works. With --data, images and labels are read, counted and compared with the other
-    splits; the exit code is 1 if there is an error.
+    splits; the exit code is 1 if there is an error. With a bare folder of pictures and masks, the
+    file that describes them is guessed, with reasons, and written by --write own.yaml.
     """
-    if alone and data is None:
-        raise ConfigError("--alone belongs to --data SPEC")
+    if data is None and (alone or report or write):
+        flag = "--alone" if alone else "--report" if report else "--write"
+        raise ConfigError(f"{flag} belongs to --data SPEC")
     if data is not None:
-        _examine(data, alone, as_json)
+        folder = Path(data).expanduser()
+        if folder.is_dir():
+            data = _guess(folder, write)
+            if data is None:
+                return
+        elif write is not None:
+            raise ConfigError(f"--write belongs to --data FOLDER, and {data} is no folder")
+        _examine(data, alone, as_json, report)
         return
 
     from dataclasses import asdict
@@ -67,18 +85,63 @@ def doctor(
         sys.exit(1)
 
 
-def _examine(spec: str, alone: bool, as_json: bool) -> None:
+def _guess(folder: Path, write: Path | None) -> str | None:
+    """Say what a folder seems to hold; the specification of its first split if that is written."""
+    from atrous.data.guess import guess
+    from atrous.files import write_whole
+
+    target = write or folder / "own.yaml"
+    if write is not None and write.exists():
+        raise ConfigError(f"{write}: exists; name another file, or remove it")
+    found = guess(folder, target.parent)
+    for reason in found.reasons:
+        terminal.say(f"note: {reason}")
+    if write is None:
+        print(found.text, end="")
+        terminal.say(f"to write it: atrous doctor --data {folder} --write {target}")
+        return None
+    write_whole(write, found.text)
+    terminal.say(f"written: {write}; read it over")
+    return f"folder:{write}:{found.split}"
+
+
+def _examine(spec: str, alone: bool, as_json: bool, pictures: Path | None) -> None:
     from dataclasses import asdict
 
     from atrous.data import open_dataset
 
-    report = look_over(open_dataset(spec), alone=alone)
+    dataset = open_dataset(spec)
+    report = look_over(dataset, alone=alone)
+    if pictures is not None:
+        _show(dataset, report, pictures)
     if as_json:
         print(json.dumps(asdict(report) | {"healthy": report.healthy}))
     else:
         _print(report)
     if not report.healthy:
         sys.exit(1)
+
+
+def _show(dataset: Dataset, report: DataReport, folder: Path) -> None:
+    """Write one picture under its mask, one that EXIF turns if there is one."""
+    from atrous import image
+    from atrous.data.doctor import TURNED
+    from atrous.errors import InputError
+
+    turned = [name for one in report.findings if one.kind == TURNED for name in one.examples]
+    first = sorted(dataset.samples, key=lambda sample: sample.id not in turned)
+    for sample in first:
+        try:
+            pixels, label = dataset.read_image(sample), dataset.read_label(sample)
+        except InputError:
+            continue
+        if pixels.shape[:2] == label.shape:
+            path = folder / f"{sample.id.replace('/', '_')}.jpg"
+            image.write_overlay(path, pixels, label, dataset.labels)
+            what = "as it is shown, turned by EXIF, " if sample.id in turned else ""
+            terminal.say(f"written: {path}: {sample.id} {what}under its mask")
+            return
+    terminal.say("no picture could be shown under its mask")
 
 
 def look_over(dataset: Dataset, *, alone: bool = False) -> DataReport:

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from atrous.data.balance import class_weights
 from atrous.data.dataset import Dataset, MaskError, Sample, id_counts, listed, outside
 from atrous.data.duplicates import Fingerprint, alike, fingerprint
-from atrous.data.masks import COLOURED, NO_CLASS, NO_COLOUR
+from atrous.data.masks import COLOURED, NO_CLASS, NO_COLOUR, PALETTE
 from atrous.errors import InputError
 from atrous.labels import LabelSet
+from atrous.pictures.metadata import orientation
+from atrous.pictures.opening import decoded
 
 Severity = Literal["error", "warning", "info"]
 Progress = Callable[[int, int], None]
@@ -31,6 +33,8 @@ IGNORED_LABEL = 0.95
 
 IGNORED_SET = 0.5
 """Share of ignored pixels of the whole set that is worth a warning."""
+
+TURNED = "turned by EXIF"
 
 # Every kind of finding in the order of the report: how severe it is, and what to do about it.
 _KINDS: dict[str, tuple[Severity, str]] = {
@@ -49,6 +53,7 @@ _KINDS: dict[str, tuple[Severity, str]] = {
         "map them to classes or to the ignore index; ids that JPEG or a smooth resize has blurred "
         "must be made again",
     ),
+    PALETTE: ("error", "say in the file which of the two is right: mask_type: rgb, or ids"),
     NO_COLOUR: (
         "error",
         "add them to classes or ignore_colours; colours that JPEG or a smooth resize has blurred "
@@ -58,10 +63,20 @@ _KINDS: dict[str, tuple[Severity, str]] = {
         "error",
         "nothing is left to learn from or to score; is the ignore index the right one?",
     ),
+    "nothing but one class": (
+        "error",
+        "nothing can be learnt from it; say in the file what stored values stand for, as values: "
+        "{0: background, 255: road}",
+    ),
     "seen in another split": ("error", "take them out of one split: accuracies are flattered"),
+    TURNED: (
+        "warning",
+        "masks have to be drawn on the picture as it is shown, not on its pixels as they are "
+        "stored; look at one under its mask: --report DIR",
+    ),
     "much is ignored": (
         "warning",
-        "is the ignore index the right one? A mask of 0 and 255 has to hold 0 and 1 instead",
+        "is the ignore index the right one? values says what others mean",
     ),
     "class never occurs": ("warning", "it can be neither learnt nor scored on this split"),
     "same scene in another split": ("warning", "look at them: accuracies may be flattered"),
@@ -185,12 +200,14 @@ def examine(
     ids: list[str] = []
     for sample in dataset.samples:
         image = _read_image(dataset, sample, faults)
+        if image is not None and _is_turned(sample.image):
+            faults.add(TURNED, sample.id)
         label = _read_label(dataset, sample, faults)
         if image is not None:
             prints.append(fingerprint(image))
             ids.append(sample.id)
         if label is not None:
-            counts.append(_check_label(dataset.labels, sample, label, faults))
+            counts.append(_check_label(dataset, sample, label, faults))
         if image is not None and label is not None and image.shape[:2] != label.shape:
             (height, width), (h, w) = image.shape[:2], label.shape
             faults.add("size mismatch", f"{sample.id}: image {width}×{height}, label {w}×{h}")
@@ -214,6 +231,9 @@ def examine(
     for one in classes:
         if not one.images:
             faults.add("class never occurs", one.name)
+    shown = [one.name for one in classes if one.images]
+    if ignored and len(shown) < min(2, len(classes)):
+        faults.add("nothing but one class", f"{' '.join(shown) or 'none'}, {ignored:.1%} ignored")
     if ignored > IGNORED_SET:
         faults.add("much is ignored", f"{ignored:.0%} of all pixels")
     return DataReport(
@@ -297,6 +317,16 @@ def _read_image(dataset: Dataset, sample: Sample, faults: _Faults) -> NDArray[np
         return None
 
 
+def _is_turned(path: Path) -> bool:
+    """Whether the pixels of a picture are stored in another way than they are shown."""
+    if not path.is_file():
+        return False
+    try:
+        return decoded(path, str(path), orientation, None) != 1
+    except InputError:  # a kind that another reader opens
+        return False
+
+
 def _read_label(dataset: Dataset, sample: Sample, faults: _Faults) -> NDArray[np.uint8] | None:
     if sample.label is None:
         faults.add("missing label", f"{sample.id}: there is no mask of this name")
@@ -312,12 +342,13 @@ def _read_label(dataset: Dataset, sample: Sample, faults: _Faults) -> NDArray[np
 
 
 def _check_label(
-    labels: LabelSet, sample: Sample, label: NDArray[np.uint8], faults: _Faults
+    dataset: Dataset, sample: Sample, label: NDArray[np.uint8], faults: _Faults
 ) -> NDArray[np.int64]:
     """Report what is wrong with the ids of a label; return the pixels of each, `(256,)`."""
-    counts = id_counts(label)
+    counts, labels = id_counts(label), dataset.labels
     if wrong := outside(counts, labels):
-        faults.add(NO_CLASS, f"{sample.label}: {listed(wrong)}")
+        helps = f"; {dataset.advice}" if dataset.advice else ""
+        faults.add(NO_CLASS, f"{sample.label}: {listed(wrong)}{helps}")
     ignored = int(counts[labels.ignore_index]) / label.size
     if labels.ignore_index >= labels.num_classes and ignored > IGNORED_LABEL:
         faults.add("ignored label", f"{sample.label}: {ignored:.0%} of its pixels are ignored")

@@ -68,6 +68,12 @@ def init_recipe(dataset: Dataset, report: DataReport, path: Path) -> Files:
             f"{dataset.name} has errors, the first one: {errors[0].kind} ({errors[0].count}, as "
             f"{errors[0].examples[0]}); mend them first: atrous doctor --data {dataset.spec}"
         )
+    absent = [one.name for one in report.classes if not one.images]
+    if len(report.classes) - len(absent) < 2:
+        raise ConfigError(
+            f"{dataset.name} never shows {', '.join(absent)}, so there is nothing to tell apart; "
+            f"do the masks hold other values? atrous doctor --data {dataset.spec}"
+        )
     val = next(
         (spec for name in VALIDATION for spec in dataset.siblings if spec.endswith(f":{name}")),
         None,
@@ -81,7 +87,11 @@ def init_recipe(dataset: Dataset, report: DataReport, path: Path) -> Files:
             "network": "deeplabv3plus_mobilenet",
             "start": START,
             "output": f"runs/{path.stem}",
-            "data": {"train": dataset.spec, "val": val},
+            "data": {
+                "train": dataset.spec,
+                "val": val,
+                "allow_absent_classes": bool(absent),
+            },
             "augment": {"crop": crop},
             "loss": {"class_weights": weights},
             "optimizer": {

@@ -1,0 +1,146 @@
+"""A bare folder is described as its maker would."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from atrous.data import open_dataset
+from atrous.data.guess import guess
+from atrous.errors import ConfigError
+
+TRUTH = np.uint8([[0, 0, 1], [0, 1, 1]]).repeat(20, 0).repeat(20, 1)
+
+
+def photograph(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(len(path.name)).integers(0, 255, (40, 60, 3), np.uint8)
+    Image.fromarray(noise).save(path)
+
+
+def mask(path: Path, values: Any = TRUTH, palette: list[int] | None = None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = Image.fromarray(np.asarray(values, np.uint8))
+    if palette:
+        picture = Image.fromarray(np.asarray(values, np.uint8), mode="P")
+        picture.putpalette(palette)
+    picture.save(path)
+
+
+def made(root: Path, images: str, masks: str, **how: Any) -> None:
+    for name in "abc":
+        photograph(root / images.format(name))
+        mask(root / masks.format(name), **how)
+
+
+def described(root: Path) -> dict[str, Any]:
+    """What is guessed, after it was seen to open with all its masks read."""
+    found = guess(root, root)
+    (root / "own.yaml").write_text(found.text)
+    data = open_dataset(f"folder:{root / 'own.yaml'}:{found.split}")
+    assert len(data.samples) == 3
+    for sample in data.samples:
+        assert set(np.unique(data.read_label(sample))) <= {0, 1, 2, 255}
+        assert data.read_image(sample).shape == (40, 60, 3)
+    assert found.reasons
+    content: dict[str, Any] = yaml.safe_load(found.text)
+    return content
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "keys"),
+    [
+        ("images/{}.jpg", "masks/{}.png", {"images": "images", "masks": "masks"}),
+        ("x/{}.jpg", "y/{}_mask.png", {"images": "x", "masks": "y", "mask_suffix": "_mask"}),
+        ("{}_sat.jpg", "{}_mask.png", {"image_suffix": "_sat", "mask_suffix": "_mask"}),
+        ("all/{}.jpg", "all/{}.png", {"images": "all", "masks": "all", "mask_suffix": ".png"}),
+        ("all/{}.jpg", "all/{}_m.png", {"images": "all", "masks": "all", "mask_suffix": "_m"}),
+        ("i/{}.jpg", "m/{}.jpg.png", {"images": "i", "masks": "m"}),
+    ],
+)
+def test_places(images: str, masks: str, keys: dict[str, str], tmp_path: Path) -> None:
+    made(tmp_path, images, masks)
+    found = described(tmp_path)
+    assert {key: found[key] for key in keys} == keys
+    assert (found["classes"], found["mask_type"]) == (["background", "class 1"], "ids")
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "keys"),
+    [
+        ("images/train/{}.jpg", "masks/train/{}.png", ("images/{split}", "masks/{split}")),
+        ("train/images/{}.jpg", "train/masks/{}.png", ("{split}/images", "{split}/masks")),
+        ("train/{}.jpg", "trainannot/{}.png", ("{split}", "{split}annot")),
+    ],
+)
+def test_splits(images: str, masks: str, keys: tuple[str, str], tmp_path: Path) -> None:
+    made(tmp_path, images, masks)
+    made(tmp_path, images.replace("train", "val"), masks.replace("train", "val"))
+    found = described(tmp_path)
+    assert (found["images"], found["masks"]) == keys
+
+
+def test_lists(tmp_path: Path) -> None:
+    made(tmp_path, "JPEGImages/{}.jpg", "SegmentationClass/{}.png")
+    for split in ("train", "val"):
+        path = tmp_path / f"ImageSets/Segmentation/{split}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("a\nb\nc\n")
+    assert described(tmp_path)["splits"] == {
+        "train": "ImageSets/Segmentation/train.txt",
+        "val": "ImageSets/Segmentation/val.txt",
+    }
+
+
+def test_0_and_255(tmp_path: Path) -> None:
+    made(tmp_path, "images/{}.jpg", "masks/{}.png", values=TRUTH * 255)
+    assert described(tmp_path)["values"] == {0: "background", 255: "object"}
+
+
+def test_values_far_apart(tmp_path: Path) -> None:
+    made(tmp_path, "images/{}.jpg", "masks/{}.png", values=TRUTH * 75 + 38)
+    assert described(tmp_path)["values"] == {38: "value 38", 113: "value 113"}
+
+
+def test_colours(tmp_path: Path) -> None:
+    colours = np.uint8([[0, 0, 0], [128, 64, 128]])[TRUTH]
+    made(tmp_path, "images/{}.jpg", "masks/{}.png", values=colours)
+    found = described(tmp_path)
+    assert found["mask_type"] == "rgb"
+    assert found["classes"] == {"background": [0, 0, 0], "road": [128, 64, 128]}
+
+
+def test_what_cvat_writes(tmp_path: Path) -> None:
+    palette = [0, 0, 0, 51, 221, 255]
+    made(tmp_path, "JPEGImages/{}.jpg", "SegmentationClass/{}.png", values=TRUTH, palette=palette)
+    (tmp_path / "labelmap.txt").write_text(
+        "# label:color_rgb:parts:actions\nbackground:0,0,0::\nroad:51,221,255::\n"
+    )
+    found = described(tmp_path)
+    assert found["classes"] == {"background": [0, 0, 0], "road": [51, 221, 255]}
+
+
+def test_what_roboflow_writes(tmp_path: Path) -> None:
+    for split in ("train", "valid"):
+        made(tmp_path / split, "{}.jpg", "{}_mask.png")
+        (tmp_path / split / "_classes.csv").write_text(
+            "Pixel Value, Class\n0, background\n1, road\n"
+        )
+    found = described(tmp_path)
+    assert (found["images"], found["masks"], found["mask_suffix"]) == (
+        "{split}",
+        "{split}",
+        "_mask",
+    )
+    assert found["classes"] == ["background", "road"]
+
+
+@pytest.mark.parametrize("images", ["images/{}.jpg", "other/photos/{}.jpg"])
+def test_no_masks(images: str, tmp_path: Path) -> None:
+    for name in "abc":
+        photograph(tmp_path / images.format(name))
+    with pytest.raises(ConfigError, match="no masks that belong to pictures; found 3 in"):
+        guess(tmp_path, tmp_path)
