@@ -113,6 +113,12 @@ def test_colours(tmp_path: Path) -> None:
     assert found["classes"] == {"background": [0, 0, 0], "road": [128, 64, 128]}
 
 
+def test_palettes_that_differ(tmp_path: Path) -> None:
+    made(tmp_path, "images/{}.jpg", "masks/{}.png", palette=[0, 0, 0, 128, 64, 128])
+    mask(tmp_path / "masks/b.png", 1 - TRUTH, [128, 64, 128, 0, 0, 0])
+    assert described(tmp_path)["classes"] == {"background": [0, 0, 0], "road": [128, 64, 128]}
+
+
 def test_what_cvat_writes(tmp_path: Path) -> None:
     palette = [0, 0, 0, 51, 221, 255]
     made(tmp_path, "JPEGImages/{}.jpg", "SegmentationClass/{}.png", values=TRUTH, palette=palette)

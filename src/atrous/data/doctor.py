@@ -72,7 +72,7 @@ _KINDS: dict[str, tuple[Severity, str]] = {
     TURNED: (
         "warning",
         "masks have to be drawn on the picture as it is shown, not on its pixels as they are "
-        "stored; look at one under its mask: --report DIR",
+        "stored; `report` shows one of them under its mask",
     ),
     "much is ignored": (
         "warning",

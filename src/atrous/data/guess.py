@@ -291,8 +291,9 @@ def _classes(
         reasons.append("the classes have colours, and so have the masks: they are read by colour")
         listed = {n: list(c) for n, c in zip(names, colours, strict=True) if c is not None}
         return {"classes": listed, "mask_type": "rgb"}
-    if coloured:
-        every: set[Colour] = {colour for one in found for colour in one.colours}
+    painted = {(index, colour) for one in found for index, colour in one.palette.items()}
+    if coloured or len(painted) > len({index for index, _ in painted}):
+        every = {colour for one in found for colour in (*one.colours, *one.palette.values())}
         reasons.append(f"the masks hold {len(every)} colours: give them their names")
         return {"classes": _name_colours(sorted(every)), "mask_type": "rgb"}
     return {**_of_values(used, names, values, reasons), "mask_type": "ids"}
