@@ -299,3 +299,36 @@ def test_instances_change_no_mask(atrous: Run, tmp_path: Path) -> None:
         assert done.code == 0, done.err
     one, two = (ids(tmp_path / number / "masks" / "photograph.png") for number in "12")
     assert (one != two).mean() < 0.001
+
+
+@pytest.mark.heavy
+def test_other_tools_and_a_gallery(atrous: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty.jpg").touch()
+    names = (PHOTOGRAPH, tmp_path / "empty.jpg", "-o", tmp_path / "o")
+    done = atrous("predict", *names, "--as", "overlays,coco,labelme", "--gallery")
+    assert done.code == 1
+    assert "empty.jpg: the file is empty" in done.err
+    assert f"labelme and {tmp_path}/o/index.html" in done.out
+    [image] = json.loads((tmp_path / "o" / "coco.json").read_text())["images"]
+    assert image["file_name"].endswith("photograph.jpg")
+    assert (tmp_path / "o" / "labelme" / "photograph.json").is_file()
+    assert "photograph.jpg" in (tmp_path / "o" / "index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("-o", "out", "--as", "masks,geo"), "expected some of masks,overlays,coco,labelme,geo"),
+        (("-o", "a.png", "--as", "coco"), "a.png is a file: --as and --gallery need a folder"),
+        (("-o", "out", "--as", "coco", "--gallery"), "--gallery shows the overlays: add overlays"),
+        (("-o", "out", "--as", "coco", "--no-overlays"), "leave out --overlays"),
+        (("-o", "a.mp4", "--as", "coco"), "--as belongs to whole images"),
+    ],
+)
+def test_formats_that_do_not_fit(
+    atrous: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = atrous("predict", PHOTOGRAPH, *words)
+    assert done.code == 2
+    assert said in done.err

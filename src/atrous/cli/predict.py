@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atrous.cli import options, terminal
+from atrous.cli import formats, options, terminal
 from atrous.errors import ConfigError
 from atrous.jobs.video import SUFFIXES
 
@@ -90,6 +90,8 @@ def predict(
         ),
     ] = 0,
     as_json: options.JsonOption = False,
+    as_formats: formats.AsOption = None,
+    gallery: formats.GalleryOption = False,
 ) -> None:
     """Segment images: palette PNG masks whose values are class ids, and overlays to look at.
 
@@ -99,6 +101,11 @@ def predict(
     that Atrous made from the same picture by the same model are kept, others that it made are made
     again. What it did not make, or what was changed since, is never replaced: that picture fails,
     unless --force is given. Transparent pixels are put on white. With --json, one line per image.
+
+    Example: atrous predict photographs/ -o out --as overlays,coco,labelme --gallery
+
+    Regions for other tools, made from the masks: coco.json for all pictures, labelme/ and geojson/
+    with a file for each. --gallery writes index.html, which any browser opens.
 
     Example: atrous predict photograph.jpg -o mask.png
 
@@ -128,7 +135,7 @@ def predict(
     asked = _Asked(
         src, output, network, as_json,
         overlays, opacity, force, value_range, bands, max_pixels,
-        side, overlap, every, address, workers,
+        side, overlap, every, address, workers, formats.parse(context, as_formats, gallery),
     )  # fmt: skip
     job = _job(asked)
     _refuse_others(context, job)
@@ -154,13 +161,16 @@ class _Asked:
     every: int
     address: str | None
     workers: int
+    more: formats.Formats
 
     def output(self) -> Output:
         """Where the results of images go."""
         from atrous.jobs.output import Output
 
-        single = _makes_picture(self.place)
-        return Output(self.place, self.overlays, self.opacity, self.force, single=single)
+        single, overlays = _makes_picture(self.place), self.more.overlays(self.overlays)
+        return self.more.fitting(
+            Output(self.place, overlays, self.opacity, self.force, single=single)
+        )
 
     def reading(self) -> Reading:
         """How images are read.
@@ -239,8 +249,9 @@ def _folder(asked: _Asked) -> None:
         output = asked.output()
         results = segment(predictor, sources, output, reading=reading)
         ran = asked.network.ran(predictor.engine.title)
-        report = Report(predictor.labels, ran, output, asked.as_json)
-        report.follow(results, len(sources))
+        more = asked.more.places(asked.place)
+        report = Report(predictor.labels, ran, output, asked.as_json, more)
+        report.follow(asked.more.of(results, sources, output, predictor.labels), len(sources))
 
 
 def _large(asked: _Asked) -> None:
@@ -254,7 +265,8 @@ def _large(asked: _Asked) -> None:
     with asked.network.open() as predictor:
         output = asked.output()
         ran = asked.network.ran(predictor.engine.title)
-        report = Report(predictor.labels, ran, output, asked.as_json)
+        more = asked.more.places(asked.place)
+        report = Report(predictor.labels, ran, output, asked.as_json, more)
         results = segment(
             predictor,
             sources,
@@ -265,7 +277,7 @@ def _large(asked: _Asked) -> None:
             max_pixels=asked.max_pixels,
             progress=report.rows,
         )
-        report.follow(results, len(sources))
+        report.follow(asked.more.of(results, sources, output, predictor.labels), len(sources))
 
 
 def _video(asked: _Asked) -> None:
@@ -333,8 +345,9 @@ def _cluster(asked: _Asked) -> None:
 
 _DRAWN = frozenset({"overlays", "opacity", "force"})
 _READ = frozenset({"value_range", "bands", "max_pixels"})
-_FOLDER = _Job("whole images", _DRAWN | _READ, _folder)
-_LARGE = _Job("images in tiles (--tile)", _DRAWN | _READ | {"side", "overlap"}, _large)
+_MORE = frozenset({"as_formats", "gallery"})
+_FOLDER = _Job("whole images", _DRAWN | _READ | _MORE, _folder)
+_LARGE = _Job("images in tiles (--tile)", _DRAWN | _READ | _MORE | {"side", "overlap"}, _large)
 _VIDEO = _Job("a video (-o NAME.mp4)", _DRAWN | {"every", "max_pixels"}, _video)
 _CLUSTER = _Job("a cluster (--cluster)", _DRAWN | _READ | {"address", "workers"}, _cluster)
 _JOBS = (_FOLDER, _LARGE, _VIDEO, _CLUSTER)

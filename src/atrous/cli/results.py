@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -32,9 +32,18 @@ class Report:
         ran: which model, and on what.
         output: where the results went.
         as_json: print one line of JSON per image, and nothing at the end.
+        more: what lies in the output beside masks and overlays.
     """
 
-    def __init__(self, labels: LabelSet, ran: str, output: Output, as_json: bool) -> None:
+    def __init__(
+        self,
+        labels: LabelSet,
+        ran: str,
+        output: Output,
+        as_json: bool,
+        more: Sequence[str] = (),
+    ) -> None:
+        self._more = more
         self._labels, self._ran, self._output, self._as_json = labels, ran, output, as_json
         self._counts = {"written": 0, "kept": 0, "failed": 0}
         self._stale = 0
@@ -96,7 +105,8 @@ class Report:
         if self._counts["kept"]:
             said += " (--force makes them again)"
         if sum(self._counts.values()) > self._counts["failed"]:
-            said += f"; see {' and '.join(self._output.shown())}"
+            places = [*self._output.shown(), *self._more]
+            said += f"; see {', '.join(places[:-1])}{' and ' * (len(places) > 1)}{places[-1]}"
         console.print(shown(said), highlight=False, soft_wrap=True)
 
     def _by_image(self) -> Table:
