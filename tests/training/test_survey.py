@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import yaml
@@ -164,6 +165,21 @@ def batches(root: Path, workers: int) -> Iterator[Any]:
     data = own(root)
     crops = Crops(data, Augment(crop=17), Preprocess(size=(17, 17)), 0)
     return load(crops, Positions(range(3), 2), workers)
+
+
+@pytest.mark.heavy
+def test_workers_start_beside_the_threads_of_opencv(root: Path) -> None:
+    """A worker that was forked while they ran waited for them for ever."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(4)
+    try:
+        picture = np.zeros((2000, 2000, 3), np.uint8)
+        for _ in range(3):
+            cv2.GaussianBlur(picture, (9, 9), 0)  # threads are there once they are needed
+            assert len(list(batches(root, 1))) == 3
+        assert cv2.getNumThreads() == 4
+    finally:
+        cv2.setNumThreads(before)
 
 
 @pytest.mark.heavy

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import cast
+from typing import TypeVar, cast
 
 import cv2
 import numpy as np
@@ -114,15 +114,32 @@ def load(crops: Crops, positions: Positions, workers: int) -> Iterator[tuple[Ten
         batch_sampler=positions,
         num_workers=workers,
         collate_fn=_collate,
-        worker_init_fn=_alone,
         pin_memory=torch.cuda.is_available(),
         # Its own, as it would take a number from the one that dropout draws from.
         generator=torch.Generator(),
     )
-    for batch in batches:
+    for batch in _begun(batches):
         if isinstance(batch, AtrousError):
             raise batch
         yield batch
+
+
+T = TypeVar("T")
+
+
+def _begun(batches: DataLoader[T]) -> Iterator[T]:
+    """Start the worker processes, each with one thread of OpenCV's.
+
+    A process that is forked while OpenCV has threads waits for ever for those which it has not, at
+    the first call that changes their number; so they end before.
+    """
+    before = cv2.getNumThreads()
+    if batches.num_workers:
+        cv2.setNumThreads(1)
+    try:
+        return iter(batches)
+    finally:
+        cv2.setNumThreads(before)
 
 
 @dataclass
@@ -151,8 +168,3 @@ def _collate(
 def spare_workers(processes: int) -> int:
     """Processes to prepare images that the machine has to spare for one of `processes`."""
     return min(MOST_WORKERS, max(1, (os.cpu_count() or 1) // (2 * processes)))
-
-
-def _alone(_: int) -> None:
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
