@@ -48,5 +48,5 @@ def test_what_goes_together() -> None:
 def test_processes_share_the_cores(
     threads: int, processes: int, own: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 6)
+    monkeypatch.setattr("atrous.bench.plan.cores", lambda: 6)
     assert Plan(threads=threads, processes=processes).own_threads == own

@@ -12,6 +12,7 @@ from atrous.bench import machine, run, server
 from atrous.bench.load_generator import Load, Recording
 from atrous.bench.plan import Plan
 from atrous.bench.warmup import WarmUp
+from atrous.cores import cores
 from tests.builders.bench import FACTS, recording
 
 
@@ -129,4 +130,4 @@ def test_idle_time_is_not_busy(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_this_machine() -> None:
     here = machine.Machine.here()
     assert here.processor
-    assert here.cores == os.cpu_count()
+    assert here.cores == cores()

@@ -33,7 +33,7 @@ POINTS = [point(1, 1, 1, 20, 50), point(2, 1, 1, 30, 66), point(2, 1, 2, 31, 130
 
 
 def combined(*given: Any, cores: int, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
-    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    monkeypatch.setattr("atrous.bench.sweep.cores", lambda: cores)
     found = sweep.plans(Plan(), *given)
     return [(one.instances, one.processes, one.batch or 0) for one in found]
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from atrous.cores import cores
+
 _STATUS, _CPUINFO = Path("/proc/self/status"), Path("/proc/cpuinfo")
 _IDLE = ("idle", "iowait", "guest", "guest_nice")  # guest time is counted in user time as well
 
@@ -21,7 +23,7 @@ class Machine:
 
     Attributes:
         processor: its name.
-        cores: that the system counts.
+        cores: that this process may use.
         system: operating system and architecture.
     """
 
@@ -35,7 +37,7 @@ class Machine:
         lines = _CPUINFO.read_text("utf-8").splitlines() if _CPUINFO.is_file() else []
         named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
         name = next(named, "") or platform.processor() or platform.machine()
-        return cls(name, os.cpu_count() or 1, f"{platform.system()} {platform.machine()}")
+        return cls(name, cores(), f"{platform.system()} {platform.machine()}")
 
 
 class CpuWatch:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
 from atrous.artifact import Arithmetic
+from atrous.cores import cores
 from atrous.engines.base import Device
 from atrous.engines.meaning import Layout
 from atrous.errors import ConfigError
@@ -127,4 +127,4 @@ class Plan:
         """CPU threads of each process as engines are asked for them, 0 for one per core."""
         if self.threads or self.processes == 1:
             return self.threads
-        return max(1, (os.cpu_count() or 1) // self.processes)
+        return max(1, cores() // self.processes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
@@ -10,6 +9,7 @@ from itertools import product
 from atrous.bench.measurement import Measurement
 from atrous.bench.plan import Plan
 from atrous.bench.run import Say, measure
+from atrous.cores import cores
 from atrous.errors import AtrousError, ConfigError
 
 Measure = Callable[..., Measurement]
@@ -32,7 +32,7 @@ def plans(
     Raises:
         ConfigError: a combination is none.
     """
-    powers = [2**n for n in range((os.cpu_count() or 1).bit_length())]
+    powers = [2**n for n in range(cores().bit_length())]
     given = bool(instances) and bool(processes)
     most = max([powers[-1], *instances, *processes])
     sizes: Sequence[int | None] = batches or [plan.batch]

@@ -7,7 +7,6 @@ which rule the logit grid lies on the input, so that `atrous.upsample` goes stra
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atrous.artifact import Arithmetic, Metadata
+from atrous.cores import cores
 from atrous.engines.meaning import Hints, Layout
 from atrous.engines.signature import Signature
 from atrous.errors import EngineError, InputError
@@ -90,9 +90,7 @@ class Options:
     @property
     def cores(self) -> int:
         """CPU threads of all streams together; where 0 was asked for, the cores it may run on."""
-        if hasattr(os, "sched_getaffinity"):
-            return self.threads or len(os.sched_getaffinity(0))
-        return self.threads or os.cpu_count() or 1
+        return self.threads or cores()
 
     def arithmetic(self, metadata: Metadata | None) -> Arithmetic:
         """What the floats of a model are computed in: as asked for, else as it says of itself."""

@@ -10,6 +10,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
+from atrous.cores import lent
 from atrous.engines.base import Engine, Options
 from atrous.engines.onnx_model import OnnxModel
 from atrous.engines.signature import Runnable, TensorSpec, runnable
@@ -117,8 +118,8 @@ def settings_for(options: Options, identity: str) -> dict[str, str]:
         # More streams than threads have been seen to wait for each other for ever.
         "NUM_STREAMS": str(min(options.streams, options.cores)),
     }
-    if options.threads:
-        settings["INFERENCE_NUM_THREADS"] = str(options.threads)
+    if options.threads or lent():
+        settings["INFERENCE_NUM_THREADS"] = str(options.cores)
     if folder := options.cache_folder("openvino-bf16" if bf16 else "openvino", identity):
         settings["CACHE_DIR"] = str(folder)
     return settings

@@ -11,6 +11,7 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from atrous.cores import cores, lent
 from atrous.errors import EngineError
 
 Optimised = Literal["all", "basic", "none"]
@@ -49,7 +50,8 @@ def open_session(
         EngineError: ONNX Runtime refuses the network.
     """
     settings = ort.SessionOptions()
-    settings.intra_op_num_threads = threads
+    # For 0 it counts the machine's cores, and binds a thread to each, whatever the mask.
+    settings.intra_op_num_threads = threads or (cores() if lent() else 0)
     settings.log_severity_level = 4  # what fails is raised, and told by who asked for it
     settings.graph_optimization_level = _LEVELS[optimised]
     settings.enable_cpu_mem_arena = arena

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from atrous import models, snapshot
 from atrous.artifact import Metadata
 from atrous.cache import row_of
+from atrous.cores import lent
 from atrous.engines.base import Engine, Options
 from atrous.engines.decide import no_threshold
 from atrous.engines.meaning import BACKGROUND, ScoreMeaning
@@ -86,7 +87,7 @@ class TorchEngine(Engine):
             raise EngineError("engine torch runs on cpu or cuda; tensorrt needs an ONNX file")
         if options.device == "cuda" and not torch.cuda.is_available():
             raise EngineError("this PyTorch sees no CUDA device; run it on the cpu")
-        if options.threads or options.streams > 1:
+        if options.threads or options.streams > 1 or lent():
             torch.set_num_threads(max(1, options.cores // options.streams))
         options.need_fp32(self.name, None)
         self.streams = options.streams

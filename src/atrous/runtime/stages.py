@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from atrous.cores import cores
 from atrous.errors import ConfigError, InputError
 from atrous.image import Reading
 from atrous.pictures.samples import Picture
@@ -212,7 +212,7 @@ def stages(
 
 def helper_threads() -> int:
     """Threads of a stage beside the network: one for every two cores, eight at most."""
-    return max(1, min(8, (os.cpu_count() or 1) // 2))
+    return max(1, min(8, cores() // 2))
 
 
 def _picture(reading: Reading, source: str | Path | Pixels) -> Pixels | Picture:

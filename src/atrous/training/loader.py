@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
@@ -15,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 from torch.utils.data import Dataset as TorchDataset
 
+from atrous.cores import cores
 from atrous.data import Dataset
 from atrous.data.augment import Augment, generator, order
 from atrous.errors import AtrousError, InputError
@@ -167,4 +167,4 @@ def _collate(
 
 def spare_workers(processes: int) -> int:
     """Processes to prepare images that the machine has to spare for one of `processes`."""
-    return min(MOST_WORKERS, max(1, (os.cpu_count() or 1) // (2 * processes)))
+    return min(MOST_WORKERS, max(1, cores() // (2 * processes)))

@@ -7,7 +7,6 @@ image is decoded and run twice; nothing of it is kept.
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from onnx import TensorProto
 from atrous.compiler.graph.graph import free_inputs, showing
 from atrous.compiler.int8 import samples
 from atrous.compiler.progress import Progress, Tell, silent
+from atrous.cores import cores
 from atrous.engines.session import first_line, open_session
 from atrous.errors import ArtifactError, ConfigError, EngineError, InputError
 from atrous.preprocess import Preprocess
@@ -112,7 +112,7 @@ def collect(
     used: list[Path] = []
     unreadable: list[str] = []
     ranges = {name: _Range() for name in network.names}
-    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(max_workers=min(4, cores())) as pool:
         readable = _inputs(files, prepared, "ranges", tell, unreadable)
         for batch, shown in _batches(readable, network.batch):
             used += shown
