@@ -124,9 +124,9 @@ def body(**changes: object) -> dict[str, object]:
 
 BAD: dict[str, tuple[object, str | None, str]] = {
     "no JSON": (b"{", None, "Invalid JSON"),
-    "no object": ([], None, "should be an object"),
-    "no input": ({}, None, "inputs: Field required"),
-    "two inputs": ({"inputs": body()["inputs"] * 2}, None, "at most 1"),  # type: ignore[operator]
+    "no object": ([], None, "Expected `object`, got `array`"),
+    "no input": ({}, None, "missing required field `inputs`"),
+    "two inputs": ({"inputs": body()["inputs"] * 2}, None, "inputs: Expected `array` of length 1"),  # type: ignore[operator]
     "no data": (body(data=None), None, "expected data"),
     "too few": (body(data=[1, 2]), None, "has 3 values, data has 2"),
     "not numbers": (body(data=["a", "b", "c"]), None, "data"),
@@ -138,8 +138,8 @@ BAD: dict[str, tuple[object, str | None, str]] = {
     "shape": (body(shape=[1, 3]), None, r"expected UINT8 [-1, -1, -1, 3]"),
     "zero": (body(shape=[1, 0, 1, 3], data=[]), None, "expected UINT8"),
     "huge": (body(shape=[1, 2**40, 2**40, 3]), None, "pixels, the limit"),
-    "negative": (body(shape=[1, -1, 1, 3]), None, "greater than or equal to 0"),
-    "many": (body(shape=[2**60, 1, 1, 3]), None, "data has 3"),
+    "negative": (body(shape=[1, -1, 1, 3]), None, "Expected `int` >= 0"),
+    "many": (body(shape=[2**60, 1, 1, 3]), None, "pictures in one request, the limit is 32"),
     "size": (body(data=None, parameters={"binary_data_size": 3}), None, "0 bytes follow"),
     "both": (body(parameters={"binary_data_size": 3}), None, "got both"),
     "header": (body(), "x", "Inference-Header-Content-Length"),

@@ -62,11 +62,15 @@ def serve(
     ] = 0,
     max_body: Annotated[int, typer.Option(help="MiB of one request, inflated.", min=1)] = 64,
     max_pixels: Annotated[int, typer.Option(help="Of one image.", min=1)] = 2**26,
+    max_pictures: Annotated[int, typer.Option(help="Of one request.", min=1)] = 32,
     body_seconds: Annotated[
         float, typer.Option(help="Within which a request must be in.", min=0.001)
     ] = 30.0,
     answer_seconds: Annotated[
         float, typer.Option(help="Within which an answer must be ready.", min=0.001)
+    ] = 60.0,
+    send_seconds: Annotated[
+        float, typer.Option(help="Within which a client must have taken its answer.", min=0.001)
     ] = 60.0,
     grace_seconds: Annotated[
         float, typer.Option(help="To finish what is under way at SIGTERM.", min=0)
@@ -115,8 +119,10 @@ def serve(
         queue=queue,
         max_body=max_body * 2**20,
         max_pixels=max_pixels,
+        max_pictures=max_pictures,
         body_seconds=body_seconds,
         answer_seconds=answer_seconds,
+        send_seconds=send_seconds,
         grace_seconds=grace_seconds,
     )
     logs.set_up(log_format)
@@ -132,7 +138,8 @@ def serve(
                 value_range, layout, output_name, threshold, precision,
             )  # fmt: skip
             predictor = opened.enter_context(network.open())
-            name = name or _own_name(predictor, source)
+            # Which of its files the default is depends on the machine, its name does not.
+            name = name or ("default" if source is None else _own_name(predictor, source))
             if name in predictors:
                 raise ConfigError(f"two models are called {name!r}: name them with -m NAME=MODEL")
             predictors[name] = predictor

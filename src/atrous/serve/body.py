@@ -13,6 +13,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, parse_options_header
 from starlette.requests import Request
 
+from atrous.serve.logs import Trace
 from atrous.serve.refusal import ClientGone, Refusal
 from atrous.serve.settings import Settings
 
@@ -39,23 +40,27 @@ class Intake:
         self.held = 0
 
     @asynccontextmanager
-    async def body(self, request: Request, aligned_at: int = 0) -> AsyncIterator[Body]:
+    async def body(
+        self, request: Request, aligned_at: int = 0, most: int | None = None
+    ) -> AsyncIterator[Body]:
         """The body of a request, inflated; it counts as held until the context ends.
 
         Args:
             request: not read yet.
             aligned_at: the byte of the body which computing begins at, and which is put where it is
                 quick to work with if the client says how long the body is.
+            most: bytes, inflated, where fewer are taken than the settings allow.
 
         Raises:
             Refusal: it is too large, too slow or damaged, or too much is held.
             ClientGone: the client went away.
         """
         before = [0]
+        limit = min(self._settings.max_body, most or self._settings.max_body)
         try:
             try:
                 async with asyncio.timeout(self._settings.body_seconds):
-                    data = await self._read(request, aligned_at, before)
+                    data = await self._read(request, aligned_at, before, limit)
             except TimeoutError:
                 raise Refusal(
                     408, f"the request was not in within {self._settings.body_seconds:g} s"
@@ -67,14 +72,27 @@ class Intake:
                         415, f"Content-Encoding: expected gzip or deflate, got {encoding[:40]!r}"
                     )
                 # As large as it may get, before it does.
-                self._hold(self._settings.max_body, before)
-                data = await asyncio.to_thread(inflate, data, self._settings.max_body)
+                self._hold(limit, before)
+                data = await asyncio.to_thread(inflate, data, limit)
             yield data
         finally:
             self.held -= before[0]
 
-    async def _read(self, request: Request, aligned_at: int, mine: list[int]) -> Body:
-        limit = self._settings.max_body
+    def hold_answer(self, request: Request, count: int) -> None:
+        """Count `count` bytes of an answer as held until it has been sent.
+
+        Raises:
+            Refusal: too much is held.
+        """
+        mine = [0]
+        self._hold(count, mine)
+        trace: Trace = request.scope["atrous.trace"]
+        trace.at_end.append(lambda: self._release(mine))
+
+    def _release(self, mine: list[int]) -> None:
+        self.held -= mine[0]
+
+    async def _read(self, request: Request, aligned_at: int, mine: list[int], limit: int) -> Body:
         declared = request.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > limit:
             raise Refusal(413, f"the request has {declared} bytes, the limit is {limit}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from pydantic import BaseModel
 
 from atrous.artifact import Accuracy
@@ -144,9 +145,9 @@ BODY_ERRORS = (400, 401, 404, 408, 413, 415, 422, 500, 503, 504)
 """What may become of a request with a body."""
 
 
-def json_schema(model: type[BaseModel]) -> dict[str, Any]:
+def json_schema(model: type[msgspec.Struct]) -> dict[str, Any]:
     """A schema with nothing outside of it, for the body of an operation."""
-    schema = model.model_json_schema()
+    schema = msgspec.json.schema(model)
     definitions = schema.pop("$defs", {})
 
     def inline(node: Any) -> Any:

@@ -22,6 +22,16 @@ from atrous.serve.settings import Settings
 HEALTH = frozenset({"/v2/health/live", "/v2/health/ready"})
 
 _ID = re.compile(r"[\w.:@/+=-]{1,128}", re.ASCII)
+_ONCE = frozenset(
+    {
+        b"host",
+        b"authorization",
+        b"x-api-key",
+        b"content-encoding",
+        b"content-type",
+        b"inference-header-content-length",
+    }
+)
 _LINGER = 2.0
 _SMALL = 2**20
 
@@ -36,6 +46,7 @@ class Guard:
         open_paths: paths that need no key; those of `HEALTH` never do.
 
     Attributes:
+        settings: as given.
         busy: requests that are being answered, health and metrics aside.
         closing: whether clients are told to use another connection the next time.
     """
@@ -43,7 +54,7 @@ class Guard:
     def __init__(
         self, app: ASGIApp, metrics: Metrics, settings: Settings, open_paths: Collection[str] = ()
     ) -> None:
-        self._app, self._metrics, self._settings = app, metrics, settings
+        self._app, self._metrics, self.settings = app, metrics, settings
         self._key = None if settings.key is None else _digest(settings.key.encode())
         self._open = HEALTH | frozenset(open_paths)
         self.busy = 0
@@ -65,18 +76,21 @@ class Guard:
             scope["path"],
         )
         scope["atrous.trace"] = trace
-        exchange = _Exchange(trace, headers, receive, send)
+        exchange = _Exchange(trace, headers, receive, send, self.settings.send_seconds)
         exchange.last = self.closing
         counts = scope["method"] == "POST"
         self.busy += counts
         try:
-            refusal = self._refusal(scope["path"], headers)
+            refusal = _twice(scope["headers"]) or self._refusal(scope["path"], headers)
             if refusal is None:
                 await self._app(scope, exchange.receive, exchange.send)
             else:
                 await exchange.refuse(refusal)
         except ClientGone:
             pass
+        except _NotTaken:
+            log.warning("request %s: the client did not take its answer", trace.request_id)
+            raise
         except Exception as error:
             log.exception("request %s failed: %s", trace.request_id, error)
             if not exchange.started:
@@ -84,6 +98,9 @@ class Guard:
                 await exchange.refuse(Refusal(500, said))
         finally:
             self.busy -= counts
+            for release in trace.at_end:
+                release()
+            trace.at_end.clear()
             route = scope.get("route")
             trace.route = getattr(route, "path", "")
             trace.seconds = time.perf_counter() - began
@@ -93,7 +110,7 @@ class Guard:
 
     def _refusal(self, path: str, headers: dict[bytes, bytes]) -> Refusal | None:
         called = headers.get(b"host", b"localhost").decode("latin-1")
-        if not self._settings.is_called(called):
+        if not self.settings.is_called(called):
             return Refusal(
                 421,
                 f"this server is not called {called[:80]!r} but localhost; whoever runs it can "
@@ -118,15 +135,37 @@ class Guard:
         return hmac.compare_digest(_digest(shown.strip()), self._key)
 
 
+class _NotTaken(Exception):
+    """A client did not read its answer in time."""
+
+
+def _twice(headers: list[tuple[bytes, bytes]]) -> Refusal | None:
+    """Whether a field occurs twice of which readers take one or the other."""
+    found = [name for name, _ in headers if name in _ONCE]
+    if len(found) == len(set(found)):
+        return None
+    often = max(found, key=found.count)
+    name = often.decode().title()
+    return Refusal(
+        400, f"the header field {name} may come once, it came {found.count(often)} times"
+    )
+
+
 class _Exchange:
     """What comes and goes in one request."""
 
     def __init__(
-        self, trace: Trace, headers: dict[bytes, bytes], receive: Receive, send: Send
+        self,
+        trace: Trace,
+        headers: dict[bytes, bytes],
+        receive: Receive,
+        send: Send,
+        patience: float,
     ) -> None:
         self.started = self.last = False
         self._trace, self._headers = trace, headers
-        self._receive, self._send = receive, send
+        self._receive, self._send_at_once = receive, send
+        self._patience = patience
         length = headers.get(b"content-length", b"")
         self._left = int(length) if length.isdigit() and len(length) < 19 else 0
         self._read = not (self._left or b"transfer-encoding" in headers)
@@ -160,6 +199,21 @@ class _Exchange:
                 await self._linger(message)
                 message = {"type": "http.response.body", "body": b"", "more_body": False}
         await self._send(message)
+
+    async def _send(self, message: Message) -> None:
+        """Send; a long body in pieces, each when the client has taken most of those before."""
+        body = memoryview(message.get("body", b""))
+        if len(body) <= _SMALL:
+            await self._send_at_once(message)
+            return
+        try:
+            async with asyncio.timeout(self._patience):
+                for start in range(0, len(body), _SMALL):
+                    more = message.get("more_body", False) or start + _SMALL < len(body)
+                    piece = body[start : start + _SMALL]
+                    await self._send_at_once({**message, "body": piece, "more_body": more})
+        except TimeoutError:
+            raise _NotTaken from None
 
     async def refuse(self, refusal: Refusal) -> None:
         """Send an error."""

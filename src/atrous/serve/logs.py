@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 
 from atrous.serve.settings import LogFormat
@@ -28,6 +29,7 @@ class Trace:
         seconds: from its first byte to the last of the answer.
         received: bytes of its body.
         sent: bytes of the answer's body.
+        at_end: called when the answer has been sent, or nobody waits for it.
     """
 
     request_id: str
@@ -40,6 +42,13 @@ class Trace:
     seconds: float = 0.0
     received: int = 0
     sent: int = 0
+    at_end: list[Callable[[], None]] = field(default_factory=list)
+
+    def public(self) -> dict[str, object]:
+        """What the log tells."""
+        told = asdict(replace(self, at_end=[]))
+        del told["at_end"]
+        return told | {"seconds": round(self.seconds, 6)}
 
 
 def access(trace: Trace) -> None:
@@ -63,7 +72,7 @@ class _Json(logging.Formatter):
         line: dict[str, object] = {"time": when, "level": record.levelname.lower()}
         trace = getattr(record, "trace", None)
         if isinstance(trace, Trace):
-            line |= {"event": "request", **asdict(trace), "seconds": round(trace.seconds, 6)}
+            line |= {"event": "request", **trace.public()}
         else:
             line |= {"event": "message", "message": record.getMessage()}
         if record.exc_info:

@@ -171,6 +171,7 @@ class Model:
                 raise Refusal(503, f"model {self.name!r} has stopped: {error}") from None
             raise
         item = await job.done
+        job.done = None  # or item and job hold each other until the collector comes
         item.seconds["queue"] += job.waited
         return item
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 from importlib.metadata import version as version_of
 from typing import Any
@@ -12,8 +13,10 @@ from fastapi import APIRouter
 from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from atrous.runtime.stages import Frame
+from atrous.serve import json_tensor
 from atrous.serve.body import Body
 from atrous.serve.documents import (
     BINARY,
@@ -30,7 +33,16 @@ from atrous.serve.documents import (
 from atrous.serve.model import ImageJob, Model
 from atrous.serve.refusal import Refusal
 from atrous.serve.service import Service, while_connected
-from atrous.serve.tensors import DTYPES, LOGITS_BYTES, InferRequest, answer, parse
+from atrous.serve.settings import Settings
+from atrous.serve.tensors import (
+    DTYPES,
+    LOGITS_BYTES,
+    SMALL,
+    InferRequest,
+    answer,
+    json_bytes,
+    parse,
+)
 from atrous.serve.tensors import Request as TensorRequest
 from atrous.serve.timing import server_timing
 
@@ -140,22 +152,45 @@ async def _infer(service: Service, request: Request, model: Model) -> Response:
     service.admit(model)
     header = request.headers.get(_HEADER)
     tensors_at = int(header) if header and header.isdecimal() and len(header) < 19 else 0
-    async with service.intake.body(request, tensors_at) as body:
-        wanted = await _parsed(model, body, header, service.settings.max_pixels)
-        jobs = jobs_of(model, wanted)
+    most = json_tensor.MOST_BYTES if header is None else None
+    async with service.intake.body(request, tensors_at, most) as body:
+        wanted = await _parsed(model, body, header, service.settings)
+        size = answer_bytes(model, wanted)
+        if size > _INLINE:
+            service.intake.hold_answer(request, size)
+        jobs = jobs_of(wanted)
         items = await while_connected(request, model.run(jobs))
         results = [job.answer for job in jobs]
         seconds = items[0].seconds
-        size = sum(array.nbytes for result in results for array in result.values())
         if size > _INLINE or not all(wanted.binary.values()):
-            data, length = await asyncio.to_thread(_answer, model, wanted, results)
+            parts, length = await asyncio.to_thread(_answer, model, wanted, results)
         else:
-            data, length = _answer(model, wanted, results)
+            parts, length = _answer(model, wanted, results)
     headers = {"Server-Timing": server_timing(seconds)}
     if length is None:
-        return Response(data, media_type="application/json", headers=headers)
+        return Parts(parts, "application/json", headers)
     headers[_HEADER] = str(length)
-    return Response(data, media_type="application/octet-stream", headers=headers)
+    return Parts(parts, "application/octet-stream", headers)
+
+
+class Parts(Response):
+    """A body in parts, which are not put together."""
+
+    def __init__(
+        self, parts: Sequence[bytes | memoryview], media_type: str, headers: dict[str, str]
+    ) -> None:
+        length = str(sum(len(part) for part in parts))
+        super().__init__(media_type=media_type, headers={**headers, "content-length": length})
+        # What is small goes out in one piece: two would wait for each other.
+        self._parts = [b"".join(parts)] if int(length) <= _INLINE else parts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        await send(start)
+        for number, part in enumerate(self._parts, 1):
+            more = number < len(self._parts)
+            await send({"type": "http.response.body", "body": part, "more_body": more})
 
 
 def describe(model: Model) -> ModelMetadata:
@@ -181,21 +216,39 @@ def describe(model: Model) -> ModelMetadata:
     )
 
 
-def jobs_of(model: Model, wanted: TensorRequest) -> list[ImageJob]:
-    """One job for each image of a request.
+def answer_bytes(model: Model, wanted: TensorRequest) -> int:
+    """What an answer takes, about.
 
     Raises:
-        Refusal: the logits would take too much memory.
+        Refusal: too much.
     """
     shape = wanted.tensor.shape
     height, width = shape[2:] if wanted.name == "input" else shape[1:3]
-    size = 4 * shape[0] * model.predictor.labels.num_classes * height * width
-    if "logits" in wanted.binary and size > LOGITS_BYTES:
-        raise Refusal(
-            413,
-            f"logits: {size} bytes, the limit is {LOGITS_BYTES}; send fewer or smaller images, or "
-            "ask for classmap alone",
-        )
+    pixels = shape[0] * height * width
+    total = 0
+    for name, binary in wanted.binary.items():
+        logits = name == "logits"
+        count = pixels * (model.predictor.labels.num_classes if logits else 1)
+        size = count * (4 if logits else 1)
+        if logits and size > LOGITS_BYTES:
+            raise Refusal(
+                413,
+                f"logits: {size} bytes, the limit is {LOGITS_BYTES}; send fewer or smaller images, "
+                "or ask for classmap alone",
+            )
+        text = json_tensor.answered_bytes(count, np.dtype("f4" if logits else "u1"))
+        if not binary and text > json_tensor.MOST_ANSWERED:
+            raise Refusal(
+                413,
+                f"{name}: {count} values are too many for JSON; ask for them in binary "
+                "(binary_data true, or binary_data_output)",
+            )
+        total += size if binary else size + text
+    return total
+
+
+def jobs_of(wanted: TensorRequest) -> list[ImageJob]:
+    """One job for each image of a request."""
 
     def finish(frame: Frame) -> dict[str, NDArray[Any]]:
         assert frame.class_map is not None
@@ -220,21 +273,23 @@ def _same(pixels: NDArray[Any]) -> NDArray[Any]:
     return pixels
 
 
-async def _parsed(model: Model, body: Body, header: str | None, max_pixels: int) -> TensorRequest:
+async def _parsed(
+    model: Model, body: Body, header: str | None, settings: Settings
+) -> TensorRequest:
     predictor = model.predictor
-    details = (predictor.engine.signature.dtype, predictor.preprocess.size, max_pixels)
-    if header is None and len(body) > 2**16:  # tensors in JSON
+    details = (
+        predictor.engine.signature.dtype,
+        predictor.preprocess.size,
+        settings.max_pixels,
+        max(settings.max_pictures, model.batch),
+    )
+    if json_bytes(body, header) > SMALL:
         return await asyncio.to_thread(parse, body, header, *details)
     return parse(body, header, *details)
 
 
 def _answer(
     model: Model, wanted: TensorRequest, results: list[dict[str, NDArray[Any]]]
-) -> tuple[bytes, int | None]:
-    tensors = {
-        name: results[0][name][None]
-        if len(results) == 1
-        else np.stack([result[name] for result in results])
-        for name in wanted.binary
-    }
+) -> tuple[list[bytes | memoryview], int | None]:
+    tensors = {name: [result[name] for result in results] for name in wanted.binary}
     return answer(model.name, wanted.id, tensors, wanted.binary)

@@ -159,7 +159,7 @@ def job_of(
             "notes": said,
             "classes": pictures.classes_of(class_map, labels, frame.valid),
         }
-        return to_json(document)[:-1], to_json(pictures.runs(class_map).tolist())
+        return to_json(document)[:-1], pictures.runs_json(pictures.runs(class_map))
 
     return ImageJob(finish, pixels=read, keep_pixels=output == "overlay")
 

@@ -6,20 +6,18 @@ import asyncio
 import contextlib
 import signal
 import socket
-from asyncio import TimerHandle, Transport
 from collections.abc import Callable, Iterator
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from atrous.errors import ConfigError
 from atrous.serve.app import make_app
+from atrous.serve.connection import Connection
 from atrous.serve.guard import Guard
 from atrous.serve.logs import log
 from atrous.serve.service import Service
 from atrous.serve.settings import Settings
 
-_HEADERS_WITHIN = 15.0
 _KEEP_ALIVE = 20
 _CUT_OFF = 2
 
@@ -95,7 +93,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 guard,
-                http=_Protocol,
+                http=Connection,
                 loop="asyncio",
                 ws="none",
                 lifespan="off",
@@ -129,56 +127,27 @@ class Server(uvicorn.Server):
     def stop(self) -> None:
         """End after what is under way, or at once if called again."""
         if self._service.draining:
-            self.cut_off = bool(self._guard.busy)
+            self.cut_off = bool(self._left)
             self.should_exit = self.force_exit = True
             return
         self._service.draining = self._guard.closing = True
         self._ending = asyncio.get_running_loop().create_task(self._drain())
 
+    @property
+    def _left(self) -> int:
+        """Requests that are worked on, and answers that clients have not taken whole."""
+        unsent = sum(
+            isinstance(one, Connection) and one.unsent for one in self.server_state.connections
+        )
+        return max(self._guard.busy, unsent)
+
     async def _drain(self) -> None:
         log.info("shutting down: %d requests under way", self._guard.busy)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._service.settings.grace_seconds):
-                while self._guard.busy:
+                while self._left:
                     await asyncio.sleep(0.02)
-        if self._guard.busy:
+        if left := self._left:
             self.cut_off = True
-            log.error("%d requests given up: the grace period is over", self._guard.busy)
+            log.error("%d requests given up: the grace period is over", left)
         self.should_exit = True
-
-
-class _Protocol(HttpToolsProtocol):
-    """Closes connections that take too long to say what they want, which uvicorn leaves open."""
-
-    _deadline: TimerHandle | None = None
-
-    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._expect_headers()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self.cycle is None or self.cycle.response_complete:
-            self._expect_headers()
-
-    def on_headers_complete(self) -> None:
-        self._forget()
-        super().on_headers_complete()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._forget()
-        super().connection_lost(exc)
-
-    def _expect_headers(self) -> None:
-        if self._deadline is None and not self.transport.is_closing():
-            self._deadline = self.loop.call_later(_HEADERS_WITHIN, self._too_late)
-
-    def _too_late(self) -> None:
-        self._deadline = None
-        if self.cycle is None or self.cycle.response_complete:
-            self.transport.close()
-
-    def _forget(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None

@@ -36,9 +36,11 @@ class Settings:
         queue: images that one model has under way; 0 for two for each that it works on at once.
         max_body: bytes of a request, after inflating it.
         max_pixels: of one image.
-        max_held: bytes of all requests together.
+        max_pictures: of one request.
+        max_held: bytes of all requests and large answers together.
         body_seconds: within which a request must be in.
         answer_seconds: within which its answer must be ready.
+        send_seconds: within which a client must have taken it.
         grace_seconds: to finish in what is under way when the server is told to end.
 
     Raises:
@@ -54,9 +56,11 @@ class Settings:
     queue: int = 0
     max_body: int = 64 * 2**20
     max_pixels: int = 2**26
+    max_pictures: int = 32
     max_held: int = 2**30
     body_seconds: float = 30.0
     answer_seconds: float = 60.0
+    send_seconds: float = 60.0
     grace_seconds: float = 30.0
 
     def __post_init__(self) -> None:
@@ -65,7 +69,7 @@ class Settings:
                 f"`max_pixels`: expected 1 to {MOST_PIXELS}, above which an image counts as a "
                 f"decompression bomb, got {self.max_pixels}"
             )
-        for name in ("max_body", "body_seconds", "answer_seconds"):
+        for name in ("max_body", "max_pictures", "body_seconds", "answer_seconds", "send_seconds"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"`{name}`: expected more than 0, got {getattr(self, name)}")
         for name in ("wait", "queue", "grace_seconds"):
