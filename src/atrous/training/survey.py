@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import os
 import pickle
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -24,6 +23,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from atrous.cores import cores
 from atrous.data import Dataset, Sample
 from atrous.data.dataset import MaskError, id_counts
 from atrous.download import cache_dir
@@ -75,7 +75,7 @@ def survey(
     kept = cache_dir() / "surveys" / f"{_settings(dataset)}.npz"
     known = _read(kept, dataset.labels.num_classes)
     found: list[tuple[str, NDArray[np.int64]] | InputError] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         for one in pool.map(partial(_look, dataset, known), dataset.samples):
             found.append(one)
             if progress is not None:
