@@ -20,6 +20,7 @@ from atrous.serve.settings import Settings
 
 _KEEP_ALIVE = 20
 _CUT_OFF = 2
+_QUIET_LOOKS = 5
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -145,7 +146,10 @@ class Server(uvicorn.Server):
         log.info("shutting down: %d requests under way", self._guard.busy)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._service.settings.grace_seconds):
-                while self._left:
+                # For a moment more: who has just had an answer may have sent the next request.
+                quiet = 0
+                while quiet < _QUIET_LOOKS:
+                    quiet = 0 if self._left else quiet + 1
                     await asyncio.sleep(0.02)
         if left := self._left:
             self.cut_off = True
