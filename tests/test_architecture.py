@@ -31,6 +31,7 @@ LAYERS = [
     {"zoo"},
     {"labels"},
     {
+        "cores",
         "download",
         "external_data",
         "palette",

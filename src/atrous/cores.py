@@ -1,8 +1,8 @@
 """How many cores this process may use: the one place that counts them.
 
 A machine of 64 cores may lend a process two of them, by a mask (`taskset`, cpusets of containers)
-or by a quota of time (`docker --cpus`, limits of Kubernetes). Sixty-four threads then take turns on
-two cores.
+or by a quota of time (limits of containers, of Docker as of Kubernetes). Sixty-four threads then
+take turns on two cores.
 """
 
 from __future__ import annotations
