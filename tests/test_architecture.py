@@ -39,12 +39,14 @@ LAYERS = [
         "formatting",
         "geometry",
         "hub",
+        "onnx_cost",
         "record",
         "resize",
         "stamp",
         "strict_yaml",
     },
     {"texts"},
+    {"limits"},
     {"errors"},
 ]
 DEPTH = {part: depth for depth, parts in enumerate(LAYERS) for part in parts}

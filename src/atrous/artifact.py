@@ -14,9 +14,9 @@ from typing import Literal
 import onnx
 from pydantic import ValidationError
 
-from atrous import external_data, snapshot
+from atrous import external_data, onnx_cost, snapshot
 from atrous.cache import PACKAGE
-from atrous.errors import ArtifactError
+from atrous.errors import ArtifactError, AtrousError
 from atrous.files import write_whole
 from atrous.labels import LabelSet
 from atrous.preprocess import Preprocess
@@ -118,11 +118,12 @@ def load(path: Path) -> onnx.ModelProto:
     """
     try:
         model = onnx.load(path, load_external_data=False)
+        onnx_cost.check(model, path)
         external_data.read(model, path)
         onnx.checker.check_model(model)
     except FileNotFoundError:
         raise ArtifactError(f"{path}: no such file") from None
-    except ArtifactError:
+    except AtrousError:
         raise
     except Exception as error:  # protobuf, onnx and the file system each raise their own
         if path.is_file() and external_data.is_pointer(path):

@@ -121,8 +121,8 @@ def _continue(url: str, part: Path, size: int | None, progress: Progress | None)
             elif not response.headers.get("Content-Range", "").startswith(f"bytes {done}-"):
                 raise _misfit(part)
             length = response.headers.get("Content-Length")
-            total = done + int(length) if length else None
-            with part.open("ab" if done else "wb", buffering=0) as file:
+            total = done + int(length) if length and length.isascii() and length.isdigit() else None
+            with _open_part(part, keep=bool(done)) as file:
                 for chunk in iter(lambda: response.read(CHUNK), b""):
                     _write(file, chunk, part)
                     done += len(chunk)
@@ -144,6 +144,22 @@ def _continue(url: str, part: Path, size: int | None, progress: Progress | None)
         raise _Cut(f"{type(error).__name__}: {error}") from None
     if total is not None and done < total:
         raise _Cut(f"the connection ended at {done} of {total} bytes")
+
+
+def _open_part(part: Path, *, keep: bool) -> FileIO:
+    """Open what is downloaded so far; a link in its place is never followed.
+
+    Raises:
+        ArtifactError: it cannot be written.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if keep else os.O_TRUNC)
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        if part.is_symlink():
+            part.unlink()
+        return FileIO(os.open(part, flags, 0o666), "ab" if keep else "wb")
+    except OSError as error:
+        raise ArtifactError(f"{part}: could not be written ({error.strerror})") from None
 
 
 def _misfit(part: Path) -> _Cut:

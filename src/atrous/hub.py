@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from atrous import texts
 from atrous.errors import ArtifactError
 
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
@@ -131,7 +132,7 @@ def output_stride(checkpoint: Path) -> str | None:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
+        content = texts.read_json(path)
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from atrous import limits
 from atrous.errors import ConfigError, InputError
 from atrous.geometry import Axis
 from atrous.record import Record
@@ -280,6 +281,11 @@ class Preprocess(Record):
                     short = self.resize or max(tall, wide)
                     by = min(height, width)
                     inner = short * height // by, short * width // by
+                limits.check(
+                    3 * inner[0] * inner[1],
+                    f"an image of {width}×{height}",
+                    f"enlarging it to {inner[1]}×{inner[0]} for a crop",
+                )
                 top, left = self.origin or _half(inner[0] - tall, inner[1] - wide)
                 return inner, (-top, -left)
             case "letterbox":

@@ -118,6 +118,8 @@ def stamp_jpeg(data: bytes, made_from: str) -> bytes:
 def of_jpeg(path: Path) -> FileStamp | None:
     """The stamp of a JPEG file that has not been changed since, else `None`."""
     try:
+        if not path.is_file():  # of a device there may be no end
+            return None
         data = path.read_bytes()
     except OSError:
         return None

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from atrous import texts
+from atrous import limits, texts
 from atrous.errors import ConfigError
 
 # A key of another type than text is unknown, too.
@@ -31,7 +31,28 @@ _BRANCH = re.compile(r"str|int|(list|dict|tuple|literal)\[.*\]")
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice in one mapping, of which YAML would keep the last."""
+    """Refuses a key that stands twice in one mapping, of which YAML would keep the last.
+
+    It also refuses what is nested too deep, or becomes too much where aliases are written out.
+    """
+
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self.depth += 1
+        if self.depth > limits.DEPTH:
+            mark = parent.start_mark if parent is not None else None
+            raise yaml.MarkedYAMLError(problem="nested too deep", problem_mark=mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def get_single_node(self) -> Any:
+        node = super().get_single_node()
+        if node is not None and _values(node, {}) > limits.YAML_VALUES:
+            problem = f"more than {limits.YAML_VALUES} values, aliases written out"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+        return node
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Hashable] = set()
@@ -45,6 +66,16 @@ class _Loader(yaml.SafeLoader):
             if isinstance(key, Hashable):
                 seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+def _values(node: Any, known: dict[int, int]) -> int:
+    """How many values a node stands for; one that holds itself has no end."""
+    if id(node) not in known:
+        known[id(node)] = limits.YAML_VALUES + 1  # until it is known
+        inner = node.value if isinstance(node, yaml.CollectionNode) else ()
+        parts = (one for part in inner for one in (part if isinstance(part, tuple) else (part,)))
+        known[id(node)] = 1 + sum(_values(part, known) for part in parts)
+    return known[id(node)]
 
 
 def read(path: Path, overrides: Sequence[str] = (), *, such_as: str) -> dict[str, Any]:
@@ -80,7 +111,11 @@ def parse(text: str) -> Any:
         ValueError: it is none, or a key occurs twice; one line that names the place.
     """
     try:
+        if len(text) > limits.YAML_BYTES:
+            raise ValueError(f"more than {limits.YAML_BYTES} characters, expected settings")
         return yaml.load(text, _Loader)
+    except RecursionError:
+        raise ValueError("not valid YAML: nested too deep") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""

@@ -11,6 +11,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from atrous import limits
+
 _MARK = "\ufeff"
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -20,9 +22,9 @@ def read(path: Path) -> str:
 
     Raises:
         OSError: it cannot be read.
-        UnicodeError: it is none.
+        UnicodeError: it is none, or too long to be one.
     """
-    data = path.read_bytes()
+    data = content(path)
     try:
         text = data.decode("utf-16" if data.startswith(_UTF_16) else "utf-8-sig")
     except UnicodeDecodeError:
@@ -42,7 +44,7 @@ def read_lines(path: Path) -> list[str]:
     try:
         text = read(path)
     except UnicodeError:
-        text = path.read_bytes().decode("utf-8", "surrogateescape")
+        text = content(path).decode("utf-8", "surrogateescape")
     if "\0" in text:
         raise UnicodeError("not a text file")
     # Lists that were put together of several hold several marks.
@@ -57,4 +59,30 @@ def read_json(path: Path) -> Any:
         OSError: it cannot be read.
         ValueError: it is no text, or no JSON.
     """
-    return json.loads(read(path))
+    return parse_json(read(path))
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What JSON says.
+
+    Raises:
+        ValueError: it is none, or nested deeper than anything that is meant.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("not readable as JSON: nested too deep") from None
+
+
+def content(path: Path, most: int = limits.TEXT_BYTES) -> bytes:
+    """The bytes of a text file, of a pipe too.
+
+    Raises:
+        OSError: it cannot be read.
+        UnicodeError: there are more of them than `most`, as of a device without an end.
+    """
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise UnicodeError(f"more than {most} bytes, which is no list or setting")
+    return data

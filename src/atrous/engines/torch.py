@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from atrous import models, snapshot
+from atrous import models, snapshot, texts
 from atrous.artifact import Metadata
 from atrous.cache import row_of
 from atrous.cores import lent
@@ -170,9 +170,9 @@ def describe(network: models.DeepLab, path: Path, labels: LabelSet | None = None
         preprocess = Preprocess.from_dict(asdict(row.preprocessing))
     try:
         if labels is None and "labels" in recorded:
-            labels = LabelSet.from_dict(json.loads(recorded["labels"]))
+            labels = LabelSet.from_dict(texts.parse_json(recorded["labels"]))
         if "preprocess" in recorded:
-            preprocess = Preprocess.from_dict(json.loads(recorded["preprocess"]))
+            preprocess = Preprocess.from_dict(texts.parse_json(recorded["preprocess"]))
     except (ValueError, ConfigError) as error:
         raise ArtifactError(f"{path}: its header is damaged: {error}; get it again") from None
     if labels is None and row and row.labels and row.num_classes == network.num_classes:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 
+from atrous import texts
 from atrous.download import cache_dir
 from atrous.files import write_whole
 
@@ -25,7 +26,7 @@ def tried(what: list[object], run: Callable[[], Found], *names: str) -> Found:
     digest = hashlib.sha256(json.dumps(what).encode()).hexdigest()
     path = cache_dir() / "tried" / f"{digest[:32]}.json"
     with suppress(OSError, ValueError):
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = texts.read_json(path)
         if isinstance(found, dict) and set(found) == set(names):
             return found
     made = run()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import pickle
 import re
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from atrous import limits
 from atrous.errors import ArtifactError
 
 TORCH_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".tar")
@@ -97,7 +99,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         try:
             state = load_file(path)
-        except SafetensorError as error:
+        except (SafetensorError, ValueError, RuntimeError, KeyError) as error:
             raise ArtifactError(
                 f"{path}: expected a safetensors file, found {_look(path)} ({error}); get it again"
             ) from None
@@ -110,10 +112,12 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
         )
     if not state:
         raise ArtifactError(f"{path}: expected tensors, found none")
+    _check_tensors(path, state)
     return _bare(state)
 
 
 def _unpickle(path: Path) -> object:
+    _check_archive(path)
     try:
         with torch.serialization.safe_globals(_LEFT_OUT):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -129,6 +133,26 @@ def _unpickle(path: Path) -> object:
     except Exception:
         # Damaged files fail in the unpickler in any way: EOFError, RuntimeError, KeyError, …
         raise _no_checkpoint(path) from None
+
+
+def _check_archive(path: Path) -> None:
+    """Raise `TooCostly` if an archive of tensors inflates beyond what it may cost."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except Exception:  # none, or damaged: its reader says so
+        return
+    size = path.stat().st_size
+    limits.check(sum(entry.file_size for entry in entries), path, "its tensors", own=size)
+    settings = max((e.file_size for e in entries if e.filename.endswith(".pkl")), default=0)
+    if settings > limits.TEXT_BYTES:
+        raise limits.TooCostly(f"{path}: its index of tensors has {settings} bytes, which is none")
+
+
+def _check_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Raise `TooCostly` if tensors are larger than what is stored of them (strides of 0)."""
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    limits.check(needed, path, "its tensors, written out,", own=2 * path.stat().st_size)
 
 
 def _no_checkpoint(path: Path) -> ArtifactError:

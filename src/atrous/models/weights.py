@@ -130,6 +130,8 @@ def fill(module: nn.Module, state: Mapping[str, Tensor]) -> None:
             continue
         if got.shape != want.shape or (want.is_floating_point() and not got.is_floating_point()):
             misfits.append(f"{name} (expected {_describe(want)}, found {_describe(got)})")
+            complete[name] = want
+            continue
         complete[name] = got.to(want.dtype).contiguous()
         if not complete[name].isfinite().all():
             infinite.append(name)
@@ -222,7 +224,7 @@ def _recorded_output_stride(path: Path) -> int | None:
     if recorded is None:
         named = re.search(r"_os(\d+)$", path.stem)
         recorded = named[1] if named else None
-    if recorded is not None and not recorded.isdecimal():
+    if recorded is not None and not re.fullmatch("[0-9]{1,4}", recorded):
         raise ArtifactError(f"output_stride in its metadata must be a number, found {recorded!r}")
     return int(recorded) if recorded else None
 

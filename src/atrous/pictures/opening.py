@@ -97,7 +97,7 @@ def opened(path: Path, max_pixels: int | None = MAX_PIXELS) -> Iterator[Image.Im
         InputError: it has more pixels, or is none of the known pictures.
         OSError: it cannot be read, or whatever else its reader raises.
     """
-    with path.open("rb") as file, _opened(file, str(path), max_pixels) as picture:
+    with open_file(path) as file, _opened(file, str(path), max_pixels) as picture:
         yield picture
 
 

@@ -21,7 +21,7 @@ from typing import IO, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from atrous import image, texts
+from atrous import image, limits, texts
 from atrous.errors import AtrousError, InputError
 from atrous.files import write_atomic
 from atrous.jobs.names import stems
@@ -214,6 +214,8 @@ def read_with_comment(path: Path, key: str) -> tuple[NDArray[Any], str]:
                     keys = ", ".join(found.files) or "nothing"
                     raise InputError(f"{path}: holds {keys}, expected {key}")
                 assert found.zip is not None
+                size = found.zip.getinfo(f"{key}.npy").file_size
+                limits.check(size, path, key, own=path.stat().st_size)
                 comment = found.zip.getinfo(f"{key}.npy").comment
                 return found[key], comment.decode(errors="replace")
     except InputError:
