@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -229,13 +230,27 @@ def test_only_http(target: Path, url: str) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full")
-def test_full_disk(server: Server, target: Path) -> None:
-    target.parent.mkdir()
-    part_of(target).symlink_to("/dev/full")
+def test_full_disk(server: Server, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(part: Path, *, keep: bool) -> FileIO:
+        return FileIO("/dev/full", "wb")
+
+    monkeypatch.setattr(module, "_open_part", full)
     with pytest.raises(ArtifactError, match=r"part: could not be written \(No space left"):
         download(server.url, target, checksum=f"sha256:{SHA256}")
-    assert part_of(target).is_symlink()
     assert len(server.asked) == 1
+
+
+def test_a_link_in_the_place_of_what_is_downloaded_is_not_followed(
+    server: Server, target: Path, tmp_path: Path
+) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    target.parent.mkdir()
+    part_of(target).symlink_to(precious)
+    download(server.url, target, checksum=f"sha256:{SHA256}")
+    assert target.read_bytes() == CONTENT
+    assert not target.is_symlink()
+    assert precious.read_text() == "mine"
 
 
 def test_a_folder_that_cannot_be_made(server: Server, tmp_path: Path) -> None:

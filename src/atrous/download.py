@@ -74,7 +74,7 @@ def download(
         if target.exists():
             _verify(target, checksum, "delete it and run again")
             return target
-        if checksum is None:
+        if checksum is None or part.is_symlink():
             part.unlink(missing_ok=True)
         _fetch(url, part, size, progress)
         try:
@@ -147,7 +147,7 @@ def _continue(url: str, part: Path, size: int | None, progress: Progress | None)
 
 
 def _open_part(part: Path, *, keep: bool) -> FileIO:
-    """Open what is downloaded so far; a link in its place is never followed.
+    """Open what is downloaded so far, and never what a link in its place leads to.
 
     Raises:
         ArtifactError: it cannot be written.
@@ -155,8 +155,6 @@ def _open_part(part: Path, *, keep: bool) -> FileIO:
     flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if keep else os.O_TRUNC)
     flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     try:
-        if part.is_symlink():
-            part.unlink()
         return FileIO(os.open(part, flags, 0o666), "ab" if keep else "wb")
     except OSError as error:
         raise ArtifactError(f"{part}: could not be written ({error.strerror})") from None

@@ -15,7 +15,7 @@ VARIABLE = "ATROUS_MAX_MEMORY"
 """The environment variable that raises the limit: bytes, or with K, M, G or T behind."""
 
 TEXT_BYTES = 2**26
-"""Of a list or a JSON file."""
+"""Of a list or a JSON file, where the variable says nothing."""
 
 YAML_BYTES = 2**20
 YAML_VALUES = 200_000
@@ -48,6 +48,15 @@ def memory() -> int:
     if found is None:
         raise ConfigError(f"{VARIABLE}: expected bytes, as 8G, found {text!r}")
     return int(found[1]) * _UNITS[found[2]]
+
+
+def text() -> int:
+    """Bytes that a list or a JSON file may have: 64 MiB, or `$ATROUS_MAX_MEMORY`.
+
+    Raises:
+        ConfigError: the variable holds no number of bytes.
+    """
+    return memory() if os.environ.get(VARIABLE, "").strip() else TEXT_BYTES
 
 
 def check(needed: int, name: object, what: str, own: int = 0) -> None:

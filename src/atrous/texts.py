@@ -17,14 +17,14 @@ _MARK = "\ufeff"
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-def read(path: Path) -> str:
+def read(path: Path, most: int | None = None) -> str:
     """The text of a file in UTF-8, or in UTF-16 where it begins as PowerShell writes that.
 
     Raises:
         OSError: it cannot be read.
         UnicodeError: it is none, or too long to be one.
     """
-    data = content(path)
+    data = content(path, most)
     try:
         text = data.decode("utf-16" if data.startswith(_UTF_16) else "utf-8-sig")
     except UnicodeDecodeError:
@@ -52,14 +52,18 @@ def read_lines(path: Path) -> list[str]:
     return [line for line in lines if line]
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, most: int | None = None) -> Any:
     """What a JSON file holds.
+
+    Args:
+        path: of the file.
+        most: bytes that it may have, by default `limits.text()`.
 
     Raises:
         OSError: it cannot be read.
         ValueError: it is no text, or no JSON.
     """
-    return parse_json(read(path))
+    return parse_json(read(path, most))
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -74,15 +78,19 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("not readable as JSON: nested too deep") from None
 
 
-def content(path: Path, most: int = limits.TEXT_BYTES) -> bytes:
+def content(path: Path, most: int | None = None) -> bytes:
     """The bytes of a text file, of a pipe too.
 
     Raises:
         OSError: it cannot be read.
         UnicodeError: there are more of them than `most`, as of a device without an end.
     """
+    most = limits.text() if most is None else most
     with path.open("rb") as file:
         data = file.read(most + 1)
     if len(data) > most:
-        raise UnicodeError(f"more than {most} bytes, which is no list or setting")
+        raise UnicodeError(
+            f"more than {most} bytes, too long for a list or a setting; if you trust the file, set "
+            f"{limits.VARIABLE}=8G"
+        )
     return data

@@ -183,7 +183,18 @@ VRT = b"""<VRTDataset rasterXSize="4" rasterYSize="4"><VRTRasterBand dataType="B
 <SimpleSource><SourceFilename>/etc/hostname</SourceFilename></SimpleSource></VRTRasterBand>
 </VRTDataset>"""
 
-_ONNX = ["batch", "sides", "attribute", "fill", "loop", "short", "deep", "wrong", "digits", "functions"]
+_ONNX = [
+    "batch",
+    "sides",
+    "attribute",
+    "fill",
+    "loop",
+    "short",
+    "deep",
+    "wrong",
+    "digits",
+    "functions",
+]
 
 TIFF = b"II*\0\x08\0\0\0"
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from atrous import image, texts
+from atrous import image, limits, texts
 from atrous.errors import ConfigError, InputError
 from atrous.labels import LabelSet, named
 from atrous.pictures.opening import MAX_PIXELS, decoded
@@ -185,7 +185,7 @@ def _one_file(path: Path, failed: list[str]) -> tuple[list[Outlined], list[str]]
 
 def _json(path: Path) -> Any:
     try:
-        return texts.read_json(path)
+        return texts.read_json(path, limits.memory())
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not readable JSON: {error}") from None
 
