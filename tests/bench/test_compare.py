@@ -124,6 +124,8 @@ def precise(precision: str, rate: float, **facts: Any) -> Measurement:
         (precise("fp32", 100), precise("fp16", 50), False),
         (precise("", 100), precise("int8", 50), False),
         (precise("fp32", 100), precise("int8", 50, engine="openvino"), False),
+        (precise("fp32", 100, arithmetic="bf16"), precise("int8", 50), False),
+        (precise("fp32", 100, arithmetic="bf16"), precise("int8", 50, arithmetic="bf16"), True),
     ],
 )
 def test_when_int8_is_slower(

@@ -8,13 +8,17 @@ import onnxruntime
 import pytest
 import torch
 
+from atrous import artifact
+from atrous.artifact import Metadata
 from atrous.cache import PACKAGE
 from atrous.errors import ArtifactError
 from atrous.image import photograph
+from atrous.labels import generic
 from atrous.models import build
 from atrous.models.weights import fill
 from atrous.preprocess import Preprocess
 from atrous.training.unfold import unfold
+from tests.builders.networks import make_small_model
 from tests.builders.sketch import Sketch
 
 pytestmark = pytest.mark.heavy
@@ -27,7 +31,7 @@ def test_the_rebuilt_network_gives_what_the_artefact_gives(
     monkeypatch.undo()  # the network at its full depth
     path = PACKAGE / f"{name}.onnx"
     known, state = unfold(path)
-    assert known.variant is not None
+    assert known.variant
     network = build(known.variant, known.labels.num_classes, known.output_stride or 16).eval()
     fill(network, state)
     x = Preprocess()(photograph())
@@ -36,6 +40,15 @@ def test_the_rebuilt_network_gives_what_the_artefact_gives(
     [wanted] = onnxruntime.InferenceSession(str(path)).run(None, {"input": x[None]})
     assert np.abs(found - wanted).max() < 1e-4 * np.ptp(wanted)
     assert (found.argmax(1) == wanted.argmax(1)).mean() > 0.99999
+
+
+def test_a_network_that_is_none_of_ours_is_refused(tmp_path: Path) -> None:
+    """An artefact of Atrous, compiled from somebody else's graph."""
+    labels, preprocess = generic(3), Preprocess(size=(32, 32))
+    metadata = Metadata(name="theirs", labels=labels, preprocess=preprocess)
+    artifact.save(make_small_model(), metadata, tmp_path / "theirs.onnx")
+    with pytest.raises(ArtifactError, match="only ONNX files that atrous export wrote say which"):
+        unfold(tmp_path / "theirs.onnx")
 
 
 def test_somebody_elses_file_is_refused(tmp_path: Path) -> None:

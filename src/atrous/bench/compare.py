@@ -91,7 +91,8 @@ def int8_is_slower(pair: tuple[Measurement, Measurement]) -> tuple[Measurement, 
     if len(by) < 2 or not by[False].facts.precision:
         return None
     before, after = by[False], by[True]
-    if before.facts.engine != after.facts.engine:
+    runners = [(each.facts.engine, each.facts.arithmetic) for each in (before, after)]
+    if runners[0] != runners[1]:
         return None
     ratio, half = after.throughput.ratio(before.throughput)
     return (before, after) if ratio + (half or 0) < 1 else None
@@ -114,7 +115,8 @@ def slower_layers(before: Measurement, after: Measurement, most: int = 5) -> lis
         if not path.is_file():
             raise EngineError(f"{path}: gone, so its layers cannot be timed")
         files.append(path)
-    options = Options(after.plan.device, after.plan.own_threads)
+    plan = after.plan
+    options = Options(plan.device, plan.own_threads, precision=plan.precision)
     timed = profile_both(*files, engine=after.facts.engine, options=options, runs=RUNS)
     return growth(*timed)[:most]
 

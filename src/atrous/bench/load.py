@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atrous import engines, image
+from atrous.artifact import Arithmetic
 from atrous.bench.plan import Plan
 from atrous.engines import dry_run
 from atrous.engines.base import Engine, Options
@@ -44,6 +45,7 @@ class Facts:
         dtype: of the network input.
         fed: what is fed, for people.
         ids: hash of the names of the images, empty for random ones.
+        arithmetic: what the engine computes floats in.
     """
 
     file: str
@@ -55,6 +57,12 @@ class Facts:
     dtype: str
     fed: str
     ids: str = ""
+    arithmetic: Arithmetic = "fp32"
+
+    @property
+    def computed(self) -> str:
+        """` in bf16`, to be said behind the engine; nothing for fp32."""
+        return "" if self.arithmetic == "fp32" else f" in {self.arithmetic}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +112,13 @@ def load(plan: Plan, open_engine: Callable[..., Engine] = engines.open_engine) -
         file=str(engines.find_model(plan.model, plan.device)),
         identity=engine.identity,
         precision=known.precision if known else "",
-        engine=engine.title,
+        engine=engine.name,
         version=engines.version(engine.name),
         shape=shape,
         dtype=engine.signature.dtype,
         fed=fed,
         ids=ids,
+        arithmetic=engine.arithmetic,
     )
     return Loaded(engine, None if plan.feed == "tensors" else predictor, inputs, facts)
 

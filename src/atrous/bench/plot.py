@@ -126,7 +126,7 @@ def _frame(axes: Axes, results: Sequence[Measurement]) -> None:
     model = Path(plan.model).name if plan.model else "the model in the package"
     precision = f" ({facts.precision})" if facts.precision else ""
     axes.set_title(
-        f"{model}{precision}, {facts.engine} {facts.version}\n"
+        f"{model}{precision}, {facts.engine} {facts.version}{facts.computed}\n"
         f"{plan.scenario}, {facts.fed}, {one.machine.processor}, {one.machine.cores} cores",
         loc="left",
         fontsize=10.5,

@@ -21,7 +21,8 @@ def heading(one: Measurement) -> Iterator[str]:
     count = plan.own_threads or one.machine.cores
     threads = f"{count} thread{'s' * (count != 1)}"
     yield (
-        f"{plan.model or 'the model in the package'}{precision} on {facts.engine} {facts.version}, "
+        f"{plan.model or 'the model in the package'}{precision} on {facts.engine} {facts.version}"
+        f"{facts.computed}, "
         f"{plan.device}, {threads}{' each' * (plan.processes > 1)}"
     )
     batch, _, height, width = facts.shape
@@ -128,7 +129,9 @@ def compared(names: tuple[str, str], pair: tuple[Measurement, Measurement]) -> T
         column.justify = "right"
     ratio, half = second.throughput.ratio(first.throughput)
     sure = "" if half is None else f" ± {half:.3f}"
-    shown = [f"{one.facts.engine} {one.facts.precision}".strip() for one in pair]
+    shown = [
+        f"{one.facts.engine} {one.facts.precision}".strip() + one.facts.computed for one in pair
+    ]
     table.add_row("model", *shown, "")
     combined = [f"-i {one.plan.instances} -p {one.plan.processes}" for one in pair]
     table.add_row("instances, processes", *combined, "")

@@ -46,7 +46,7 @@ def unfold(path: Path) -> tuple[Metadata, dict[str, Tensor]]:
     """
     model = artifact.load(path)
     known = artifact.metadata_of(model, path)
-    if known is None or known.variant is None:
+    if known is None or not known.variant:
         raise ArtifactError(
             f"{path}: cannot be trained further: only ONNX files that atrous export wrote say "
             "which network they hold; start from the checkpoint it was exported from"
