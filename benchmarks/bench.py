@@ -110,7 +110,7 @@ def against_app(file: Path, threads: int, instances: int, seconds: float, pairs:
         kept = Path(folder) / "bench.json"
         own = [str(BIN / "atrous"), "bench", "-m", str(file), "--engine", "openvino"]
         own += ["-i", str(instances), "--threads", str(threads), "-t", str(seconds)]
-        own += ["--json", str(kept)]
+        own += ["--json-file", str(kept)]
 
         def bench() -> float:
             subprocess.run(own, check=True, capture_output=True)

@@ -74,7 +74,8 @@ def make(name: str, checkpoint: Path, data: Path) -> None:
             kept = ["--record"] if model.suffix == ".onnx" else []
             atrous(
                 "eval", "-m", model, "--data", f"voc:{data}:{LIST}", "--protocol", protocol,
-                "--engine", engine, "--json", RESULTS / f"{name}-{form}-{protocol}.json", *kept,
+                "--engine", engine, *kept,
+                "--json-file", RESULTS / f"{name}-{form}-{protocol}.json",
             )  # fmt: skip
 
 

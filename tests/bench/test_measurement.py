@@ -34,7 +34,7 @@ def test_other_files(content: str | None, message: str, tmp_path: Path) -> None:
         path.write_text(content)
     with pytest.raises(ConfigError, match=message) as refused:
         measurement.load(path)
-    assert "x.json: not a result of atrous bench --json" in str(refused.value)
+    assert "x.json: not a result of atrous bench --json-file" in str(refused.value)
 
 
 def test_a_place_that_is_none(tmp_path: Path) -> None:

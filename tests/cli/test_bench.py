@@ -60,7 +60,7 @@ MODEL = ("-m", "deploy_weights/NAME/mod")
 def test_the_documents_command_for_performance(atrous: Run) -> None:
     done = atrous(
         "bench", *MODEL, "--vdsp_params", "vdsp.json",
-        "-i", 1, "p", 1, "-b", 1, "-s", "[3,32,32]", *QUICK, "--json", "a.json",
+        "-i", 1, "p", 1, "-b", 1, "-s", "[3,32,32]", *QUICK, "--json-file", "a.json",
     )  # fmt: skip
     assert done.code == 0, done.err
     assert "note: p 1: taken as -p 1" in done.err
@@ -137,7 +137,7 @@ def test_shapes(size: str, atrous: Run) -> None:
 def test_scenarios_on_real_images(scenario: tuple[Any, ...], names: list[str], atrous: Run) -> None:
     done = atrous(
         "bench", *MODEL, "--images", "photographs", *scenario, *QUICK, "--iterations", 20,
-        "--json", "a.json",
+        "--json-file", "a.json",
     )  # fmt: skip
     assert done.code == 0, done.err
     found = kept()
@@ -147,7 +147,7 @@ def test_scenarios_on_real_images(scenario: tuple[Any, ...], names: list[str], a
 
 
 def test_iterations_take_the_place_of_time(atrous: Run) -> None:
-    atrous("bench", *MODEL, "--engine", "onnxruntime", "--iterations", 7, "--json", "a.json")
+    atrous("bench", *MODEL, "--engine", "onnxruntime", "--iterations", 7, "--json-file", "a.json")
     assert (kept()["queries"], kept()["plan"]["seconds"]) == (7, 0)
 
 
@@ -162,7 +162,7 @@ def test_a_number_for_a_device(atrous: Run) -> None:
 
 @pytest.mark.heavy
 def test_processes(atrous: Run) -> None:
-    done = atrous("bench", *MODEL, "-i", 1, "p", 2, *QUICK, "--json", "a.json")
+    done = atrous("bench", *MODEL, "-i", 1, "p", 2, *QUICK, "--json-file", "a.json")
     assert done.code == 0, done.err
     assert "-i 1 -p 2 -b 1" in done.out
     assert kept()["steps"][0]["threads"] == 2
@@ -203,9 +203,21 @@ def test_one_clear_message(wrong: tuple[Any, ...], code: int, message: str, atro
 
 
 @pytest.mark.heavy
+def test_json_is_alone_on_standard_output(atrous: Run) -> None:
+    done = atrous("bench", *MODEL, *QUICK, "--json", "--json-file", "a.json")
+    assert json.loads(done.out) == kept()
+    assert "throughput" in done.err
+    done = atrous("bench", *MODEL, *QUICK, "--json", "--sweep", "-i", "1,2", "-p", "1")
+    assert len(json.loads(done.out)["results"]) == 2
+    assert "best throughput" in done.err
+
+
+@pytest.mark.heavy
 def test_compare(atrous: Run) -> None:
     for name, more in (("a", ()), ("b", ("-i", 2)), ("c", ("--from", "pixels"))):
-        done = atrous("bench", *MODEL, *QUICK, "--iterations", 40, *more, "--json", f"{name}.json")
+        done = atrous(
+            "bench", *MODEL, *QUICK, "--iterations", 40, *more, "--json-file", f"{name}.json"
+        )
         assert done.code == 0, done.err
     done = atrous("bench", "--compare", "a.json", "b.json")
     assert done.code == 0, done.err
@@ -219,7 +231,7 @@ def test_compare(atrous: Run) -> None:
 @pytest.mark.heavy
 def test_compare_says_which_layers_make_int8_slower(atrous: Run) -> None:
     """A result is turned into that of a fast float model, so that ours is the slower int8."""
-    atrous("bench", *MODEL, *QUICK, "--iterations", 40, "--json", "int8.json")
+    atrous("bench", *MODEL, *QUICK, "--iterations", 40, "--json-file", "int8.json")
     found = kept("int8.json")
     found["facts"]["precision"] = "int8"
     Path("int8.json").write_text(json.dumps(found))
@@ -239,7 +251,7 @@ def test_compare_says_which_layers_make_int8_slower(atrous: Run) -> None:
 @pytest.mark.heavy
 def test_sweep(atrous: Run) -> None:
     pytest.importorskip("matplotlib")
-    more = ("--sweep", "-i", "1,2", "-p", "1", "--json", "s.json", "--plot", "s.png")
+    more = ("--sweep", "-i", "1,2", "-p", "1", "--json-file", "s.json", "--plot", "s.png")
     done = atrous("bench", *MODEL, *QUICK, *more)
     assert done.code == 0, done.err
     assert done.out.count("best throughput") == done.out.count("best latency") == 1

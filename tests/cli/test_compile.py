@@ -7,6 +7,7 @@ from pathlib import Path
 import onnx
 import openvino as ov
 import pytest
+import yaml
 from PIL import Image
 
 from atrous import artifact
@@ -98,6 +99,9 @@ def test_a_dry_run_prints_the_file_and_writes_nothing(
     resolved = tmp_path / "resolved.yaml"
     resolved.write_text(done.out)
     assert atrous("compile", resolved, "--dry-run").out == done.out
+    assert json.loads(atrous("compile", file, "--dry-run", "--json").out) == yaml.safe_load(
+        done.out
+    )
     assert "multiply-accumulates: 0.000 → 0.000 GMAC" in done.err
     assert "batch-norm: its pattern is not in this network" in done.err
 

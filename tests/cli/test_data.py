@@ -134,6 +134,9 @@ def test_doctor_guesses_what_a_folder_is(atrous: Run, spec: str, tmp_path: Path)
     seen = atrous("doctor", "--data", str(tmp_path))
     assert (seen.code, "images: images/{split}" in seen.out) == (0, True)
     assert not list(tmp_path.glob("*.yaml"))
+    as_json = json.loads(atrous("doctor", "--data", str(tmp_path), "--json").out)
+    assert as_json["file"]["images"] == "images/{split}"
+    assert as_json["reasons"]
     own = tmp_path / "own.yaml"
     done = atrous("doctor", "--data", str(tmp_path), "--write", str(own))
     assert (done.code, "own:train: 4 samples" in done.out) == (0, True)

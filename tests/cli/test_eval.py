@@ -76,7 +76,14 @@ def set_weight(model: onnx.ModelProto, name: str, change: Callable[[Any], None])
 @pytest.mark.heavy
 def test_prints_and_stamps(atrous: Run, voc: str, model: Path, tmp_path: Path) -> None:
     arguments = ("-m", model, "--data", voc, "--protocol", "squash-32")
-    ways = ("--engine", "onnxruntime", "--json", tmp_path / "r.json", "--report", tmp_path / "rep")
+    ways = (
+        "--engine",
+        "onnxruntime",
+        "--json-file",
+        tmp_path / "r.json",
+        "--report",
+        tmp_path / "rep",
+    )
     done = atrous("eval", *arguments, *ways)
     assert done.code == 0, done.err
     assert "protocol squash-32, opencv-bilinear, ignore 255, absent classes skip" in done.out
@@ -86,10 +93,13 @@ def test_prints_and_stamps(atrous: Run, voc: str, model: Path, tmp_path: Path) -
     assert document["stamp"]["engine"].startswith("onnxruntime 1.")
     assert len(document["stamp"]["identity"]) == 64
     assert (tmp_path / "rep" / "index.html").stat().st_size > 10_000
-    two = ("--engine", "onnxruntime", "--instances", 2, "--json", tmp_path / "two.json")
+    again = atrous("eval", *arguments, *ways, "--json")
+    assert json.loads(again.out) == json.loads((tmp_path / "r.json").read_text())
+    assert "protocol squash-32" in again.err
+    two = ("--engine", "onnxruntime", "--instances", 2, "--json-file", tmp_path / "two.json")
     assert atrous("eval", *arguments, *two).code == 0
     assert json.loads((tmp_path / "two.json").read_text()) == document
-    zero = atrous("eval", *arguments, "--absent", "zero", "--json", tmp_path / "z.json")
+    zero = atrous("eval", *arguments, "--absent", "zero", "--json-file", tmp_path / "z.json")
     assert zero.code == 0
     share = json.loads((tmp_path / "z.json").read_text())["mean_iou"] / document["mean_iou"]
     assert share == pytest.approx(3 / 21)
@@ -100,7 +110,7 @@ def test_compare_prints_one_table_and_refuses_two(
 ) -> None:
     for name, protocol in (("a", "squash-32"), ("b", "squash-32"), ("c", "native")):
         path = tmp_path / f"{name}.json"
-        atrous("eval", "-m", model, "--data", voc, "--protocol", protocol, "--json", path)
+        atrous("eval", "-m", model, "--data", voc, "--protocol", protocol, "--json-file", path)
     done = atrous("eval", "--compare", tmp_path / "a.json", tmp_path / "b.json")
     assert done.code == 0
     assert "protocol squash-32" in done.out
@@ -165,7 +175,7 @@ def test_broken_files_are_named_and_fail_at_the_end(
     deep = Image.fromarray(np.zeros((40, 48), np.float32))
     deep.save(base / "JPEGImages" / "2007_000003.jpg", format="TIFF")
     done = atrous(
-        "eval", "-m", model, "--data", voc, "--protocol", "squash-32", "--json", tmp_path / "r"
+        "eval", "-m", model, "--data", voc, "--protocol", "squash-32", "--json-file", tmp_path / "r"
     )
     assert done.code == 1
     assert "2007_000002.jpg: not a picture" in done.err
@@ -186,7 +196,7 @@ def test_broken_files_are_named_and_fail_at_the_end(
         (["--data", "VOC", "--protocol", "whole", "--scales", "a"], "--scales: expected numbers"),
         (["a.json"], "results are given with --compare"),
         (["--compare"], "--compare takes results"),
-        (["--compare", "none.json"], "none.json: not a result of atrous eval --json"),
+        (["--compare", "none.json"], "none.json: not a result of atrous eval --json-file"),
     ],
 )
 def test_wrong_commands(arguments: list[str], message: str, atrous: Run, voc: str) -> None:
@@ -219,7 +229,7 @@ def test_a_vdsp_file_that_names_no_size(
     operation = "FUSION_OP_RGB_RESIZE_CVTCOLOR_NORM_TENSOR"
     file.write_text(json.dumps({"OpType": operation, "OpConfig": {"NormaType": "DIV255"}}))
     given = ("-m", path, "--vdsp-params", file, "--data", voc, "--protocol", protocol)
-    done = atrous("eval", *given, "--json", tmp_path / "r.json")
+    done = atrous("eval", *given, "--json-file", tmp_path / "r.json")
     assert done.code == 0, done.err
     assert json.loads((tmp_path / "r.json").read_text())["mean_iou"] > 80
 

@@ -51,7 +51,15 @@ VERBS = {
         *("--save_dir", "out", "--overlays"),
     ),
     "npz run": ("npz", "run", "--datalist", "list.txt", "--path_output", "out"),
-    "eval": ("eval", "--data", "voc:VOC2012:val", "--protocol", "squash-32", "--json", "r.json"),
+    "eval": (
+        "eval",
+        "--data",
+        "voc:VOC2012:val",
+        "--protocol",
+        "squash-32",
+        "--json-file",
+        "r.json",
+    ),
 }
 
 

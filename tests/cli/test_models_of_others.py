@@ -76,7 +76,7 @@ def test_a_fixed_batch_is_filled_up(atrous: Run, models: Path, tmp_path: Path) -
     result = tmp_path / "result.json"
     done = atrous(
         "eval", "-m", "batch_2.onnx", "--data", what["data"], "--protocol", what["protocol"],
-        "--vdsp-params", what["vdsp"], "--json", result,
+        "--vdsp-params", what["vdsp"], "--json-file", result,
     )  # fmt: skip
     assert done.code == 0
     found = json.loads(result.read_text())
@@ -250,7 +250,7 @@ def test_eval_of_one_channel(atrous: Run, models: Path, tmp_path: Path) -> None:
         "onnxruntime",
     )
     data = ("--data", f"folder:{tmp_path}/own.yaml:all", "--protocol", "squash-64")
-    done = atrous(*run, *data, "--json", tmp_path / "found.json")
+    done = atrous(*run, *data, "--json-file", tmp_path / "found.json")
     assert done.code == 0, done.err
     assert json.loads((tmp_path / "found.json").read_text())["mean_iou"] == 100
     # What nothing reaches is background, and a class that never occurs is no good health.

@@ -86,7 +86,7 @@ def test_reports(atrous: Run, odd: Path, model: Path) -> None:
     done = atrous("doctor", "--data", spec)
     assert (done.code, clean(done.out)) == (0, True), done.err
     common = ("eval", "-m", model, "--data", spec, "--protocol", "squash-32")
-    done = atrous(*common, "--json", odd / "r.json", "--report", odd / "report")
+    done = atrous(*common, "--json-file", odd / "r.json", "--report", odd / "report")
     assert "Traceback" not in done.err, done.err
     assert clean(done.out)
     assert json.loads((odd / "r.json").read_text())["stamp"]["images"] == COUNT
@@ -99,7 +99,7 @@ def test_reports(atrous: Run, odd: Path, model: Path) -> None:
 
 @pytest.mark.heavy
 def test_bench(atrous: Run, odd: Path, model: Path) -> None:
-    images = ("--images", odd / "images", "--json", odd / "b.json")
+    images = ("--images", odd / "images", "--json-file", odd / "b.json")
     short = ("--scenario", "single-stream", "--seconds", "0.1")
     done = atrous("bench", "-m", model, *images, *short)
     assert done.code == 0, done.err

@@ -73,7 +73,7 @@ def test_the_same_figures_as_eval_and_as_the_npz_chain(
     chain = atrous("npz", "eval", *EVAL).out.splitlines()[-1]
     done = atrous("stream", "--file_path", "val", *ALL[2:])
     assert done.out.splitlines()[-1] == chain
-    data = ("--data", "voc:VOC2012:val", "--protocol", "squash-32", "--json", "r.json")
+    data = ("--data", "voc:VOC2012:val", "--protocol", "squash-32", "--json-file", "r.json")
     atrous("eval", "-m", "mod", "--vdsp_params", "vdsp.json", *data)
     found = json.loads(Path("r.json").read_text())
     accuracy = f"pixAcc: {found['pixel_accuracy']:.3f}, mIoU: {found['mean_iou']:.3f}"

@@ -49,7 +49,7 @@ def test_round_trip(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '{"stamp": 1}'])
 def test_other_files_are_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "r.json").write_text(content)
-    with pytest.raises(ConfigError, match=r"r\.json: not a result of atrous eval --json"):
+    with pytest.raises(ConfigError, match=r"r\.json: not a result of atrous eval --json-file"):
         load(tmp_path / "r.json")
 
 

@@ -121,4 +121,4 @@ def load(path: Path) -> Measurement:
         if isinstance(error, ValidationError):
             first = error.errors()[0]
             reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise ConfigError(f"{path}: not a result of atrous bench --json: {reason}") from None
+        raise ConfigError(f"{path}: not a result of atrous bench --json-file: {reason}") from None

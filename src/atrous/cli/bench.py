@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from atrous.cli import options, terminal
+from atrous.cli import json_output, options, terminal
 from atrous.errors import ConfigError
 
 if TYPE_CHECKING:
-    from atrous.bench.measurement import Measurement
+    from atrous.bench.measurement import Measurement, Sweep
     from atrous.bench.plan import Feed, Plan
     from atrous.vastai.npz_run import AnswerKind
 
@@ -120,9 +120,8 @@ def bench(
         typer.Option(help="CPU threads of each process, 0 for an even share of the cores.", min=0),
     ] = 0,
     cache: options.CacheOption = None,
-    json: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Keep the result as JSON.")
-    ] = None,
+    as_json: json_output.JsonOption = False,
+    json_file: json_output.JsonFileOption = None,
     compare: Annotated[
         tuple[Path, Path] | None,
         typer.Option(metavar="A.json B.json", help="Measure nothing; compare two results."),
@@ -143,13 +142,14 @@ def bench(
 
     Example: atrous bench -m deploy_weights/NAME/mod -i 1 -p 1 -b 1 -s [3,513,513]
 
-    Example: atrous bench -m NAME --images photographs/ --scenario single-stream --json one.json
+    Example: atrous bench -m NAME --images photographs/ --scenario single-stream --json-file a.json
 
     Example: atrous bench -m NAME --sweep -i 1,2 -p 1,2 --plot sweep.png
 
     Figures of two models compare if all else is equal: --compare a.json b.json. With --datalist and
     --path_output it is the accuracy run as well, whose answers `atrous npz eval` scores.
     """
+    json_output.refuse_file(rest or (), as_json)
     if compare is not None:
         options.refuse_others(context, {"compare"}, "--compare A.json B.json measures nothing")
         _compare(compare)
@@ -194,16 +194,15 @@ def bench(
         threshold=threshold,
         precision=precision,
     )
-    all_answered = _answer(plan, output, kind, force) if output is not None else True
-    if sweep:
-        _sweep(plan, counts, json, plot)
-    else:
-        _measure(plan, json)
+    with json_output.only_json(as_json) as emit:
+        all_answered = _answer(plan, output, kind, force) if output is not None else True
+        found = _sweep(plan, counts, json_file, plot) if sweep else _measure(plan, json_file)
+        emit(found.model_dump_json(indent=2))
     if not all_answered:
         sys.exit(1)
 
 
-def _measure(plan: Plan, path: Path | None) -> None:
+def _measure(plan: Plan, path: Path | None) -> Measurement:
     from atrous.bench import measurement, report, run
 
     if plan.vdsp is not None and plan.feed == "tensors" and plan.images is plan.npz is None:
@@ -229,11 +228,12 @@ def _measure(plan: Plan, path: Path | None) -> None:
             console.print(part)
     if path is not None:
         terminal.say(f"written: {path}")
+    return found
 
 
 def _sweep(
     plan: Plan, counts: dict[str, list[int]], path: Path | None, picture: Path | None
-) -> None:
+) -> Sweep:
     from atrous.bench import measurement, plot, report, sweep
 
     plans = sweep.plans(plan, *counts.values())
@@ -259,6 +259,7 @@ def _sweep(
     if picture is not None:
         plot.draw(found, picture)
         terminal.say(f"written: {picture}")
+    return measurement.Sweep(results=tuple(found))
 
 
 def _compare(paths: tuple[Path, Path]) -> None:

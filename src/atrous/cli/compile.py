@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from atrous.cli import terminal
+from atrous.cli import json_output, terminal
 from atrous.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def compile_model(
             "-o", "--output", metavar="DIR", help="Where --explain writes. Default: beside AFTER."
         ),
     ] = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    as_json: json_output.JsonOption = False,
 ) -> None:
     """Compile a network to its fastest exact form, or to int8, and report what that changed.
 
@@ -82,7 +83,7 @@ def compile_model(
                 "--force"
             )
         words = [*([str(config)] if config is not None else []), *(overrides or [])]
-        _explain(explain, _engine(words), images, output, json_output)
+        _explain(explain, _engine(words), images, output, as_json)
         return
     if config is None:
         raise ConfigError("expected CONFIG.yaml, or --explain BEFORE AFTER; see --help")
@@ -93,11 +94,15 @@ def compile_model(
 
     from atrous.compiler import config as configs
 
+    json_output.refuse_file(overrides or (), as_json, "--json > {}")
     extra = [f"backend.no_rewrite=[{', '.join(no_rewrite)}]"] if no_rewrite else []
     extra += [f"backend.precision={precision}"] if precision else []
     loaded = configs.load(config, [*(overrides or []), *extra])
     if dry_run:
-        print(loaded.to_yaml(), end="")
+        import yaml
+
+        text = loaded.to_yaml()
+        print(json.dumps(yaml.safe_load(text), indent=2) if as_json else text.rstrip())
         for key in loaded.without_effect:
             terminal.note(f"{key}: no effect here")
         _outline(loaded)
@@ -107,7 +112,7 @@ def compile_model(
 
     with _progress() as tell:
         report = verbs.compile(loaded, force=force, tell=tell)
-    if json_output:
+    if as_json:
         print(report.model_dump_json(indent=2, exclude_none=True))
         return
     for note in report.notes:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atrous.cli import options, terminal
+from atrous.cli import json_output, terminal
 from atrous.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def doctor(
         Path | None,
         typer.Option(help="With --data FOLDER: write the file that was guessed, as own.yaml."),
     ] = None,
-    as_json: options.JsonOption = False,
+    as_json: json_output.JsonOption = False,
 ) -> None:
     """Say which engines work on this machine, or what is wrong with a data set.
 
@@ -48,14 +49,8 @@ def doctor(
         flag = "--alone" if alone else "--report" if report else "--write"
         raise ConfigError(f"{flag} belongs to --data SPEC")
     if data is not None:
-        folder = Path(data).expanduser()
-        if folder.is_dir():
-            data = _guess(folder, write)
-            if data is None:
-                return
-        elif write is not None:
-            raise ConfigError(f"--write belongs to --data FOLDER, and {data} is no folder")
-        _examine(data, alone, as_json, report)
+        with json_output.only_json(as_json) as emit:
+            _data(data, alone, emit, report, write)
         return
 
     from dataclasses import asdict
@@ -85,8 +80,24 @@ def doctor(
         sys.exit(1)
 
 
-def _guess(folder: Path, write: Path | None) -> str | None:
+def _data(
+    data: str, alone: bool, emit: Callable[[str], None], report: Path | None, write: Path | None
+) -> None:
+    """Look a data set over, or guess what a folder holds."""
+    folder = Path(data).expanduser()
+    spec: str | None = data
+    if folder.is_dir():
+        spec = _guess(folder, write, emit)
+    elif write is not None:
+        raise ConfigError(f"--write belongs to --data FOLDER, and {data} is not a folder")
+    if spec is not None:
+        _examine(spec, alone, emit, report)
+
+
+def _guess(folder: Path, write: Path | None, emit: Callable[[str], None]) -> str | None:
     """Say what a folder seems to hold; the specification of its first split if that is written."""
+    import yaml
+
     from atrous.data.guess import guess
     from atrous.files import write_whole
 
@@ -97,6 +108,7 @@ def _guess(folder: Path, write: Path | None) -> str | None:
     for reason in found.reasons:
         terminal.say(f"note: {reason}")
     if write is None:
+        emit(json.dumps({"reasons": found.reasons, "file": yaml.safe_load(found.text)}))
         print(found.text, end="")
         terminal.say(f"to write it: atrous doctor --data {folder} --write {target}")
         return None
@@ -105,7 +117,7 @@ def _guess(folder: Path, write: Path | None) -> str | None:
     return f"folder:{write}:{found.split}"
 
 
-def _examine(spec: str, alone: bool, as_json: bool, pictures: Path | None) -> None:
+def _examine(spec: str, alone: bool, emit: Callable[[str], None], pictures: Path | None) -> None:
     from dataclasses import asdict
 
     from atrous.data import open_dataset
@@ -114,10 +126,8 @@ def _examine(spec: str, alone: bool, as_json: bool, pictures: Path | None) -> No
     report = look_over(dataset, alone=alone)
     if pictures is not None:
         _show(dataset, report, pictures)
-    if as_json:
-        print(json.dumps(asdict(report) | {"healthy": report.healthy}))
-    else:
-        _print(report)
+    emit(json.dumps(asdict(report) | {"healthy": report.healthy}))
+    _print(report)
     if not report.healthy:
         sys.exit(1)
 

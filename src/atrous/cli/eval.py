@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from atrous.cli import options, terminal
+from atrous.cli import json_output, options, terminal
 from atrous.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def evaluate(
     compare: Annotated[
-        list[Path] | None, typer.Argument(help="With --compare: results written by --json.")
+        list[Path] | None, typer.Argument(help="With --compare: results written by --json-file.")
     ] = None,
     model: options.ModelOption = None,
     data: Annotated[
@@ -54,9 +54,8 @@ def evaluate(
     reference: Annotated[
         str | None, typer.Option(help="A model that this one must agree with.")
     ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the result to this file.")
-    ] = None,
+    as_json: json_output.JsonOption = False,
+    json_file: json_output.JsonFileOption = None,
     report: Annotated[
         Path | None, typer.Option(help="Write an HTML page into this folder.")
     ] = None,
@@ -70,19 +69,22 @@ def evaluate(
         bool, typer.Option("--restart", help="Do not go on from an interrupted run.")
     ] = False,
     comparing: Annotated[
-        bool, typer.Option("--compare", help="Print one table of results written by --json.")
+        bool, typer.Option("--compare", help="Print one table of results written by --json-file.")
     ] = False,
 ) -> None:
     """Measure accuracy under one protocol, stamp it, and fail if the model is broken.
 
-    Example: atrous eval --data voc:VOCdevkit:val --protocol squash-513 --json result.json
+    Example: atrous eval --data voc:VOCdevkit:val --protocol squash-513 --json-file a.json
 
     An interrupted run goes on where it stopped. Results of different protocols are never put into
     one table: atrous eval --compare a.json b.json
     """
     if comparing:
+        if as_json or json_file:
+            raise ConfigError("--compare prints a table: expected no --json, --json-file")
         _compare(compare or [])
         return
+    json_output.refuse_file(compare or (), as_json)
     if compare:
         raise ConfigError(f"{compare[0]}: results are given with --compare")
     if record and model is None:
@@ -117,18 +119,20 @@ def evaluate(
                 task, completed=done, total=total, description=f"mIoU {miou:7.2%}"
             ),
         )
-    _print(found)
-    if json_file:
-        results.save(found, json_file)
-    if report:
-        terminal.say(f"report: {report / PAGE}")
-    problems = _problems(found, strict)
-    for problem in problems:
-        print(f"health: {terminal.with_flags(problem)}", file=sys.stderr)
-    if problems:
-        sys.exit(1)
-    if record:
-        _record(find_model(model), found)
+    with json_output.only_json(as_json) as emit:
+        _print(found)
+        emit(found.model_dump_json(indent=2))
+        if json_file:
+            results.save(found, json_file)
+        if report:
+            terminal.say(f"report: {report / PAGE}")
+        problems = _problems(found, strict)
+        for problem in problems:
+            print(f"health: {terminal.with_flags(problem)}", file=sys.stderr)
+        if problems:
+            sys.exit(1)
+        if record:
+            _record(find_model(model), found)
 
 
 def _named(name: str | None, tile: int | None, overlap: float | None) -> str | None:
@@ -190,7 +194,7 @@ def _compare(paths: list[Path]) -> None:
     from atrous.evaluation import result as results
 
     if not paths:
-        raise ConfigError("--compare takes results written by --json: a.json b.json")
+        raise ConfigError("--compare takes results written by --json-file: a.json b.json")
     loaded = [(str(path), results.load(path)) for path in paths]
     results.check_comparable(loaded)
     shared = loaded[0][1].stamp

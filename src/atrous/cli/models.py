@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atrous.cli import options
+from atrous.cli import json_output
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,7 +20,7 @@ def models(
         bool,
         typer.Option("-v", "--verbose", help="Networks and what they cost, backbones, sources."),
     ] = False,
-    as_json: options.JsonOption = False,
+    as_json: json_output.JsonOption = False,
 ) -> None:
     """List the models that can be used by name.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from atrous.cli import options, terminal
+from atrous.cli import json_output, options, terminal
 from atrous.errors import AtrousError, ConfigError
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ def evaluate(
         typer.Option(help="Classes that occur nowhere: left out of the mean, or counted as 0."),
     ] = "skip",
     labels: options.LabelsOption = "voc",
-    as_json: options.JsonOption = False,
+    as_json: json_output.JsonOption = False,
 ) -> None:
     """Score answers, logits or class maps, against true masks resized to them (squash-N).
 

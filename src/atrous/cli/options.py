@@ -141,7 +141,6 @@ MaxPixelsOption = Annotated[
         min=1,
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 TileOption = Annotated[
     int | None,
     typer.Option(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atrous.cli import formats, options, terminal
+from atrous.cli import formats, json_output, options, terminal
 from atrous.errors import ConfigError
 from atrous.jobs.video import SUFFIXES
 
@@ -89,7 +89,7 @@ def predict(
             min=0,
         ),
     ] = 0,
-    as_json: options.JsonOption = False,
+    as_json: json_output.JsonOption = False,
     as_formats: formats.AsOption = None,
     gallery: formats.GalleryOption = False,
 ) -> None:
@@ -132,6 +132,7 @@ def predict(
         model, engine, device, threads, instances, cache, labels, vdsp_params, size, value_range,
         layout, output_name, threshold, precision,
     )  # fmt: skip
+    json_output.refuse_file(src, as_json, "--json > {}")
     asked = _Asked(
         src, output, network, as_json,
         overlays, opacity, force, value_range, bands, max_pixels,

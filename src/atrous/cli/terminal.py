@@ -26,7 +26,9 @@ def progress(console: Console, *, transient: bool = False) -> Progress:
     from rich.progress import TimeRemainingColumn as Remaining
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
-    return Progress(*columns, console=console, transient=transient)
+    # rich would send what is printed to its own console, which a file or a pipe is not.
+    printed = sys.stdout.isatty()
+    return Progress(*columns, console=console, transient=transient, redirect_stdout=printed)
 
 
 def note(text: str) -> None:

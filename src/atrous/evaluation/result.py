@@ -106,7 +106,7 @@ def load(path: Path) -> Evaluation:
         return Evaluation.model_validate(texts.read_json(path))
     except (OSError, ValueError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-        raise ConfigError(f"{path}: not a result of atrous eval --json: {reason}") from None
+        raise ConfigError(f"{path}: not a result of atrous eval --json-file: {reason}") from None
 
 
 def check_comparable(results: Sequence[tuple[str, Evaluation]]) -> None:
