@@ -1,7 +1,12 @@
 """Masks and quotas count as cores, wherever threads are counted."""
 
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import onnxruntime as ort
 import pytest
 
@@ -102,6 +107,33 @@ def test_onnx_runtime_is_told_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(EngineError, match="refuses"):
             open_session(b"", "x", threads=threads)
     assert seen == [1, 0, 5]
+
+
+MASKED = """
+import os, pathlib, sys
+os.sched_setaffinity(0, {int(sys.argv[2])})
+import numpy as np
+from atrous.engines import open_engine
+with open_engine(pathlib.Path(sys.argv[1]), engine=sys.argv[3]) as engine:
+    engine.run(np.zeros((1, 3, 32, 32), np.float32))
+    for task in os.listdir("/proc/self/task"):
+        print(sorted(os.sched_getaffinity(int(task))))
+"""
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_no_thread_leaves_the_mask(
+    tmp_path: Path, small_model: Callable[..., onnx.ModelProto], engine: str
+) -> None:
+    pytest.importorskip(engine)
+    own = sorted(os.sched_getaffinity(0))
+    if len(own) < 2:
+        pytest.skip("needs two cores")
+    onnx.save(small_model(), tmp_path / "m.onnx")
+    command = [sys.executable, "-c", MASKED, str(tmp_path / "m.onnx"), str(own[-1]), engine]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert set(done.stdout.splitlines()) == {f"[{own[-1]}]"}
 
 
 def test_openvino_is_told_how_many(monkeypatch: pytest.MonkeyPatch) -> None:

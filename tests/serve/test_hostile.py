@@ -3,6 +3,7 @@
 import gc
 import gzip
 import json
+import logging
 import socket
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -12,12 +13,18 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from starlette.requests import Request
 
+from atrous.labels import generic
+from atrous.limits import VARIABLE
+from atrous.preprocess import Preprocess
+from atrous.runtime.predictor import Predictor
 from atrous.runtime.stages import Frame
 from atrous.serve import json_tensor, model
+from atrous.serve.body import Intake
 from atrous.serve.refusal import Refusal
 from tests.builders.cases import Cases
-from tests.builders.server import Live, Network, halves, png, serving, until
+from tests.builders.server import Live, Network, halves, png, serving, serving_models, until
 
 PICTURE = png(halves())
 INFER = "/v2/models/small/infer"
@@ -201,6 +208,37 @@ def test_answers_count_as_held() -> None:
         until(lambda: live.service.intake.held == 0)
 
 
+@pytest.mark.parametrize("output", ["mask", "overlay", "json"])
+def test_masks_count_as_held_until_they_are_taken(
+    output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[int] = []
+    original = Intake.hold_answer
+
+    def watched(self: Intake, request: Request, count: int) -> None:
+        original(self, request, count)
+        counted.append(self.held)
+
+    monkeypatch.setattr(Intake, "hold_answer", watched)
+    with serving() as live:
+        answer = live.segment(PICTURE, output=output)
+        assert answer.status_code == 200
+        assert counted == [len(PICTURE) + len(answer.content)]
+        until(lambda: live.service.intake.held == 0)
+    with serving(max_held=len(PICTURE) + 1) as live:
+        refused = live.segment(PICTURE, output=output)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        until(lambda: live.service.intake.held == 0)
+
+
+def test_masks_of_too_many_runs_for_json(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atrous.serve.pictures.MOST_RUNS", 15)
+    answer = live.segment(PICTURE, output="json")
+    assert answer.status_code == 413
+    assert "16 runs, the limit as JSON is 15; ask for output=mask" in answer.json()["error"]
+    assert live.segment(PICTURE).status_code == 200
+
+
 def test_pictures_of_one_request(live: Live) -> None:
     for count, status in ((32, 200), (33, 413), (100_000, 413)):
         head = json.dumps(
@@ -345,7 +383,8 @@ def logits_request(side: int) -> bytes:
     ) % (len(head), len(packed)) + packed
 
 
-def test_who_reads_nothing_is_cut_off() -> None:
+def test_who_reads_nothing_is_cut_off(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     with serving(send_seconds=0.3) as live:
         with socket.create_connection(live.address, timeout=9) as connection:
             connection.sendall(logits_request(700))
@@ -353,6 +392,11 @@ def test_who_reads_nothing_is_cut_off() -> None:
             until(lambda: live.service.intake.held == 0)
             until(lambda: not any(one.unsent for one in live.server.server_state.connections))
         assert live.segment(PICTURE).status_code == 200
+        cut = 'atrous_requests_total{method="POST",model="voc",route="/v2/models/{name}/infer",'
+        assert f'{cut}status="499"}} 1.0' in live.client.get("/metrics").text
+    told = [record.getMessage() for record in caplog.records if record.levelno > logging.INFO]
+    assert len(told) == 1
+    assert told[0].endswith("the client did not take its answer")
 
 
 def test_the_end_waits_for_answers_that_are_being_sent() -> None:
@@ -383,6 +427,22 @@ def test_answers_that_are_cut_are_told() -> None:
         assert loop is not None
         loop.call_soon_threadsafe(live.server.stop)
         until(lambda: live.server.should_exit)
+        assert live.server.cut_off
+
+
+def test_the_end_does_not_wait_for_a_network_that_hangs() -> None:
+    engine = Network()
+    with serving(engine, grace_seconds=0.2) as live, ThreadPoolExecutor(1) as pool:
+        engine.go.clear()
+        waiting = pool.submit(live.segment, PICTURE)
+        until(lambda: bool(engine.calls))
+        loop = live.service.models["small"]._loop
+        assert loop is not None
+        loop.call_soon_threadsafe(live.server.stop)
+        answer = waiting.result()
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert "shutting down" in answer.json()["error"]
+        until(lambda: engine.closed)
         assert live.server.cut_off
 
 
@@ -418,6 +478,21 @@ def test_the_same_limits_both_ways() -> None:
         assert segment.status_code == tensor.status_code == 413
         assert "100" in segment.json()["error"]
         assert "100" in tensor.json()["error"]
+
+
+def test_what_a_crop_would_enlarge_is_refused_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "1M")
+    crop = Preprocess(fit="crop", size=(64, 64), resize=64, normalisation="none")
+    pixels = np.zeros((1, 3000, 3), np.uint8)
+    document = body(pixels[None].tolist(), shape=[1, *pixels.shape])
+    with serving_models({"small": Predictor(Network(), crop, generic(3))}) as client:
+        answers = [
+            client.post("/v1/segment", content=png(pixels)),
+            client.post(INFER, json=document),
+        ]
+    assert [answer.status_code for answer in answers] == [422, 422]
+    for answer in answers:
+        assert "enlarging it to 192000×64" in answer.json()["error"]
 
 
 def test_health_is_answered_under_a_full_queue() -> None:

@@ -1,5 +1,6 @@
 """`atrous serve` as a process: its words, its signals, its exit codes."""
 
+import gzip
 import json
 import os
 import re
@@ -98,6 +99,35 @@ def test_sigterm_under_load(model: Path) -> None:
     assert {line["model"] for line in answered} == {"small-one"}
     assert {line["status"] for line in answered} <= {200, 503}
     assert any("shutting down" in line.get("message", "") for line in lines)
+
+
+@pytest.mark.parametrize(("grace", "code"), [(20, 0), (0.3, 1)], ids=["taken", "not taken"])
+def test_sigterm_while_an_answer_is_being_sent(model: Path, grace: float, code: int) -> None:
+    """It is sent to its end; of a client that takes none of it the exit code and the log tell."""
+    side = 2500  # more than the buffers of both sides hold
+    given = {"name": "image", "shape": [1, side, side, 3], "datatype": "UINT8"}
+    document = {
+        "inputs": [{**given, "parameters": {"binary_data_size": 3 * side * side}}],
+        "outputs": [{"name": "logits", "parameters": {"binary_data": True}}],
+    }
+    head = json.dumps(document).encode()
+    fields = {"content-encoding": "gzip", "inference-header-content-length": str(len(head))}
+    content = gzip.compress(head + bytes(3 * side * side), 1)
+    with process("-m", model, "--grace-seconds", grace) as (running, url, said):
+        asked = httpx.stream(
+            "POST", f"{url}/v2/models/small-one/infer", content=content, headers=fields, timeout=20
+        )
+        with asked as answer:
+            assert answer.status_code == 200
+            running.send_signal(signal.SIGTERM)
+            if code:
+                assert running.wait(20) == 1
+            else:
+                assert len(answer.read()) > 4 * 3 * side * side
+                assert running.wait(20) == 0
+    told = [json.loads(line).get("message", "") for line in said]
+    assert any("1 requests given up: the grace period is over" in one for one in told) == bool(code)
+    assert not [line for line in said if "Traceback" in line]
 
 
 def test_two_models_another_name_and_ctrl_c(model: Path) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from asyncio import TimerHandle, Transport
+from functools import partial
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from atrous.serve.guard import Guard
+from atrous.serve.guard import ABORT, Guard
 
 MOST_FIELDS: Final = 2**16
 """Bytes of a request's first line and header fields together."""
@@ -78,6 +79,7 @@ class Connection(HttpToolsProtocol):
         self._forget()
         self._in_head, self._quiet = False, 0
         super().on_headers_complete()
+        cast("dict[str, Any]", self.scope)[ABORT] = partial(self._abort, self.cycle)
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
@@ -151,6 +153,10 @@ class Connection(HttpToolsProtocol):
         self.flow.resume_reading()
         self.transport.write_eof()
         self.loop.call_later(_LINGER, self.transport.abort)
+
+    def _abort(self, cycle: RequestResponseCycle) -> None:
+        cycle.disconnected = True  # or uvicorn says that the application has a fault
+        self.transport.abort()
 
     def _expect_headers(self) -> None:
         if self._deadline is None and not self.transport.is_closing():

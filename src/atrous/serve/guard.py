@@ -19,6 +19,9 @@ from atrous.serve.metrics import Metrics
 from atrous.serve.refusal import ClientGone, Refusal
 from atrous.serve.settings import Settings
 
+ABORT = "atrous.abort"
+"""In the scope of a request: closes its connection in the middle of its answer."""
+
 HEALTH = frozenset({"/v2/health/live", "/v2/health/ready"})
 
 _ID = re.compile(r"[\w.:@/+=-]{1,128}", re.ASCII)
@@ -88,9 +91,14 @@ class Guard:
                 await exchange.refuse(refusal)
         except ClientGone:
             pass
-        except _NotTaken:
-            log.warning("request %s: the client did not take its answer", trace.request_id)
-            raise
+        except (_NotTaken, asyncio.CancelledError) as error:
+            if exchange.started:
+                if isinstance(error, _NotTaken):
+                    log.warning("request %s: the client did not take its answer", trace.request_id)
+                trace.status = 499
+                scope.get(ABORT, _nothing)()
+            else:
+                await exchange.refuse(Refusal(503, "the server is shutting down; try again"))
         except Exception as error:
             log.exception("request %s failed: %s", trace.request_id, error)
             if not exchange.started:
@@ -239,6 +247,10 @@ class _Exchange:
                         return
         except TimeoutError:
             return
+
+
+def _nothing() -> None:
+    """Where there is no connection of ours."""
 
 
 def _digest(key: bytes) -> bytes:

@@ -19,6 +19,9 @@ from atrous.serve.body import Body
 from atrous.serve.refusal import Refusal
 
 Pixels = NDArray[np.uint8]
+MOST_RUNS = 2**22
+"""Of equal pixels, in an answer as JSON."""
+
 _PIECE = 2**13
 
 
@@ -55,9 +58,18 @@ def overlay_png(pixels: Pixels, class_map: Pixels, labels: LabelSet, opacity: fl
 
 
 def runs(class_map: Pixels) -> NDArray[np.int64]:
-    """`(n, 2)` class id and length of the runs of equal pixels, row by row over the whole map."""
+    """`(n, 2)` class id and length of the runs of equal pixels, row by row over the whole map.
+
+    Raises:
+        Refusal: there are too many.
+    """
     flat = class_map.reshape(-1)
-    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    changes = flat[1:] != flat[:-1]
+    if (count := np.count_nonzero(changes) + 1) > MOST_RUNS:
+        raise Refusal(
+            413, f"the mask has {count} runs, the limit as JSON is {MOST_RUNS}; ask for output=mask"
+        )
+    starts = np.concatenate([[0], np.flatnonzero(changes) + 1])
     lengths = np.diff(starts, append=flat.size)
     return np.stack([flat[starts].astype(np.int64), lengths], axis=1)
 

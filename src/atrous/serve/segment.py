@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
@@ -111,15 +112,13 @@ def router(service: Service) -> APIRouter:
             reading = _reading(chosen, value_range, bands, service.settings.max_pixels, said)
             job = job_of(chosen, body, kind, output, opacity, reading, said)
             [item] = await while_connected(request, chosen.run([job]))
+            data = _content(job.answer, item.seconds) if output == "json" else job.answer
+            service.intake.hold_answer(request, len(data))
         headers = {"Server-Timing": server_timing(item.seconds)}
         if said:
             headers["Atrous-Note"] = " | ".join(said).encode("latin-1", "replace").decode("latin-1")
-        if output != "json":
-            return Response(job.answer, media_type="image/png", headers=headers)
-        head, tail = job.answer
-        seconds = to_json({name: round(value, 6) for name, value in item.seconds.items()})
-        data = b"".join([head, b',"seconds":', seconds, b',"runs":', tail, b"}"])
-        return Response(data, media_type="application/json", headers=headers)
+        kind = "application/json" if output == "json" else "image/png"
+        return Response(data, media_type=kind, headers=headers)
 
     return routes
 
@@ -162,6 +161,13 @@ def job_of(
         return to_json(document)[:-1], pictures.runs_json(pictures.runs(class_map))
 
     return ImageJob(finish, pixels=read, keep_pixels=output == "overlay")
+
+
+def _content(answer: tuple[bytes, bytes], seconds: Mapping[str, float]) -> bytes:
+    """The document that `job_of` began, with what was not known there."""
+    head, runs = answer
+    took = to_json({name: round(value, 6) for name, value in seconds.items()})
+    return b"".join([head, b',"seconds":', took, b',"runs":', runs, b"}"])
 
 
 def _reading(

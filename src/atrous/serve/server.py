@@ -72,8 +72,9 @@ def run(service: Service, bound: socket.socket, ready: Callable[[Server], None])
         with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
             runner.run(server.serve(sockets=[bound]))
     finally:
-        service.close(wait=not guard.busy)
-    return not guard.busy and not server.cut_off
+        finished = not guard.busy and not server.cut_off
+        service.close(wait=finished)
+    return finished
 
 
 class Server(uvicorn.Server):
