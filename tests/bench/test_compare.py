@@ -13,6 +13,8 @@ from atrous.bench.compare import Growth
 from atrous.bench.machine import Machine
 from atrous.bench.measurement import Measurement, ServerFigures
 from atrous.bench.plan import Plan
+from atrous.bench.statistics import Throughput
+from atrous.bench.warmup import WarmUp
 from atrous.engines.profile import Layer, Profile
 from atrous.errors import ConfigError, EngineError
 from tests.builders.bench import FACTS, result, text
@@ -89,6 +91,7 @@ def test_what_is_said_of_other_circumstances() -> None:
 def test_the_table() -> None:
     pair = (result(100, 1.0, 10.0), result(150, 3.0, 8.0, memory=50 * 2**20))
     shown = [line.split() for line in text(report.compared(NAMES, pair)).splitlines()]
+    assert ["model", "m", "m"] in shown
     assert ["images/s", "100.0", "150.0", "1.500", "±", "0.034"] in shown
     assert ["latency", "p99", "ms", "10.00", "8.00", "0.800"] in shown
     assert ["peak", "memory", "MiB", "100", "50", "0.500"] in shown
@@ -97,16 +100,49 @@ def test_the_table() -> None:
 @pytest.mark.parametrize(
     ("rates", "half", "said"),
     [
-        ((100, 110), 1.0, "b.json does 10.0% more images per second than a.json"),
-        ((100, 80), 1.0, "b.json does 20.0% fewer images per second than a.json"),
-        ((100, 101), 1.0, "no difference in throughput that these measurements show"),
-        ((100, 200), None, "too few queries to tell a difference from chance"),
+        ((100, 110), 1.0, "m (b.json) processes 10.0% (± 1.5%) more images per sec"),
+        ((100, 80), 1.0, "m (b.json) processes 20.0% (± 1.3%) fewer images per sec"),
+        (
+            (100, 101),
+            1.0,
+            "These measurements show no difference in throughput between m (a",
+        ),
+        (
+            (100, 200),
+            None,
+            "No conclusion about m (a.json) and m (b.json): there are too",
+        ),
     ],
 )
 def test_the_sentence(rates: tuple[float, float], half: float | None, said: str) -> None:
     assert report.difference(NAMES, (result(rates[0], half), result(rates[1], half))).startswith(
         said
     )
+
+
+@pytest.mark.parametrize(
+    "doubt",
+    [
+        {"others": 0.4},
+        {"throughput": Throughput(mean=107, half=1.0, spread=0.2)},
+        {"warm_up": WarmUp(30, 1.5, stable=False)},
+        {"machine": Machine("another", 2, "Linux x86_64")},
+    ],
+    ids=lambda doubt: next(iter(doubt)),
+)
+def test_nothing_is_concluded_from_what_the_notes_call_in_doubt(doubt: dict[str, Any]) -> None:
+    """The model is the same: what differs is what else the machine had to do."""
+    pair = (result(100), result(**({"rate": 107} | doubt)))
+    for one, other in (pair, pair[::-1]):
+        said = report.difference(NAMES, (one, other))
+        assert said.startswith("No conclusion about m (a.json) and m (b.json): for the reasons")
+        int8 = other.model_copy(update={"facts": replace(FACTS, precision="int8")})
+        assert compare.int8_is_slower((one, int8)) is None
+
+
+def test_few_queries_alone_call_no_throughput_in_doubt() -> None:
+    few = result(110, queries=40, noise=("40 queries: p99 is hardly more than the largest",))
+    assert "10.0%" in report.difference(NAMES, (result(100), few))
 
 
 def precise(precision: str, rate: float, **facts: Any) -> Measurement:

@@ -97,7 +97,8 @@ def test_it_is_said_what_ran(atrous: Run, tmp_path: Path) -> None:
     Image.new("RGB", (300, 300), "green").save(tmp_path / "a.png")
     done = atrous("predict", tmp_path / "a.png", "-o", tmp_path / "o", "--engine", "onnxruntime")
     model = find_model(None)
-    assert f"1 written by {model.stem} on onnxruntime; see" in done.out
+    assert f"1 written by {model.stem} (" in done.out
+    assert re.search(r" \((int8|fp16)\) on onnxruntime, \d+ threads?; see", done.out)
     ours = ModelOptions(None, "onnxruntime", "cpu", 1, 1, None, None, None, None)
     with ours.open() as here, Predictor.open(engine="onnxruntime") as there:
         assert here.engine.identity == there.engine.identity
@@ -106,7 +107,7 @@ def test_it_is_said_what_ran(atrous: Run, tmp_path: Path) -> None:
     done = atrous(
         "predict", tmp_path / "a.png", "-o", tmp_path / "p", "-m", tmp_path / "net" / "mod"
     )
-    assert "1 written by net on " in done.out
+    assert "1 written by net (" in done.out
 
 
 CLASH = ("a.jpg", "a.png", "a.jpg.png")
@@ -251,7 +252,8 @@ def test_a_folder_of_odd_files(tmp_path: Path) -> None:
     expected = {path.stem for path in source.iterdir() if not path.name.startswith("bad")}
     assert written == expected == {path.stem for path in (output / "overlays").iterdir()}
     assert re.search(
-        "14 written by default(-int8)? on (openvino|onnxruntime), 3 failed", done.stdout
+        r"14 written by default(-int8)? .* on (openvino|onnxruntime), \d+ threads?, 3 failed",
+        done.stdout,
     )
     failures = [line for line in done.stderr.splitlines() if line.startswith("failed: ")]
     assert len(failures) == 3

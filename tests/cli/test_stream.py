@@ -34,7 +34,8 @@ def test_the_seeds_command(atrous: Run, voc: Path) -> None:
     assert done.code == 0, done.err
     segmented, scored, accuracy = done.out.splitlines()
     assert re.fullmatch(
-        "6 of 6 images segmented by .+ on (openvino|onnxruntime); see runstream_output/masks",
+        r"6 of 6 images segmented by .+ on (openvino|onnxruntime), \d+ threads?; see "
+        "runstream_output/masks",
         segmented,
     )
     assert scored == (
@@ -118,10 +119,11 @@ def test_one_picture_with_our_own_flags(atrous: Run, voc: Path) -> None:
     picture = voc / "JPEGImages" / f"{IDS[0]}.jpg"
     done = atrous(
         "stream", "--file-path", picture, "-m", "mod", "--vdsp-params", "vdsp.json",
-        "-o", "o", "--overlays", "--engine", "onnxruntime", "-i", "2", "-b", "1",
+        "-o", "o", "--overlays", "--engine", "onnxruntime", "-i", "2", "-b", "1", "--threads", 1,
     )  # fmt: skip
     assert done.code == 0, done.err
-    assert done.out == f"1 of 1 images segmented by {Path.cwd().name} on onnxruntime; see o/masks\n"
+    ran = f"{Path.cwd().name} on onnxruntime, 1 thread"
+    assert done.out == f"1 of 1 images segmented by {ran}; see o/masks\n"
     assert {path.as_posix() for path in Path("o").rglob("*.*")} == {
         f"o/masks/{IDS[0]}.png",
         f"o/overlays/{IDS[0]}.jpg",

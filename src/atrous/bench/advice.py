@@ -29,17 +29,16 @@ SPREAD = 0.05
 """Standard deviation of the slices, over their mean, that is worth a word."""
 
 
-def noise(
-    others: float, spread: float | None, scenario: str, stable: bool, queries: int
+def disturbances(
+    others: float, spread: float | None, scenario: str, stable: bool
 ) -> tuple[str, ...]:
-    """Why figures may not repeat.
+    """Why a throughput may not repeat.
 
     Args:
         others: share of the machine's CPU time that went elsewhere, 0–1.
         spread: of the slices; random arrivals spread by themselves.
         scenario: of the plan.
         stable: whether the warm-up ended because times had stopped changing.
-        queries: that were answered.
     """
     found = []
     if others > OTHERS:
@@ -48,6 +47,22 @@ def noise(
         found.append(f"throughput spread by {spread:.0%} (standard deviation) over time")
     if not stable:
         found.append("times were still changing when the warm-up ended")
+    return tuple(found)
+
+
+def noise(
+    others: float, spread: float | None, scenario: str, stable: bool, queries: int
+) -> tuple[str, ...]:
+    """Why figures may not repeat; the arguments are those of `disturbances` and one more.
+
+    Args:
+        others: share of the machine's CPU time that went elsewhere, 0–1.
+        spread: of the slices.
+        scenario: of the plan.
+        stable: whether the warm-up ended because times had stopped changing.
+        queries: that were answered.
+    """
+    found = [*disturbances(others, spread, scenario, stable)]
     if queries < 100:
         found.append(
             f"{queries} queries: p99 is hardly more than the largest; `seconds` makes it longer"

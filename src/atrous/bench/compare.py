@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from atrous.bench.advice import disturbances
 from atrous.bench.measurement import Measurement
 from atrous.engines.base import Options
 from atrous.engines.profile import Profile, profile_both
@@ -65,6 +66,20 @@ def check(names: tuple[str, str], pair: tuple[Measurement, Measurement]) -> list
     return found
 
 
+def comparable(pair: tuple[Measurement, Measurement]) -> bool:
+    """Whether a difference in throughput between two results can be one between the models.
+
+    The confidence interval of a run covers what changes within it. It does not cover that other
+    processes took more of the CPU in one run than in the other, or that the machine is another.
+    """
+    return pair[0].machine == pair[1].machine and not any(map(_disturbed, pair))
+
+
+def _disturbed(one: Measurement) -> bool:
+    spread = one.throughput.spread
+    return bool(disturbances(one.others, spread, one.plan.scenario, one.warm_up.stable))
+
+
 def _measured(one: Measurement) -> dict[str, str]:
     """What has to be equal, in words."""
     batch, _, height, width = one.facts.shape
@@ -86,7 +101,9 @@ def _machine(one: Measurement) -> str:
 
 
 def int8_is_slower(pair: tuple[Measurement, Measurement]) -> tuple[Measurement, Measurement] | None:
-    """The float and the int8 result of a pair of one engine, if int8 is the slower."""
+    """The float and the int8 result of a pair of one engine, if int8 is surely the slower."""
+    if not comparable(pair):
+        return None
     by = {one.facts.precision == "int8": one for one in pair}
     if len(by) < 2 or not by[False].facts.precision:
         return None

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 
-from atrous.bench.compare import Growth
+from atrous.bench.compare import Growth, comparable
 from atrous.bench.measurement import Measurement
 from atrous.bench.sweep import best
 from atrous.bench.warmup import BLOCKS, WITHIN
+from atrous.engines import model_name
 
 _FIGURES = ("mean", "min", "max", "p50", "p90", "p95", "p99")
 
@@ -129,10 +130,11 @@ def compared(names: tuple[str, str], pair: tuple[Measurement, Measurement]) -> T
         column.justify = "right"
     ratio, half = second.throughput.ratio(first.throughput)
     sure = "" if half is None else f" ± {half:.3f}"
+    table.add_row("model", *(model_name(one.facts.file) for one in pair), "")
     shown = [
         f"{one.facts.engine} {one.facts.precision}".strip() + one.facts.computed for one in pair
     ]
-    table.add_row("model", *shown, "")
+    table.add_row("engine, precision", *shown, "")
     combined = [f"-i {one.plan.instances} -p {one.plan.processes}" for one in pair]
     table.add_row("instances, processes", *combined, "")
     rates = [number(one.throughput.mean) for one in pair]
@@ -147,14 +149,31 @@ def compared(names: tuple[str, str], pair: tuple[Measurement, Measurement]) -> T
 
 
 def difference(names: tuple[str, str], pair: tuple[Measurement, Measurement]) -> str:
-    """Whether one is faster, in a sentence."""
+    """Whether one is faster, in a sentence; nothing is concluded from disturbed measurements."""
     ratio, half = pair[1].throughput.ratio(pair[0].throughput)
+    first, second = (
+        f"{model_name(one.facts.file)} ({name})" for name, one in zip(names, pair, strict=True)
+    )
+    if not comparable(pair):
+        return (
+            f"No conclusion about {first} and {second}: for the reasons noted below the difference "
+            "may come from the machine. Measure both again on one that has nothing else to do."
+        )
     if half is None:
-        return "too few queries to tell a difference from chance; measure for longer (`seconds`)"
+        return (
+            f"No conclusion about {first} and {second}: there are too few queries to tell a "
+            "difference from chance. Measure for longer (`seconds`)."
+        )
     if abs(ratio - 1) <= half:
-        return f"no difference in throughput that these measurements show (1 ± {half:.3f})"
+        return (
+            f"These measurements show no difference in throughput between {first} and {second} "
+            f"(ratio 1 ± {half:.3f})."
+        )
     way = "more" if ratio > 1 else "fewer"
-    return f"{names[1]} does {abs(ratio - 1):.1%} {way} images per second than {names[0]}"
+    return (
+        f"{second} processes {abs(ratio - 1):.1%} (± {half:.1%}) {way} images per second than "
+        f"{first}."
+    )
 
 
 def grown(found: Sequence[Growth]) -> Table:

@@ -363,13 +363,6 @@ class ModelOptions:
             precision=self.precision,
         )
 
-    def ran(self, engine: str) -> str:
-        """Which model runs and on what, as `default-int8 on openvino`."""
-        from atrous.engines import find_model
-
-        path = find_model(self.model, self.device).absolute()
-        return f"{path.parent.name if path.stem == 'mod' else path.stem} on {engine}"
-
     def open(self, labels: LabelSet | None = None, side: int | None = None) -> Predictor:
         """Open the network.
 

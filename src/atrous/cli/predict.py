@@ -242,21 +242,21 @@ class _Job:
 
 
 def _folder(asked: _Asked) -> None:
-    from atrous.cli.results import Report
+    from atrous.cli.results import Report, what_ran
     from atrous.jobs.folder import segment
 
     sources, reading = asked.images(), asked.reading()
     with asked.network.open() as predictor:
         output = asked.output()
         results = segment(predictor, sources, output, reading=reading)
-        ran = asked.network.ran(predictor.engine.title)
+        ran = what_ran(asked.network, predictor.engine.title, predictor.engine.metadata)
         more = asked.more.places(asked.place)
         report = Report(predictor.labels, ran, output, asked.as_json, more)
         report.follow(asked.more.of(results, sources, output, predictor.labels), len(sources))
 
 
 def _large(asked: _Asked) -> None:
-    from atrous.cli.results import Report
+    from atrous.cli.results import Report, what_ran
     from atrous.jobs.large.job import segment
     from atrous.jobs.large.tiles import OVERLAP
 
@@ -265,7 +265,7 @@ def _large(asked: _Asked) -> None:
     overlap = OVERLAP if asked.overlap is None else asked.overlap
     with asked.network.open() as predictor:
         output = asked.output()
-        ran = asked.network.ran(predictor.engine.title)
+        ran = what_ran(asked.network, predictor.engine.title, predictor.engine.metadata)
         more = asked.more.places(asked.place)
         report = Report(predictor.labels, ran, output, asked.as_json, more)
         results = segment(
@@ -282,6 +282,7 @@ def _large(asked: _Asked) -> None:
 
 
 def _video(asked: _Asked) -> None:
+    from atrous.cli.results import what_ran
     from atrous.jobs.video.job import segment_video
 
     if len(asked.sources) != 1:
@@ -308,12 +309,13 @@ def _video(asked: _Asked) -> None:
     terminal.say(
         f"{made.output}: {made.frames} frames of {made.size[0]}×{made.size[1]}, {made.segmented} "
         f"through the network, {made.dropped} left out, {made.audio} audio tracks; {made.encoder}; "
-        f"{made.frames / made.seconds:.1f} frames/s by {asked.network.ran(predictor.engine.title)}"
+        f"{made.frames / made.seconds:.1f} frames/s by "
+        f"{what_ran(asked.network, predictor.engine.title, predictor.engine.metadata)}"
     )
 
 
 def _cluster(asked: _Asked) -> None:
-    from atrous.cli.results import Report
+    from atrous.cli.results import Report, what_ran
     from atrous.engines import find_model
     from atrous.jobs.cluster import job as cluster
     from atrous.jobs.cluster import remote
@@ -340,7 +342,8 @@ def _cluster(asked: _Asked) -> None:
             options=workers_own,
             reading=reading,
         )
-        ran = network.ran(cluster.engine_name(predictor, workers_own))
+        title = cluster.engine_name(predictor, workers_own)
+        ran = what_ran(network, title, predictor.engine.metadata, workers_own.threads)
         Report(predictor.labels, ran, output, asked.as_json).follow(results, len(images))
 
 

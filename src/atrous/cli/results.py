@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
     from rich.table import Table
 
+    from atrous.artifact import Metadata
+    from atrous.cli.options import ModelOptions
     from atrous.jobs.output import ImageResult, Output
     from atrous.labels import LabelSet
 
@@ -138,6 +140,26 @@ class Report:
                 name = class_name(self._labels, class_id)
                 table.add_row(name, str(self._images[class_id]), as_percent(share))
         return table
+
+
+def what_ran(
+    network: ModelOptions, engine: str, metadata: Metadata | None, threads: int | None = None
+) -> str:
+    """Which model runs and on what, as `default-int8 (int8) on openvino, 2 threads`.
+
+    Args:
+        network: as it was asked for.
+        engine: what people call it.
+        metadata: of the model.
+        threads: of the CPU, by default those that the engine is opened with.
+    """
+    from atrous.engines import find_model, model_name
+
+    name = model_name(find_model(network.model, network.device))
+    precision = f" ({metadata.precision})" if metadata else ""
+    count = network.engine_options.cores if threads is None else threads
+    where = f"{count} thread{'s' * (count != 1)}" if network.device == "cpu" else network.device
+    return f"{name}{precision} on {engine}, {where}"
 
 
 def _record(result: ImageResult, labels: LabelSet) -> dict[str, object]:

@@ -97,6 +97,7 @@ def stream(
     """
     from contextlib import closing
 
+    from atrous.cli.results import what_ran
     from atrous.jobs.folder import segment
     from atrous.jobs.output import Output
     from atrous.jobs.sources import find
@@ -146,7 +147,8 @@ def stream(
                     terminal.failed(console, error)
                 said = accuracy_line(truth.matrix) if truth and truth.scored else "segmenting"
                 progress.update(task, advance=1, description=said)
-    name, total = network.ran(predictor.engine.title), len(sources)
+    name = what_ran(network, predictor.engine.title, predictor.engine.metadata)
+    total = len(sources)
     terminal.say(f"{written} of {total} images segmented by {name}; see {output.shown()[0]}")
     health = _report(truth, total) if truth else []
     for finding in health:

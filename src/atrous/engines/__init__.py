@@ -145,6 +145,16 @@ def find_model(model: str | Path | None, device: Device = "cpu") -> Path:
     return resolve(model)
 
 
+def model_name(file: str | Path) -> str:
+    """What people call the model in a file: the name of the file, or of the folder of a `mod.onnx`.
+
+    Args:
+        file: see `find_model`.
+    """
+    path = Path(file).absolute()
+    return path.parent.name if path.stem == "mod" else path.stem
+
+
 def missing(engine: str) -> str:
     """Why `engine` does not work here, empty if it does."""
     module = ENGINES[engine]
