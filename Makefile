@@ -38,7 +38,7 @@ $(VENV)/demo: pyproject.toml constraints.txt src/atrous/_upsample.c | $(BIN)/pyt
 $(VENV)/dev: pyproject.toml constraints.txt src/atrous/_upsample.c | $(BIN)/python
 	@echo "installing atrous, PyTorch and the checkers into $(VENV) ..."
 	$(PIP) --no-compile "$$(grep '^torch==' constraints.txt)"
-	$(PIP) --no-compile -e '.[demo,dev,docs,train,openvino,report,serve,large,heic,coco,video,cluster]'
+	$(PIP) --no-compile -e '.[demo,dev,docs,train,openvino,report,serve,large,heic,coco,video,cluster,ray-serve]'
 	$(BIN)/python -m compileall -qq -j 0 -x /tests/ $(VENV)/lib || true
 	@touch $@
 
