@@ -114,3 +114,11 @@ def test_only_our_own_limit_counts(read: Any, path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30)  # Pillow fails over twice that
     assert read(path).shape == (9, 9)
     assert Image.MAX_IMAGE_PIXELS == 30
+
+
+def test_a_jpeg_is_told_why_its_colours_are_no_classes(tmp_path: Path) -> None:
+    pixels = np.zeros((40, 40, 3), np.uint8)
+    pixels[10:31, 7:33] = 128, 0, 0
+    Image.fromarray(pixels).save(tmp_path / "mask.jpg")
+    with pytest.raises(InputError, match=r"no class: .* JPEG blurs .* store masks as PNG$"):
+        ColourTable.of({(0, 0, 0): 0, (128, 0, 0): 1})(tmp_path / "mask.jpg")

@@ -200,6 +200,9 @@ class ColourTable:
         return found.astype(np.uint8)
 
 
+_BLURRED = "; JPEG blurs values and colours at every edge: store masks as PNG"
+
+
 def _read(
     path: Path, convert: Callable[[Image.Image], NDArray[np.uint8]], max_pixels: int | None
 ) -> NDArray[np.uint8]:
@@ -208,7 +211,8 @@ def _read(
             return decoded(path, str(path), convert)
         return decoded(path, str(path), convert, max_pixels)
     except MaskError as error:
-        raise MaskError(error.kind, f"{path}: {error}") from None
+        blurred = _BLURRED if path.suffix.lower() in (".jpg", ".jpeg") else ""
+        raise MaskError(error.kind, f"{path}: {error}{blurred}") from None
 
 
 def _look(mask: Image.Image) -> Look:
