@@ -96,7 +96,7 @@ def test_onnx_runtime_is_told_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
     """If it is not, it starts a thread for each core of the machine and binds it there."""
     seen: list[int] = []
 
-    def opened(content: bytes, sess_options: ort.SessionOptions, providers: object) -> None:
+    def opened(content: bytes, sess_options: ort.SessionOptions, **others: object) -> None:
         seen.append(sess_options.intra_op_num_threads)
         raise RuntimeError
 

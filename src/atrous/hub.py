@@ -76,9 +76,10 @@ def _revision(folder: Path) -> Path:
     if not (folder / "snapshots").is_dir():
         return folder
     head = folder / "refs" / "main"
-    named = folder / "snapshots" / head.read_text().strip() if head.is_file() else None
-    if named is not None and named.is_dir():
-        return named
+    if head.is_file():
+        named = folder / "snapshots" / head.read_text("utf-8", "replace").strip()
+        if named.is_dir():
+            return named
     found = sorted(path for path in (folder / "snapshots").iterdir() if path.is_dir())
     return found[0] if len(found) == 1 else folder
 
@@ -96,8 +97,8 @@ def processor(path: Path) -> dict[str, Any]:
 
 def architecture(config: Mapping[str, Any]) -> str:
     """What a configuration calls its network."""
-    named = config.get("architectures") or [config.get("_model_class") or config.get("model_type")]
-    return str(named[0])
+    named = config.get("architectures") or config.get("_model_class") or config.get("model_type")
+    return str(named[0] if isinstance(named, list) else named)
 
 
 def beside(model: Path, name: str) -> Path:

@@ -75,7 +75,7 @@ def preprocess(
             if isinstance(fields.get("resize"), int):
                 fields["resize"] = max(fields["resize"], height, width)
             made = Preprocess.from_dict(fields)
-    except (ConfigError, TypeError, ValueError, KeyError) as error:
+    except (ConfigError, TypeError, ValueError, LookupError, ArithmeticError) as error:
         raise ArtifactError(f"{path}: cannot be followed: {error}; `preprocess` says it") from None
     return made
 

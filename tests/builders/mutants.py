@@ -19,7 +19,7 @@ def mutants(count: int, seed: int = 0) -> Iterator[tuple[str, bytes]]:
     whole = originals()
     for number in range(count):
         name, data = whole[number % len(whole)]
-        yield f"{number}.{name}", _mutated(data, random)
+        yield f"{number}.{name}", mutated(data, random)
 
 
 @cache
@@ -62,7 +62,7 @@ def originals() -> list[tuple[str, bytes]]:
     return made
 
 
-def _mutated(data: bytes, random: np.random.Generator) -> bytes:
+def mutated(data: bytes, random: np.random.Generator) -> bytes:
     """A few of: bytes changed, most of them near the beginning; a cut; a piece twice, or not."""
     changed = bytearray(data)
     for _ in range(random.integers(1, 5)):

@@ -6,11 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from onnx import helper
 
-from atrous import limits, strict_yaml, texts
-from atrous.errors import AtrousError, ConfigError, InputError
+from atrous import hub, limits, snapshot, strict_yaml, texts
+from atrous.compiler.graph import graph
+from atrous.engines import onnx_graph
+from atrous.errors import ArtifactError, AtrousError, ConfigError, InputError
 from atrous.preprocess import Preprocess
-from atrous.vastai import npz
+from atrous.vastai import npz, vdsp
 from tests.builders import hostile
 
 
@@ -100,3 +103,51 @@ def test_a_network_that_does_not_end_is_refused_before_it_runs(tmp_path: Path, c
     path.write_bytes(hostile.network(case))
     with pytest.raises(AtrousError, match="it runs more than 1000000 nodes"):
         artifact.load(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("ResizeType", []), ("NormaType", {}), ("Mean", [1, 2, 10**400]), ("Std", [1, 2, 1e39])],
+)
+def test_vdsp_values_of_other_kinds(key: str, value: object) -> None:
+    config = {
+        "NormaType": "MINUSMEAN_DIVSTD",
+        "OimageWidth": 32,
+        "OimageHeight": 32,
+        "Mean": [1, 2, 3],
+        "Std": [1, 2, 3],
+    }
+    data = {"OpType": "FUSION_OP_RGB_RESIZE_CVTCOLOR_NORM_TENSOR", "OpConfig": config}
+    assert vdsp.parse(data).mean
+    with pytest.raises(ConfigError, match=key):
+        vdsp.parse({**data, "OpConfig": {**config, key: value}})
+
+
+@pytest.mark.parametrize("named", [1, True, {"0": "x"}, 0.5, [[]]])
+def test_an_architecture_that_is_no_name_is_none_that_is_read(named: object) -> None:
+    assert hub.architecture({"architectures": named}) not in hub.READ_HERE
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("size", {"height": 1e400, "width": 3}), ("rescale_factor", 0), ("size", [])]
+)
+def test_a_processor_that_cannot_be_followed(tmp_path: Path, key: str, value: object) -> None:
+    settings = {"size": 32, "do_rescale": True, "image_mean": 0.5, "image_std": 0.5, key: value}
+    (tmp_path / hub.CONFIG).write_text('{"model_type": "segformer"}')
+    (tmp_path / hub.PROCESSOR).write_text(json.dumps(settings))
+    with pytest.raises(ArtifactError, match="cannot be followed"):
+        snapshot.preprocess(tmp_path / "model.onnx")
+
+
+def test_the_header_of_damaged_weights(tmp_path: Path) -> None:
+    weights = pytest.importorskip("atrous.models.weights")
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(b"\xff" * 64)
+    with pytest.raises(ArtifactError, match="its header cannot be read"):
+        weights.recorded_metadata(path)
+
+
+def test_networks_of_bytes_that_are_no_text_and_of_types_that_are_none() -> None:
+    node = helper.make_node("Resize", ["x"], ["y"], mode=b"\xff\xfe")
+    assert onnx_graph.attributes(node) == graph.attributes(node) == {"mode": "\ufffd\ufffd"}
+    assert onnx_graph.type_name(40) == "unknown type 40"

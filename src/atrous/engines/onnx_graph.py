@@ -165,7 +165,9 @@ def dims_of(kind: onnx.TypeProto.Tensor) -> Dims:
 def attributes(node: NodeProto) -> dict[str, Any]:
     """The attributes that a node sets; text as `str`."""
     values = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    return {k: v.decode() if isinstance(v, bytes) else v for k, v in values.items()}
+    return {
+        k: v.decode("utf-8", "replace") if isinstance(v, bytes) else v for k, v in values.items()
+    }
 
 
 def described(value: onnx.ValueInfoProto) -> str:
@@ -179,6 +181,8 @@ def described(value: onnx.ValueInfoProto) -> str:
 
 def type_name(kind: int) -> str:
     """What NumPy calls a type of values."""
+    if kind not in TensorProto.DataType.values():
+        return f"unknown type {kind}"
     name = str(TensorProto.DataType.Name(kind)).lower()
     return {"float": "float32", "double": "float64"}.get(name, name)
 

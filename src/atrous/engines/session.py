@@ -62,7 +62,10 @@ def open_session(
         content = content.SerializeToString()
     chosen = [(provider, dict(own)) for provider, own in providers.items()]
     try:
-        return ort.InferenceSession(content, sess_options=settings, providers=chosen)
+        # Its second try with the same provider prints to standard output.
+        return ort.InferenceSession(
+            content, sess_options=settings, providers=chosen, enable_fallback=0
+        )
     except Exception as error:  # the binding raises one class per status code
         raise EngineError(f"{name}: ONNX Runtime refuses it: {first_line(error)}") from error
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -210,11 +210,18 @@ def load(
 
 
 def recorded_metadata(path: Path) -> dict[str, str]:
-    """What the header of a `.safetensors` file says beside its tensors; nothing for other files."""
+    """What the header of a `.safetensors` file says beside its tensors; nothing for other files.
+
+    Raises:
+        ArtifactError: it is damaged.
+    """
     if path.suffix != ".safetensors":
         return {}
-    with safe_open(path, "pt") as file:
-        return file.metadata() or {}
+    try:
+        with safe_open(path, "pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ArtifactError(f"{path}: its header cannot be read: {error}; get it again") from None
 
 
 def _recorded_output_stride(path: Path) -> int | None:

@@ -28,6 +28,9 @@ T = TypeVar("T")
 MAX_PIXELS = 2**28
 """Larger images are refused before they are decoded, unless told otherwise (268 megapixels)."""
 
+_PIXEL_BYTES = 8
+"""At most, as decoders get them."""
+
 _TILE_SIDES = 322, 323
 _CONTAINERS = ("AVIF", "HEIF")  # one may be called like the other
 _UPRIGHT = {
@@ -166,6 +169,8 @@ def _opened(file: IO[bytes], name: str, max_pixels: int | None) -> Image.Image:
             raise _unknown(name, head) from None
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+    # Pillow appends block after block until a row is whole: quadratic where a row is long.
+    picture.decodermaxblock = max(picture.decodermaxblock, _PIXEL_BYTES * picture.width)
     try:
         check_size(picture.size, name, max_pixels)
         tags = getattr(picture, "tag_v2", None)

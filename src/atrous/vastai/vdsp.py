@@ -182,9 +182,9 @@ def _colour(config: dict[str, Any]) -> str:
 def _choose(key: str, value: object, table: dict[str, Any]) -> Any:
     if value is None:
         raise ConfigError(f"{key} is missing: expected one of {', '.join(table)}")
-    if value not in table:
+    if not isinstance(value, str) or value not in table:
         raise ConfigError(f"{key} {value!r} is not supported{_nearest(str(value), table)}")
-    return table[str(value)]
+    return table[value]
 
 
 def _nearest(word: str, known: Any) -> str:
@@ -194,18 +194,19 @@ def _nearest(word: str, known: Any) -> str:
 
 def _triple(config: dict[str, Any], key: str) -> tuple[float, float, float]:
     values = config.get(key)
-    if (
-        not isinstance(values, list)
-        or len(values) != 3
-        or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-    ):
+    if not isinstance(values, list) or len(values) != 3 or not all(map(_is_number, values)):
         raise ConfigError(f"OpConfig: {key} expected three numbers, got {values!r}")
     return (float(values[0]), float(values[1]), float(values[2]))
 
 
+def _is_number(value: object) -> bool:
+    """Whether it is one that fits into fp32."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e38
+
+
 def _number(config: dict[str, Any], key: str, default: float) -> float:
     value = config.get(key, default)
-    if not isinstance(value, int | float) or isinstance(value, bool):
+    if not _is_number(value):
         raise ConfigError(f"OpConfig: {key} expected a number, got {value!r}")
     return float(value)
 

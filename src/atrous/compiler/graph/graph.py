@@ -214,7 +214,9 @@ def showing(model: onnx.ModelProto, tensors: Iterable[str]) -> onnx.ModelProto:
 def attributes(node: NodeProto) -> dict[str, Any]:
     """The attributes that a node sets; text as `str`."""
     values = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    return {k: v.decode() if isinstance(v, bytes) else v for k, v in values.items()}
+    return {
+        k: v.decode("utf-8", "replace") if isinstance(v, bytes) else v for k, v in values.items()
+    }
 
 
 def _reads(node: NodeProto) -> Iterable[str]:
