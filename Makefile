@@ -58,7 +58,12 @@ check: lint
 quick: lint
 	$(PYTEST) -m 'not heavy and not slow and $(ELSEWHERE)'
 
-test: check
+# For the examples that run in Node and in a browser; where npm is absent their tests are skipped.
+NODE := examples/deploy/node_modules
+$(NODE): examples/deploy/package-lock.json
+	@if command -v npm >/dev/null; then cd examples/deploy && npm ci --ignore-scripts --silent && touch node_modules; fi
+
+test: check $(NODE)
 	$(PYTEST) --durations=20
 
 slow: $(VENV)/dev
@@ -84,4 +89,4 @@ bench: $(VENV)/dev
 	$(BIN)/python benchmarks/predict.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest build demo src/*.egg-info src/atrous/*.so
+	rm -rf $(NODE) $(VENV) $(VENV)-lowest $(VENV)-newest build demo src/*.egg-info src/atrous/*.so

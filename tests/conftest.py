@@ -40,6 +40,7 @@ TIERS = Tiers()
 # Files whose tests share what takes long to make: one process of xdist has them all.
 TOGETHER = {
     "tests/compiler/rewrites/test_exports.py",
+    "tests/exporters/test_deploy_examples.py",
     "tests/exporters/test_export.py",
     "tests/jobs/cluster/test_cluster.py",
     "tests/serve/test_page.py",

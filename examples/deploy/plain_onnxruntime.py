@@ -1,0 +1,16 @@
+"""Segment a photograph: plain_onnxruntime.py STANDALONE.onnx PHOTOGRAPH CLASSES.png"""
+
+import sys
+import time
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+pixels = np.asarray(Image.open(sys.argv[2]).convert("RGB"))
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+session.run(None, {"image": pixels[None]})  # the first time takes longer
+began = time.perf_counter()
+[classes] = session.run(["classes"], {"image": pixels[None]})
+print(f"onnxruntime {onnxruntime.__version__}: {1e3 * (time.perf_counter() - began):.1f} ms")
+Image.fromarray(classes[0]).save(sys.argv[3])

@@ -1,0 +1,103 @@
+"""The examples of `examples/deploy`, each run on a graph that was exported for it."""
+
+import importlib.util
+import json
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from atrous import cache, image
+from atrous.engines.onnx_model import OnnxModel
+from atrous.exporters.standalone import save, standalone
+from atrous.runtime.predictor import Predictor
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "deploy"
+
+
+def compare() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("compare", EXAMPLES / "compare.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+COMPARE = compare()
+
+
+@dataclass
+class Exported:
+    """A standalone graph, a photograph of its size, and what Atrous says of that."""
+
+    model: Path
+    photograph: Path
+    expected: NDArray[np.uint8]
+
+    def agreement(self, run: object) -> float:
+        """By what a program says; the test is skipped where it cannot run."""
+        assert callable(run)
+        try:
+            classes, said = run(self.model, self.photograph)
+        except COMPARE.Absent as absent:
+            pytest.skip(str(absent))
+        assert said.endswith(" ms")
+        return float((classes == self.expected).mean())
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    folder = tmp_path_factory.mktemp("deploy")
+    photograph = Image.fromarray(image.photograph()).resize((513, 513))
+    photograph.save(folder / "cat.png")
+    model = OnnxModel.read(cache.resolve("fast"))
+    with Predictor.open(model, engine="onnxruntime") as predictor:
+        pixels = np.asarray(photograph)
+        save(standalone(model, predictor, [pixels]), folder / "fast.onnx")
+        expected = predictor(pixels).class_map()
+    assert len(np.unique(expected)) > 1
+    return Exported(folder / "fast.onnx", folder / "cat.png", expected)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_plain_python(exported: Exported, name: str) -> None:
+    assert exported.agreement(partial(COMPARE.python, name)) >= 0.9999
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_plain_python_is_short_and_without_atrous(name: str) -> None:
+    text = (EXAMPLES / f"plain_{name}.py").read_text()
+    assert "atrous" not in text
+    assert len([line for line in text.splitlines() if line]) <= 15
+
+
+@pytest.mark.heavy
+def test_node(exported: Exported) -> None:
+    assert exported.agreement(COMPARE.node) >= 0.9999
+
+
+@pytest.mark.heavy
+def test_chromium(exported: Exported) -> None:
+    assert exported.agreement(COMPARE.browser) >= 0.999
+
+
+@pytest.mark.heavy
+def test_cpp(exported: Exported, tmp_path: Path) -> None:
+    def run(model: Path, photograph: Path) -> object:
+        return COMPARE.cpp(COMPARE.built(tmp_path), model, photograph)
+
+    assert exported.agreement(run) >= 0.9999
+
+
+def test_versions_of_packages_are_locked() -> None:
+    wanted = json.loads((EXAMPLES / "package.json").read_text())["dependencies"]
+    locked = json.loads((EXAMPLES / "package-lock.json").read_text())["packages"]
+    assert {name: locked[f"node_modules/{name}"]["version"] for name in wanted} == wanted
+    assert all(entry.get("integrity") for path, entry in locked.items() if path)
