@@ -48,6 +48,7 @@ class Nodes:
     """A cluster of two nodes in processes of its own."""
 
     def __init__(self, folder: Path) -> None:
+        self.aws = folder / "aws.ini"
         (folder / "sitecustomize.py").write_text(DEADLY)
         path = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
         self.process = subprocess.Popen(
@@ -62,6 +63,7 @@ class Nodes:
                 "RAY_USAGE_STATS_ENABLED": "0",
                 "RAY_worker_niceness": "0",
                 "PYTHONPATH": path,
+                "AWS_CONFIG_FILE": str(self.aws),
             },
         )
         self.address = self.read()
@@ -287,6 +289,74 @@ def test_urls_and_a_model_of_ones_own(
     for name in files(tmp_path / "one"):
         assert (tmp_path / "many" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
     assert f"{COUNT // 2} kept" in predict(*arguments).stdout
+
+
+@pytest.fixture
+def bucket(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[str]]:
+    """A server of S3 that everybody here finds, its bucket named `bucket`."""
+    command = [sys.executable, Path(__file__).with_name("s3_server.py")]
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as server:
+        assert server.stdout is not None
+        settings = {
+            "endpoint_url": server.stdout.readline().strip(),
+            "region": "us-east-1",
+            "aws_access_key_id": "somebody",
+            "aws_secret_access_key": "something",
+        }
+        lines = (f"{name} = {value}\n" for name, value in settings.items())
+        nodes.aws.write_text("[default]\n" + "".join(lines))
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(nodes.aws))
+        yield server
+        server.kill()
+
+
+@pytest.mark.skipif(not all(map(find_spec, ("s3fs", "moto"))), reason="needs s3fs and moto[s3]")
+def test_a_store_that_throttles_and_loses_connections(
+    nodes: Nodes,
+    bucket: subprocess.Popen[str],
+    pictures: Path,
+    tmp_path: Path,
+    small_model: Callable[..., onnx.ModelProto],
+) -> None:
+    import fsspec
+
+    (tmp_path / "model").mkdir()
+    onnx.save(small_model(classes=21), tmp_path / "model" / "mod.onnx")
+    common = ("-m", tmp_path / "model", "--labels", "voc", "--size", 32, "--threads", 1)
+    source = tmp_path / "in"
+    source.mkdir()
+    good = sorted((pictures / "sub").iterdir())[:8]
+    for path in good:
+        shutil.copy(path, source)
+    (source / "broken.jpg").write_bytes(b"no image")
+    whole = (pictures / "001.jpg").read_bytes()
+    (source / "short.jpg").write_bytes(whole[: len(whole) // 2])
+    assert predict(source, "-o", tmp_path / "one", *common).returncode == 1
+    store = fsspec.filesystem("s3")
+    store.mkdir("bucket")
+    store.put(f"{source}/", "bucket/in/", recursive=True)
+
+    places = ("s3://bucket/in", "-o", "s3://bucket/out", "--cluster", nodes.address)
+    done = predict(*places, *common, "--json")
+    found = statuses(done.stdout)
+    assert (done.returncode, sorted(found["failed"])) == (1, ["broken.jpg", "short.jpg"]), done
+    assert len(found["written"]) == len(good)
+    for name in ("broken.jpg", "short.jpg"):
+        assert f"failed: s3://bucket/in/{name}: " in done.stderr
+    store.invalidate_cache()
+    expected = {f"bucket/out/{name}": name for name in files(tmp_path / "one")}
+    assert sorted(store.find("bucket/out")) == sorted(expected)
+    for place, made in store.cat([*expected]).items():
+        assert made == (tmp_path / "one" / expected[place]).read_bytes()
+
+    counts = json.loads(bucket.communicate()[0])
+    assert min(counts[kind] for kind in ("throttled", "cut", "halved")) > 0, counts
 
 
 def test_workers_on_this_machine_alone(pictures: Path, expected: Path, tmp_path: Path) -> None:
