@@ -12,7 +12,7 @@ from atrous import artifact, engines
 from atrous.agreement import LEAST, TOLERANCE, Agreement, compare
 from atrous.artifact import Metadata
 from atrous.compiler import folder, frontend, rewrites, scores
-from atrous.compiler.config import Backend, CompileConfig
+from atrous.compiler.config import CompileConfig
 from atrous.compiler.form import Form
 from atrous.compiler.frontend import InputModel
 from atrous.compiler.int8 import budget, plan
@@ -23,6 +23,7 @@ from atrous.compiler.report.report import CompileReport
 from atrous.compiler.rewrites import Rewrite, Rewritten
 from atrous.compiler.rewrites.base import Layout
 from atrous.compiler.scores import StageEvaluator
+from atrous.compiler.sections import Backend
 from atrous.engines import processor
 from atrous.engines.onnx_model import OnnxModel
 from atrous.engines.profile import profile_both

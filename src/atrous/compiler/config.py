@@ -29,14 +29,13 @@ from pydantic import (
     BeforeValidator,
     Field,
     PrivateAttr,
-    StrictBool,
     ValidationError,
     field_validator,
     model_validator,
 )
 
 from atrous import labels, strict_yaml, zoo
-from atrous.compiler.sections import Evaluate, Quantize
+from atrous.compiler.sections import Backend, Closed, Evaluate, Quantize
 from atrous.engines.meaning import Hints, Layout
 from atrous.errors import ConfigError, InputError
 from atrous.labels import LABEL_SETS, LabelSet
@@ -100,10 +99,6 @@ def _one_shape(value: object) -> object:
 
 def _nested(value: object) -> bool:
     return isinstance(value, list | dict)
-
-
-class Closed(Record):
-    """A section with no key that means something here."""
 
 
 class Frontend(Record):
@@ -201,48 +196,6 @@ class GraphSection(Record):
                 "supported; remove it"
             )
         return value
-
-
-class Backend(Record):
-    """What is made of it.
-
-    Attributes:
-        dtype: how weights are stored, and for `int8` computed with.
-        engine: what the file is laid out for and measured on; `auto` takes the fastest that is
-            installed. `tensorrt` writes int8 as its parser wants it, and measures on ONNX Runtime.
-        precision: what floats are computed in; `bf16` on OpenVINO, where the processor has it.
-        uint8_input: whether the model takes RGB as bytes and normalises them itself.
-        no_rewrite: names of rewrites that are left out.
-        quantize: for `int8`.
-    """
-
-    dtype: Literal["fp32", "fp16", "int8"] = "fp32"
-    engine: Literal["auto", "onnxruntime", "openvino", "tensorrt"] = "auto"
-    precision: Literal["fp32", "bf16"] = "fp32"
-    uint8_input: StrictBool = False
-    no_rewrite: tuple[str, ...] = ()
-    compile: Closed = Closed()
-    dynamic_params: Closed = Closed()
-    quantize: Quantize = Quantize()
-
-    @model_validator(mode="after")
-    def _computable(self) -> Self:
-        if self.precision == "bf16" and self.engine not in ("auto", "openvino"):
-            raise ValueError(
-                f"precision: bf16 is computed by engine openvino, found engine {self.engine}"
-            )
-        return self
-
-    @property
-    def measured_on(self) -> str:
-        """The engine that runs it here, or `auto`."""
-        if self.precision == "bf16":
-            return "openvino"
-        return "onnxruntime" if self.engine == "tensorrt" else self.engine
-
-    def written_for(self, runner: str) -> str:
-        """The engine that the file is laid out for, given the one that runs it here."""
-        return self.engine if self.engine == "tensorrt" else runner
 
 
 class Sampler(Record):

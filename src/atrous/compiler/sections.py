@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, StrictBool, StrictInt
+from pydantic import AfterValidator, Field, StrictBool, StrictInt, model_validator
 
 from atrous.errors import ConfigError
 from atrous.evaluation.protocols import Protocol
@@ -50,6 +50,52 @@ class Quantize(Record):
     skip_matmul_layers: Indices = ()
     exclude_layers: tuple[StrictInt | str, ...] = ()
     ops_usingfp: tuple[str, ...] = ()
+
+
+class Closed(Record):
+    """A section with no key that means something here."""
+
+
+class Backend(Record):
+    """What is made of it.
+
+    Attributes:
+        dtype: how weights are stored, and for `int8` computed with.
+        engine: what the file is laid out for and measured on; `auto` takes the fastest that is
+            installed. `tensorrt` writes int8 as its parser wants it, and measures on ONNX Runtime.
+        precision: what floats are computed in; `bf16` on OpenVINO, where the processor has it.
+        uint8_input: whether the model takes RGB as bytes and normalises them itself.
+        no_rewrite: names of rewrites that are left out.
+        quantize: for `int8`.
+    """
+
+    dtype: Literal["fp32", "fp16", "int8"] = "fp32"
+    engine: Literal["auto", "onnxruntime", "openvino", "tensorrt"] = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    uint8_input: StrictBool = False
+    no_rewrite: tuple[str, ...] = ()
+    compile: Closed = Closed()
+    dynamic_params: Closed = Closed()
+    quantize: Quantize = Quantize()
+
+    @model_validator(mode="after")
+    def _computable(self) -> Self:
+        if self.precision == "bf16" and self.engine not in ("auto", "openvino"):
+            raise ValueError(
+                f"precision: bf16 is computed by engine openvino, found engine {self.engine}"
+            )
+        return self
+
+    @property
+    def measured_on(self) -> str:
+        """The engine that runs it here, or `auto`."""
+        if self.precision == "bf16":
+            return "openvino"
+        return "onnxruntime" if self.engine == "tensorrt" else self.engine
+
+    def written_for(self, runner: str) -> str:
+        """The engine that the file is laid out for, given the one that runs it here."""
+        return self.engine if self.engine == "tensorrt" else runner
 
 
 class Evaluate(Record):
