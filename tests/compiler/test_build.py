@@ -237,6 +237,22 @@ def test_uint8_input_gives_the_same_classes(
     assert (maps(folder) == maps(tmp_path / "decoder.onnx")).mean() > 0.9999
 
 
+@pytest.mark.parametrize("uint8", ["true", "false"])
+def test_a_standalone_graph_beside_it(
+    config: Callable[..., configs.CompileConfig], tmp_path: Path, uint8: str
+) -> None:
+    folder = tmp_path / "out" / "net"
+    overrides = ("backend.standalone=true", f"backend.uint8_input={uint8}")
+    report = build(config(*overrides), profiled=False)
+    assert report.standalone == 1
+    assert "standalone.onnx: same class as Atrous on 100 % of the pixels" in report.lines()
+    [image] = onnx.load(folder / "standalone.onnx").graph.input
+    assert (image.name, image.type.tensor_type.elem_type) == ("image", TensorProto.UINT8)
+    assert (maps(folder / "standalone.onnx") == maps(folder / "mod.onnx")).mean() >= 0.9999
+    build(config(), profiled=False, force=True)
+    assert "standalone.onnx" not in files(folder)
+
+
 def test_an_existing_folder_is_replaced_only_by_force(
     config: Callable[..., configs.CompileConfig], tmp_path: Path
 ) -> None:

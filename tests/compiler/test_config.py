@@ -268,6 +268,13 @@ def test_overrides_that_are_wrong(override: str, expected: str, tmp_path: Path) 
     assert expected in complaint(tmp_path, override)
 
 
+def test_a_standalone_graph_is_not_of_bf16(tmp_path: Path) -> None:
+    override = "backend={precision: bf16, standalone: true}"
+    assert "standalone: a graph cannot say that it is computed in bf16" in complaint(
+        tmp_path, override
+    )
+
+
 def test_overrides_are_yaml_and_the_later_wins(tmp_path: Path) -> None:
     config = loaded(
         tmp_path,

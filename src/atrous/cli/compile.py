@@ -71,8 +71,9 @@ def compile_model(
 
     Example: atrous compile deeplab.yaml backend.dtype=fp16
 
-    Writes WORKSPACE/NAME/ with mod.onnx, resolved.yaml, report.json and report.html; other verbs
-    take it as -m WORKSPACE/NAME/mod. Files of VastModelZOO work unchanged.
+    Writes WORKSPACE/NAME/ with mod.onnx, resolved.yaml, report.json and report.html (and
+    standalone.onnx, with backend.standalone); other verbs take it as -m WORKSPACE/NAME/mod. Files
+    of VastModelZOO work unchanged.
 
     Example: atrous compile --explain float.onnx out/int8/mod --images photographs/
     """

@@ -12,9 +12,9 @@ import onnx
 from atrous import artifact
 from atrous.errors import ConfigError
 
-MODEL, RESOLVED = "mod.onnx", "resolved.yaml"
+MODEL, STANDALONE, RESOLVED = "mod.onnx", "standalone.onnx", "resolved.yaml"
 _EXPLAINED = ("explain.json", "explain.html")  # which come to lie beside the model
-FILES = (MODEL, RESOLVED, "report.json", "report.html", *_EXPLAINED)
+FILES = (MODEL, STANDALONE, RESOLVED, "report.json", "report.html", *_EXPLAINED)
 """All that the folder may hold."""
 
 

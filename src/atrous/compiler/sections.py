@@ -65,6 +65,7 @@ class Backend(Record):
             installed. `tensorrt` writes int8 as its parser wants it, and measures on ONNX Runtime.
         precision: what floats are computed in; `bf16` on OpenVINO, where the processor has it.
         uint8_input: whether the model takes RGB as bytes and normalises them itself.
+        standalone: whether the model is also written as one graph that needs nothing around it.
         no_rewrite: names of rewrites that are left out.
         quantize: for `int8`.
     """
@@ -73,6 +74,7 @@ class Backend(Record):
     engine: Literal["auto", "onnxruntime", "openvino", "tensorrt"] = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
     uint8_input: StrictBool = False
+    standalone: StrictBool = False
     no_rewrite: tuple[str, ...] = ()
     compile: Closed = Closed()
     dynamic_params: Closed = Closed()
@@ -83,6 +85,11 @@ class Backend(Record):
         if self.precision == "bf16" and self.engine not in ("auto", "openvino"):
             raise ValueError(
                 f"precision: bf16 is computed by engine openvino, found engine {self.engine}"
+            )
+        if self.precision == "bf16" and self.standalone:
+            raise ValueError(
+                "standalone: a graph cannot say that it is computed in bf16; leave one of the two "
+                "out, and tell the runtime that runs it"
             )
         return self
 

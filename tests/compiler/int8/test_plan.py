@@ -12,7 +12,7 @@ from PIL import Image
 import atrous
 from atrous import artifact, image
 from atrous.compiler import rewrites
-from atrous.compiler.config import Backend, CompileConfig, DatasetSection, Frontend, Sampler
+from atrous.compiler.config import CompileConfig, DatasetSection, Frontend, Sampler
 from atrous.compiler.form import Form
 from atrous.compiler.graph import opset
 from atrous.compiler.graph.graph import Graph
@@ -20,7 +20,7 @@ from atrous.compiler.int8 import noise, plan, qdq
 from atrous.compiler.int8.plan import Prepared, named_layers, prepare
 from atrous.compiler.progress import Tell, silent
 from atrous.compiler.rewrites import Rewritten
-from atrous.compiler.sections import Quantize
+from atrous.compiler.sections import Backend, Quantize
 from atrous.data import open_dataset
 from atrous.data.synthetic import draw
 from atrous.errors import AtrousError, ConfigError

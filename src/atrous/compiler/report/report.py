@@ -15,7 +15,7 @@ from atrous.compiler.rewrites import Rewrite
 from atrous.engines.profile import Profile
 from atrous.errors import ConfigError
 from atrous.evaluation.result import Evaluation, check_comparable
-from atrous.formatting import as_change, as_ms, as_points, megabytes, shortened
+from atrous.formatting import as_change, as_ms, as_points, as_share, megabytes, shortened
 from atrous.record import Record
 
 
@@ -130,6 +130,8 @@ class CompileReport(Record):
         bytes_before: of the input model as an ONNX file.
         bytes_after: of the compiled one.
         agreement: with the input model.
+        standalone: share of the pixels with the class of Atrous, of the graph that needs nothing
+            around it, 0–1; where one was written.
         before: time of the input model, milliseconds.
         after: time of the compiled model.
         accuracies: before and after, percent; one for each way to measure.
@@ -156,6 +158,7 @@ class CompileReport(Record):
     bytes_before: int
     bytes_after: int
     agreement: Agreement | None = None
+    standalone: float | None = None
     before: Profile | None = None
     after: Profile | None = None
     accuracies: tuple[AccuracyChange, ...] = ()
@@ -231,6 +234,9 @@ class CompileReport(Record):
             lines.append(f"time on {self.engine_text}: {times}")
         if self.agreement is not None:
             lines.append(f"agreement: {self.agreement}")
+        if self.standalone is not None:
+            share = as_share(self.standalone)
+            lines.append(f"standalone.onnx: same class as Atrous on {share} of the pixels")
         lines += self.int8.lines() if self.int8 is not None else []
         for one in self.accuracies:
             lines.append(
