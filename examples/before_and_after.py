@@ -33,7 +33,7 @@ def main(output: Path) -> None:
     with Predictor.open() as predictor:
         for photograph in (data.astronaut(), data.chelsea()):
             class_map = predictor(photograph).class_map()
-            painted = overlay(photograph, class_map, predictor.labels, opacity=0.4)
+            painted = overlay(photograph, class_map, predictor.labels)
             panels += [panel(photograph), panel(painted[: len(photograph)])]  # without the legend
     width = sum(each.width for each in panels) + GAP * (len(panels) - 1)
     whole, left = Image.new("RGB", (width, HEIGHT), "white"), 0

@@ -21,6 +21,7 @@ from atrous.errors import ConfigError, InputError
 from atrous.files import beside, sha256, write_atomic, write_whole
 from atrous.formatting import as_percent
 from atrous.labels import LabelSet
+from atrous.palette import OPACITY
 from atrous.pictures import tiff
 from atrous.pictures.decode import decode, decode_tiff, jpeg2000_depth
 from atrous.pictures.metadata import orientation
@@ -239,7 +240,7 @@ def write_overlay(
     image: NDArray[np.uint8],
     class_map: NDArray[np.uint8],
     labels: LabelSet,
-    opacity: float = 0.5,
+    opacity: float = OPACITY,
     shares: dict[int, float] | None = None,
     made_from: str = "",
 ) -> None:
@@ -255,7 +256,7 @@ def overlay(
     image: NDArray[np.uint8],
     class_map: NDArray[np.uint8],
     labels: LabelSet,
-    opacity: float = 0.5,
+    opacity: float = OPACITY,
     shares: dict[int, float] | None = None,
 ) -> NDArray[np.uint8]:
     """Paint the classes over the image, outline them, and put a legend under it.

@@ -8,6 +8,9 @@ computed by `recipes/palette.py`, which says how.
 
 from __future__ import annotations
 
+OPACITY = 0.4
+"""Of the paint in overlays: classes tell apart, and the photograph under them stays bright."""
+
 _HEXADECIMAL = """
     e69f00 4b00f0 5affff c3000f 56b4e9 f0e442 692db4 009e73 0f693c 2dd2d2 c3ffc3 874bff
     f0c35a b41e78 cc79a7 d55e00 9678e1 96e1a5 87b478 0072b2 960f69 e1c3ff a5694b 0f96ff

@@ -14,6 +14,7 @@ import typer
 from atrous.cli import formats, json_output, options, terminal
 from atrous.errors import ConfigError
 from atrous.jobs.video import SUFFIXES
+from atrous.palette import OPACITY
 
 if TYPE_CHECKING:
     from atrous.image import Reading
@@ -42,7 +43,9 @@ def predict(
     ],
     model: options.ModelOption = None,
     overlays: Annotated[bool, typer.Option(help="Draw overlays to look at.")] = True,
-    opacity: Annotated[float, typer.Option(help="Of the overlays.", min=0, max=1)] = 0.5,
+    opacity: Annotated[
+        float, typer.Option(help="How strongly overlays cover the photograph.", min=0, max=1)
+    ] = OPACITY,
     force: Annotated[
         bool, typer.Option("--force", help="Make existing results again, whoever made them.")
     ] = False,

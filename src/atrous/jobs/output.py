@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from atrous import image
 from atrous.errors import AtrousError, InputError
 from atrous.files import is_special
+from atrous.palette import OPACITY
 from atrous.runtime.predictor import Predictor
 from atrous.stamp import FileStamp, hashed, of_jpeg
 
@@ -52,7 +53,7 @@ class Output:
 
     place: Path | str
     overlays: bool = True
-    opacity: float = 0.5
+    opacity: float = OPACITY
     force: bool = False
     again: bool = False
     single: bool = False

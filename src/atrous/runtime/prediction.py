@@ -20,6 +20,7 @@ from atrous.files import write_atomic
 from atrous.formatting import as_percent
 from atrous.geometry import Axis
 from atrous.labels import LabelSet, generic
+from atrous.palette import OPACITY
 from atrous.pictures.samples import Picture
 from atrous.regions import Region
 
@@ -137,7 +138,7 @@ class Prediction:
             certainty=self.certainty(),
         )
 
-    def overlay(self, opacity: float = 0.5) -> NDArray[np.uint8]:
+    def overlay(self, opacity: float = OPACITY) -> NDArray[np.uint8]:
         """The classes painted over the image, outlined, with a legend below.
 
         Args:
@@ -160,7 +161,7 @@ class Prediction:
         shares = image.class_shares(class_map, self._valid)
         return image.overlay(self.picture.pixels, class_map, self.labels, opacity, shares)
 
-    def save(self, path: str | PathLike[str], *, opacity: float = 0.5) -> Path:
+    def save(self, path: str | PathLike[str], *, opacity: float = OPACITY) -> Path:
         """Write the mask (`.png`) or the overlay (`.jpg`), whole or not at all.
 
         The values of a mask are class ids, its palette shows them. JPEG does not keep such values,

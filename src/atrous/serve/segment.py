@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from atrous.errors import ConfigError
 from atrous.image import Reading
+from atrous.palette import OPACITY
 from atrous.pictures.samples import Notes, Picture, Taking
 from atrous.runtime.stages import Frame
 from atrous.serve import pictures
@@ -81,7 +82,7 @@ def router(service: Service) -> APIRouter:
         ] = "mask",
         opacity: Annotated[
             float, Query(ge=0, le=1, allow_inf_nan=False, description="Of an overlay's paint.")
-        ] = 0.5,
+        ] = OPACITY,
         value_range: Annotated[
             str | None,
             Query(

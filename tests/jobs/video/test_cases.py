@@ -66,7 +66,7 @@ def test_what_is_there_is_kept_unless_forced(segment: Segment, clips: Path) -> N
     assert output.read_bytes() == made
     summary = json.loads(segment("plain.mp4", output, "--json").out)
     assert (summary["kept"], summary["frames"], summary["size"]) == (True, 10, [128, 128])
-    assert segment("plain.mp4", output, "--opacity", "0.4").code == 0
+    assert segment("plain.mp4", output, "--opacity", "0.2").code == 0
     assert output.read_bytes() != made
     output.write_bytes(output.read_bytes() + b"#")
     assert segment("plain.mp4", output).code == 1

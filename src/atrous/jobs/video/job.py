@@ -27,6 +27,7 @@ from atrous.jobs.video.pyav import ONE_FILE, av
 from atrous.jobs.video.reader import Reader, location
 from atrous.jobs.video.seal import stamp_of
 from atrous.jobs.video.writer import Writer, check_name, upright
+from atrous.palette import OPACITY
 from atrous.pictures.opening import MAX_PIXELS
 from atrous.runtime.pipeline import TIMEOUT, Pipeline, room
 from atrous.runtime.predictor import Predictor
@@ -78,7 +79,7 @@ def segment_video(
     output: Path,
     *,
     overlay: bool = True,
-    opacity: float = 0.5,
+    opacity: float = OPACITY,
     every: int = 1,
     batch: int | None = None,
     force: bool = False,
