@@ -24,32 +24,49 @@ def bench(
     model: options.ModelOption = None,
     instances: Annotated[
         str | None,
-        typer.Option("-i", "--instances", metavar="N", help="Calls of the network side by side."),
+        typer.Option(
+            "-i", "--instances", metavar="N", help="Number of parallel calls of the network."
+        ),
     ] = None,
     processes: Annotated[
         str | None,
-        typer.Option("-p", "--processes", metavar="N", help="Processes, each with -i instances."),
+        typer.Option(
+            "-p", "--processes", metavar="N", help="Number of processes, each with -i instances."
+        ),
     ] = None,
     batch: Annotated[
         str | None,
         typer.Option(
-            "-b", "--batch", metavar="N", help="Images in one call. Default: the model's own."
+            "-b",
+            "--batch",
+            metavar="N",
+            help="Number of images in one call. Default: the batch size of the model.",
         ),
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option("-s", "--shape", metavar="[3,H,W]", help="Network input, also as N or H,W."),
+        typer.Option(
+            "-s",
+            "--shape",
+            metavar="[3,H,W]",
+            help="Size of the network input; N and H,W work too.",
+        ),
     ] = None,
     device: Annotated[
-        str, typer.Option("-d", "--device", help="cpu, cuda, tensorrt; cuda:1 is the second GPU.")
+        str,
+        typer.Option(
+            "-d", "--device", help="The device: cpu, cuda or tensorrt; cuda:1 is the second GPU."
+        ),
     ] = "cpu",
     seconds: Annotated[
         float | None,
-        typer.Option("-t", "--seconds", help="Measure this long at least. Default: 10."),
+        typer.Option(
+            "-t", "--seconds", help="Measure for at least this many seconds. Default: 10."
+        ),
     ] = None,
     queries: Annotated[
         int | None,
-        typer.Option("--iterations", help="Measure this many queries at least, in place of -t."),
+        typer.Option("--iterations", help="Measure at least this many queries, instead of -t."),
     ] = None,
     scenario: Annotated[
         Literal["single-stream", "multi-stream", "server", "offline"],
@@ -61,8 +78,8 @@ def bench(
     rate: Annotated[
         float | None,
         typer.Option(
-            help="Images per second that arrive in scenario server. Default: the highest that "
-            "holds --latency-bound."
+            help="Images per second that arrive in scenario server. Default: the highest rate "
+            "that keeps --latency-bound."
         ),
     ] = None,
     bound: Annotated[
@@ -70,20 +87,23 @@ def bench(
         typer.Option(
             "--latency-bound",
             "--latency_bound",
-            help="Milliseconds that p99 may take in scenario server.",
+            help="The largest 99th percentile of the latency in scenario server, in milliseconds.",
         ),
     ] = None,
     feed: Annotated[
         Literal["images", "pixels", "tensors"] | None,
         typer.Option(
             "--from",
-            help="What is handed in: files to decode, decoded pixels, or network inputs (pure "
-            "inference). Default: images with --images, pixels with --datalist, else tensors.",
+            help="What is measured from: files to decode, decoded pixels, or network inputs "
+            "(inference alone). Default: images with --images, pixels with --datalist, "
+            "else tensors.",
         ),
     ] = None,
     images: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Real images. Default: random ones."),
+        typer.Option(
+            metavar="FOLDER", help="A folder of images to measure with. Default: random pixels."
+        ),
     ] = None,
     synchronous: Annotated[
         int,
@@ -92,8 +112,8 @@ def bench(
             "--forward-mode",
             min=0,
             max=1,
-            help="0: the steps of images overlap; 1: synchronous, a thread takes an image through "
-            "all steps.",
+            help="0: the steps of different images overlap; 1: synchronous, one thread takes an "
+            "image through all steps.",
         ),
     ] = 0,
     vdsp_params: options.VdspOption = None,
@@ -103,28 +123,36 @@ def bench(
     precision: options.PrecisionOption = None,
     datalist: Annotated[
         Path | None,
-        typer.Option(help="A list of npz files, to answer (--path_output) and to measure with."),
+        typer.Option(
+            help="A list of npz files to answer (into --path_output) and to measure with."
+        ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--path_output", "--path-output", help="Folder for the answers, as npz."),
+        typer.Option(
+            "--path_output", "--path-output", help="The folder for the answers, as npz files."
+        ),
     ] = None,
     kind: Annotated[
         Literal["logits", "classmap"],
-        typer.Option("--output", help="What answers hold; see npz run."),
+        typer.Option("--output", help="What the answers hold; see atrous npz run --help."),
     ] = "logits",
-    force: Annotated[bool, typer.Option("--force", help="Make existing answers again.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing answers.")] = False,
     engine: options.EngineOption = "auto",
     threads: Annotated[
         int,
-        typer.Option(help="CPU threads of each process, 0 for an even share of the cores.", min=0),
+        typer.Option(
+            help="Number of CPU threads of each process; 0 means an even share of the cores.", min=0
+        ),
     ] = 0,
     cache: options.CacheOption = None,
     as_json: json_output.JsonOption = False,
     json_file: json_output.JsonFileOption = None,
     compare: Annotated[
         tuple[Path, Path] | None,
-        typer.Option(metavar="A.json B.json", help="Measure nothing; compare two results."),
+        typer.Option(
+            metavar="A.json B.json", help="Measure nothing; compare two results of --json-file."
+        ),
     ] = None,
     sweep: Annotated[
         bool,
@@ -138,7 +166,7 @@ def bench(
         Path | None, typer.Option(metavar="FILE.png", help="Draw what --sweep finds.")
     ] = None,
 ) -> None:
-    """Measure how fast a model runs: throughput, latency, where the time goes, what would help.
+    """Measure throughput and latency of a model, find the bottleneck, and suggest what would help.
 
     Example: atrous bench -m deploy_weights/NAME/mod -i 1 -p 1 -b 1 -s [3,513,513]
 
@@ -146,8 +174,8 @@ def bench(
 
     Example: atrous bench -m NAME --sweep -i 1,2 -p 1,2 --plot sweep.png
 
-    Figures of two models compare if all else is equal: --compare a.json b.json. With --datalist and
-    --path_output it is the accuracy run as well, whose answers `atrous npz eval` scores.
+    --compare a.json b.json compares two results that were measured in the same way. --datalist and
+    --path_output also write the answers that `atrous npz eval` scores.
     """
     json_output.refuse_file(rest or (), as_json)
     if compare is not None:

@@ -22,11 +22,14 @@ if TYPE_CHECKING:
 def compile_model(
     config: Annotated[
         Path | None,
-        typer.Argument(metavar="CONFIG.yaml", help="What to compile.", show_default=False),
+        typer.Argument(metavar="CONFIG.yaml", help="The compile file.", show_default=False),
     ] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="As backend.dtype=fp16; the later wins."),
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="Change single keys, as in backend.dtype=fp16; of two the later one holds.",
+        ),
     ] = None,
     no_rewrite: Annotated[
         list[str] | None,
@@ -34,7 +37,10 @@ def compile_model(
     ] = None,
     precision: Annotated[
         Literal["fp32", "bf16"] | None,
-        typer.Option(help="What floats are computed in, as backend.precision (bf16: openvino)."),
+        typer.Option(
+            help="Compute floats in this precision; the same as backend.precision (bf16 needs "
+            "openvino)."
+        ),
     ] = None,
     dry_run: Annotated[
         bool,
@@ -56,13 +62,16 @@ def compile_model(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="What --explain compares on. Default: the photograph in the package.",
+            help="The images that --explain compares on. Default: the photograph in the package.",
         ),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", metavar="DIR", help="Where --explain writes. Default: beside AFTER."
+            "-o",
+            "--output",
+            metavar="DIR",
+            help="The folder that --explain writes to. Default: that of AFTER.",
         ),
     ] = None,
     as_json: json_output.JsonOption = False,

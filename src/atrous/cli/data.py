@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 data = typer.Typer(
-    help="Get data sets, and masks.",
+    help="Download data sets, and draw masks from annotations.",
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
@@ -23,14 +23,17 @@ def _data() -> None:
 @data.command()
 def voc(
     download: Annotated[
-        Path, typer.Option("--download", help="Folder to hold VOCdevkit (2 GB download).")
+        Path,
+        typer.Option(
+            "--download", help="The folder that will hold VOCdevkit (a download of 2 GB)."
+        ),
     ],
 ) -> None:
     """Download PASCAL VOC 2012 from its publisher, verify and unpack it.
 
     Example: atrous data voc --download data
 
-    An interrupted download goes on where it stopped. The images are for research use; see the
+    The same command resumes an interrupted download. The images are for research use; see the
     publisher's terms.
     """
     from rich.console import Console
@@ -57,35 +60,37 @@ def masks(
     annotations: Annotated[
         Path, typer.Argument(help="A COCO JSON file, or a folder of labelme JSON files.")
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the masks.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The folder for the masks.")],
     classes: Annotated[
         str | None,
         typer.Option(
-            help="All classes in their order, as road,car. Default: those of own.yaml if it is "
-            "there, else those of the annotations."
+            help="All classes in order, as road,car. Default: those of own.yaml if it exists, "
+            "else those of the annotations."
         ),
     ] = None,
     unlabelled: Annotated[
         str,
-        typer.Option(help="What pixels outside all shapes are: background (class 0) or ignored."),
+        typer.Option(
+            help="What pixels outside of all shapes count as: background (class 0) or ignored."
+        ),
     ] = "background",
     images: Annotated[
         Path | None,
-        typer.Option(help="Folder of the images. Default: looked for around the annotations."),
+        typer.Option(help="The folder of the images. Default: searched for near the annotations."),
     ] = None,
     write: Annotated[
         Path | None,
         typer.Option(help="The file that describes the data set. Default: own.yaml beside DIR."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace masks that are there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing masks.")] = False,
 ) -> None:
     """Draw masks from the outlines of a labelling tool.
 
     Example: atrous data masks labelled/ -o masks
 
-    Where shapes overlap, those that come later in the file lie on top. The classes go into
-    own.yaml, which atrous doctor and atrous train read; if it is there already, its classes keep
-    their numbers, so that several files of annotations can be drawn one after the other.
+    Where shapes overlap, the later one in the file is drawn on top. The classes are written to
+    own.yaml, which atrous doctor and atrous train read. If it exists, its classes keep their
+    numbers, so that several files of annotations can be drawn one after the other.
     """
     from atrous.cli import terminal
     from atrous.data.polygons import draw

@@ -21,29 +21,41 @@ if TYPE_CHECKING:
 def doctor(
     data: Annotated[
         str | None,
-        typer.Option(help="Look a data set over instead, as voc:ROOT:val or folder:X.yaml:val."),
+        typer.Option(
+            help="Check a data set instead: voc:ROOT:val or folder:X.yaml:val, or a folder to "
+            "describe."
+        ),
     ] = None,
     alone: Annotated[
-        bool, typer.Option("--alone", help="With --data: do not read the other splits.")
+        bool,
+        typer.Option(
+            "--alone", help="With --data: check this split without comparing it with the others."
+        ),
     ] = False,
     report: Annotated[
         Path | None,
-        typer.Option("--report", help="With --data: a folder for a picture under its mask."),
+        typer.Option(
+            "--report",
+            help="With --data: write a picture with its mask painted over it into this folder.",
+        ),
     ] = None,
     write: Annotated[
         Path | None,
-        typer.Option(help="With --data FOLDER: write the file that was guessed, as own.yaml."),
+        typer.Option(
+            help="With --data FOLDER: write the description that was guessed to this file, such as "
+            "own.yaml."
+        ),
     ] = None,
     as_json: json_output.JsonOption = False,
 ) -> None:
-    """Say which engines work on this machine, or what is wrong with a data set.
+    """Check which engines work on this machine, or check a data set.
 
     Example: atrous doctor --data voc:VOCdevkit:val
 
-    Every engine that is installed runs the model in the package once; the exit code is 1 if none
-    of them works. With --data, images and labels are read, counted and compared with the other
-    splits; the exit code is 1 if there is an error. With a bare folder of pictures and masks, the
-    file that describes them is guessed, with reasons, and written by --write own.yaml.
+    Every installed engine runs the model in the package once; the exit code is 1 if none of them
+    works. With --data, images and labels are read, counted and compared with the other splits; the
+    exit code is 1 if there is an error. For a plain folder of pictures and masks, doctor guesses
+    the file that describes them, gives its reasons, and writes it with --write own.yaml.
     """
     if data is None and (alone or report or write):
         flag = "--alone" if alone else "--report" if report else "--write"

@@ -21,24 +21,35 @@ def evaluate(
     ] = None,
     model: options.ModelOption = None,
     data: Annotated[
-        str | None, typer.Option(help="As voc:ROOT:val, cityscapes:ROOT:val, folder:X.yaml:SPLIT.")
+        str | None,
+        typer.Option(
+            help="The data set: voc:ROOT:val, cityscapes:ROOT:val or folder:X.yaml:SPLIT."
+        ),
     ] = None,
     protocol: Annotated[
         str | None,
         typer.Option(
-            help="center-crop-N, squash-N, pad-N, native, slide-N, tile-N-OVERLAP or whole. "
-            "Default: that of the model's training run, or squash at the size of its input."
+            help="The protocol: center-crop-N, squash-N, pad-N, native, slide-N, tile-N-OVERLAP "
+            "or whole. Default: that of the model's training run, or squash at the size of "
+            "its input."
         ),
     ] = None,
     tile: options.TileOption = None,
     overlap: options.OverlapOption = None,
     scales: Annotated[
-        str, typer.Option(help="See the image at these scales too: 0.5,1,1.5 (native, whole).")
+        str,
+        typer.Option(
+            help="Average the scores over these scales of the image, as 0.5,1,1.5 (native, whole)."
+        ),
     ] = "1",
-    flip: Annotated[bool, typer.Option("--flip", help="See its mirror image too.")] = False,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Average the scores with those of the mirrored image.")
+    ] = False,
     absent: Annotated[
         Literal["skip", "zero"],
-        typer.Option(help="Classes that occur nowhere: left out of the mean, or counted as 0."),
+        typer.Option(
+            help="How classes that occur nowhere count in the mean: not at all (skip) or as 0."
+        ),
     ] = "skip",
     engine: options.EngineOption = "auto",
     device: options.DeviceOption = "cpu",
@@ -52,32 +63,33 @@ def evaluate(
     threshold: options.ThresholdOption = None,
     precision: options.PrecisionOption = None,
     reference: Annotated[
-        str | None, typer.Option(help="A model that this one must agree with.")
+        str | None, typer.Option(help="Fail if the model agrees too little with this one.")
     ] = None,
     as_json: json_output.JsonOption = False,
     json_file: json_output.JsonFileOption = None,
     report: Annotated[
-        Path | None, typer.Option(help="Write an HTML page into this folder.")
+        Path | None, typer.Option(help="Write a report as an HTML page into this folder.")
     ] = None,
     record: Annotated[
         bool, typer.Option("--record", help="Write the accuracy into the model's metadata.")
     ] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Fail if calibration images are evaluated on.")
+        bool,
+        typer.Option("--strict", help="Fail if the model was calibrated on some of the images."),
     ] = False,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Do not go on from an interrupted run.")
+        bool, typer.Option("--restart", help="Start again instead of resuming an interrupted run.")
     ] = False,
     comparing: Annotated[
         bool, typer.Option("--compare", help="Print one table of results written by --json-file.")
     ] = False,
 ) -> None:
-    """Measure accuracy under one protocol, stamp it, and fail if the model is broken.
+    """Measure accuracy under a named protocol, and fail if the model is broken.
 
     Example: atrous eval --data voc:VOCdevkit:val --protocol squash-513 --json-file a.json
 
-    An interrupted run goes on where it stopped. Results of different protocols are never put into
-    one table: atrous eval --compare a.json b.json
+    The same command resumes an interrupted run. --compare a.json b.json prints one table, and
+    refuses results of different protocols.
     """
     if comparing:
         if as_json or json_file:

@@ -25,27 +25,32 @@ def export(
     model: Annotated[
         str,
         typer.Argument(
-            help="A .pth or .safetensors file, or a zoo name whose file you have; with "
-            "--standalone or --triton any model, as -m of other verbs takes it."
+            help="A .pth or .safetensors file, or a name of atrous models whose file is here; "
+            "with --standalone or --triton any model that -m of other verbs takes."
         ),
     ],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="The file to make.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The file to write.")
+    ] = None,
     file_format: Annotated[
-        Literal["onnx", "torchscript"], typer.Option("--format", help="What to write.")
+        Literal["onnx", "torchscript"], typer.Option("--format", help="The format to write.")
     ] = "onnx",
     standalone: Annotated[
         bool,
         typer.Option(
-            help="One graph that needs nothing around it: uint8 (N, H, W, 3) RGB in, uint8 "
-            "(N, H, W) classes out."
+            help="Write one graph with pre- and postprocessing inside: uint8 (N, H, W, 3) RGB "
+            "in, uint8 (N, H, W) classes out."
         ),
     ] = False,
     any_size: Annotated[
-        bool, typer.Option(help="With --standalone: pictures of any size, resized in the graph.")
+        bool,
+        typer.Option(
+            help="With --standalone: take pictures of any size and resize them in the graph."
+        ),
     ] = False,
     scores: Annotated[
         bool,
-        typer.Option(help="With --standalone: float32 (N, C, H, W) scores as a second output."),
+        typer.Option(help="With --standalone: add float32 (N, C, H, W) scores as a second output."),
     ] = False,
     triton: Annotated[
         Path | None,
@@ -55,16 +60,19 @@ def export(
         ),
     ] = None,
     instances: Annotated[
-        int, typer.Option(min=1, help="With --triton: how many run at the same time.")
+        int,
+        typer.Option(
+            min=1, help="With --triton: the number of instances that run at the same time."
+        ),
     ] = 1,
     size: options.SizeOption = None,
     dynamic: Annotated[
-        str, typer.Option(help="Axes left free: batch, or batch,height,width (ONNX).")
+        str, typer.Option(help="The axes that stay dynamic in ONNX: batch, or batch,height,width.")
     ] = "",
     opset: Annotated[
         int | None,
         typer.Option(
-            help="ONNX operator set, 11 or newer. Default: 18, or that of the ONNX file.",
+            help="The ONNX operator set, 11 or newer. Default: 18, or that of the ONNX file.",
             show_default=False,
         ),
     ] = None,
@@ -73,25 +81,28 @@ def export(
         typer.Option(help="fp16 stores the weights at half the size; arithmetic stays fp32."),
     ] = "fp32",
     output_stride: Annotated[
-        int | None, typer.Option(help="8 or 16. Default: what the file says, else 16.")
+        int | None,
+        typer.Option(help="The output stride, 8 or 16. Default: as the file records it, else 16."),
     ] = None,
     labels: options.LabelsOption = None,
     vdsp_params: options.VdspOption = None,
-    name: Annotated[str | None, typer.Option(help="What the model calls itself.")] = None,
-    licence: Annotated[str, typer.Option(help="Of the weights.")] = "",
+    name: Annotated[str | None, typer.Option(help="The name that is stored in the model.")] = None,
+    licence: Annotated[
+        str, typer.Option(help="The licence of the weights, which is stored in the model.")
+    ] = "",
 ) -> None:
     """Export a checkpoint to ONNX or TorchScript, and compare it with PyTorch.
 
     Example: atrous export best_deeplabv3_resnet50_voc_os16.pth -o deeplab.onnx
 
-    The architecture and the number of classes are read off the weights. The file is written only
-    if its numbers agree with PyTorch's on a photograph; by how much they differ is printed.
+    The architecture and the number of classes are inferred from the weights. The file is written
+    only if its scores agree with PyTorch's on a photograph; the largest difference is printed.
 
     Example: atrous export default --standalone --any-size -o everything.onnx
 
-    A standalone graph of standard operators resizes, normalises, enlarges and decides by itself,
-    so that any ONNX runtime makes the class map that Atrous makes. It is compared with Atrous on
-    photographs before it is written.
+    A standalone graph resizes, normalises, upsamples and takes the argmax by itself, in standard
+    operators, so that any ONNX runtime computes the class map that Atrous computes. The two are
+    compared on photographs before the file is written.
     """
     from atrous import engines
 

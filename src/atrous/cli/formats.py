@@ -25,8 +25,8 @@ AsOption = Annotated[
     typer.Option(
         "--as",
         metavar="FORMATS",
-        help="Of masks,overlays,coco,labelme,geojson those to write. Masks always are: a run that "
-        "was stopped goes on by them. Default: masks,overlays.",
+        help="What to write: some of masks,overlays,coco,labelme,geojson. Masks are always "
+        "written, because a stopped run resumes from them. Default: masks,overlays.",
     ),
 ]
 GalleryOption = Annotated[

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 def models(
     verbose: Annotated[
         bool,
-        typer.Option("-v", "--verbose", help="Networks and what they cost, backbones, sources."),
+        typer.Option(
+            "-v",
+            "--verbose",
+            help="Also list every network and its cost, the backbones, and where the weights come "
+            "from.",
+        ),
     ] = False,
     as_json: json_output.JsonOption = False,
 ) -> None:
@@ -26,8 +31,9 @@ def models(
 
     Example: atrous models --json
 
-    A model of the package is here; one that downloads does so once, when it is first asked for by
-    -m NAME; one by hand is fetched from its page and put where the command then says.
+    Models marked "here" come with the package; those marked "downloads" are downloaded once, by the
+    first -m NAME; those marked "by hand" have to be fetched from their page, and -m NAME then
+    prints where to put them.
     """
     from dataclasses import asdict
 

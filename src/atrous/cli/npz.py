@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from atrous.vastai.npz_eval import AnswerScore
 
 npz = typer.Typer(
-    help="The npz chain: data set → npz, npz → npz, npz → accuracy and pictures.",
+    help="VastModelZOO's npz chain: make npz files, run a network on them, score the answers.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
 ForceOption = Annotated[
-    bool, typer.Option("--force", help="Make existing files again, whoever made them.")
+    bool,
+    typer.Option("--force", help="Replace files that Atrous did not write, too."),
 ]
 _IGNORED = "Accepted and ignored."
 
@@ -35,19 +36,19 @@ _IGNORED = "Accepted and ignored."
 @npz.command()
 def make(
     dataset_path: Annotated[
-        Path, typer.Option("--dataset_path", "--dataset-path", help="Folder of the images.")
+        Path, typer.Option("--dataset_path", "--dataset-path", help="The folder of the images.")
     ],
     target_path: Annotated[
-        Path, typer.Option("--target_path", "--target-path", help="Folder for the npz files.")
+        Path, typer.Option("--target_path", "--target-path", help="The folder for the npz files.")
     ],
     text_path: Annotated[
-        Path, typer.Option("--text_path", "--text-path", help="The list of them to write.")
+        Path, typer.Option("--text_path", "--text-path", help="The list of npz files to write.")
     ] = Path("npz_datalist.txt"),
     ids: Annotated[
         str | None,
         typer.Option(
-            help="Which images: a file of ids, one a line, or all. "
-            "Default: ImageSets/Segmentation/val.txt beside the folder of the images."
+            help="The images to convert: a file with one id per line, or all. Default: "
+            "ImageSets/Segmentation/val.txt beside the folder of the images."
         ),
     ] = None,
     copy_dir: Annotated[
@@ -63,10 +64,10 @@ def make(
 
     Example: atrous npz make --dataset_path VOC2012/JPEGImages --target_path VOC2012/JPEGImages_npz
 
-    The list holds the absolute paths in the order of the ids and is written last. npz files that
-    were made from the same image, or hold it, are kept; those that were made here from another are
-    made again, any other is in the way and its image fails. Images that fail are reported and the
-    rest goes on; then the exit code is 1.
+    The list holds the absolute paths in the order of the ids and is written last. npz files of the
+    same image are kept; those that Atrous made from another image are replaced; any other file is
+    left alone, and its image fails. Images that fail are reported, the others are converted, and
+    the exit code is 1.
     """
     from atrous.vastai import npz as files
 
@@ -94,7 +95,7 @@ def run(
     datalist: Annotated[Path, typer.Option(help="The list of npz files.")],
     output: Annotated[
         Path,
-        typer.Option("-o", "--path_output", "--path-output", help="Folder for the answers."),
+        typer.Option("-o", "--path_output", "--path-output", help="The folder for the answers."),
     ],
     rest: options.RestArgument = None,
     model: options.ModelOption = None,
@@ -125,10 +126,10 @@ def run(
     Example: atrous npz run -m deploy_weights/NAME/mod --vdsp_params vdsp.json
     --datalist npz_datalist.txt --path_output npz_output
 
-    An answer bears the name of its input. Answers that the same network gave to the same image
-    under the same settings are kept, others of ours are made again, and a file that is none is in
-    the way. Files that fail are reported and the rest goes on; then the exit code is 1. Class maps
-    take a fortieth of the disk of logits, or less.
+    An answer has the name of its input. Answers of the same network to the same image with the same
+    settings are kept; other answers of Atrous are replaced; any other file is left alone, and its
+    input fails. Files that fail are reported, the others are answered, and the exit code is 1.
+    Class maps take at most a fortieth of the disk space of logits.
     """
     from contextlib import closing
 
@@ -162,10 +163,10 @@ def run(
 @npz.command(name="eval")
 def evaluate(
     gt_dir: Annotated[
-        Path, typer.Option("--gt_dir", "--gt-dir", help="Folder of the true masks, ID.png.")
+        Path, typer.Option("--gt_dir", "--gt-dir", help="The folder of the true masks, ID.png.")
     ],
     out_npz_dir: Annotated[
-        Path, typer.Option("--out_npz_dir", "--out-npz-dir", help="Folder of the answers.")
+        Path, typer.Option("--out_npz_dir", "--out-npz-dir", help="The folder of the answers.")
     ],
     input_npz_path: Annotated[
         Path, typer.Option("--input_npz_path", "--input-npz-path", help="The list of npz files.")
@@ -176,7 +177,9 @@ def evaluate(
     ] = (513, 513),
     src_dir: Annotated[
         Path | None,
-        typer.Option("--src_dir", "--src-dir", help="Folder of the photographs, for pictures."),
+        typer.Option(
+            "--src_dir", "--src-dir", help="The folder of the photographs that --draw_dir draws on."
+        ),
     ] = None,
     draw_dir: Annotated[
         Path | None,
@@ -192,7 +195,7 @@ def evaluate(
         typer.Option(
             "--vamp_flag",
             "--vamp-flag",
-            help="Pair by position whatever the answers are called, unless they bear the ids.",
+            help="Pair answers with images by their position, unless their names contain the ids.",
         ),
     ] = False,
     force: Annotated[
@@ -200,7 +203,9 @@ def evaluate(
     ] = False,
     absent: Annotated[
         Literal["skip", "zero"],
-        typer.Option(help="Classes that occur nowhere: left out of the mean, or counted as 0."),
+        typer.Option(
+            help="How classes that occur nowhere count in the mean: not at all (skip) or as 0."
+        ),
     ] = "skip",
     labels: options.LabelsOption = "voc",
     as_json: json_output.JsonOption = False,
@@ -211,10 +216,10 @@ def evaluate(
     --input_npz_path npz_datalist.txt --out_npz_dir npz_output --input_shape 513 513
     --draw_dir npz_draw_result
 
-    Answers called like their inputs pair by id, numbered ones by position in the list; the result
-    says which. Images that fail are reported and not counted; then the exit code is 1. Pictures
-    replace none that Atrous did not draw, unless --force is given. --absent zero is the rule of
-    VastModelZOO's tool.
+    Answers that are named like their inputs are paired by id, numbered ones by their position in
+    the list; the result tells which. Images that fail are reported and do not count, and the exit
+    code is 1. Pictures that Atrous did not draw are not replaced, unless --force is given.
+    --absent zero is the rule of VastModelZOO's tool.
     """
     from atrous.evaluation.health import check_predictions
     from atrous.metrics import ConfusionMatrix

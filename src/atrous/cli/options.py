@@ -32,26 +32,26 @@ ModelOption = Annotated[
     typer.Option(
         "-m",
         "--model",
-        help="ONNX file, folder with mod.onnx, its prefix, checkpoint or zoo name. "
-        "Default: the model in the package.",
+        help="The model: an ONNX file, a folder with mod.onnx, its prefix, a checkpoint or a "
+        "name of atrous models. Default: the model in the package.",
     ),
 ]
 EngineOption = Annotated[
     Literal["auto", "onnxruntime", "openvino", "torch"],
     typer.Option(
-        help="What runs the network. auto: torch for checkpoints, for ONNX files openvino if it is "
-        "installed (CPU), else onnxruntime."
+        help="The engine. auto takes torch for checkpoints, and for ONNX files openvino (on the "
+        "CPU, if it is installed) or onnxruntime."
     ),
 ]
-DeviceOption = Annotated[Device, typer.Option(help="Where it runs.")]
-ThreadsOption = Annotated[int, typer.Option(help="CPU threads, 0 for one per core.", min=0)]
+DeviceOption = Annotated[Device, typer.Option(help="The device that it runs on.")]
+ThreadsOption = Annotated[int, typer.Option(help="CPU threads; 0 means one per core.", min=0)]
 InstancesOption = Annotated[
     int,
     typer.Option(
         "-i",
         "--instances",
-        help="Images in the network at once, sharing the threads. 0: one per core up to 4 for ONNX "
-        "files on the CPU, else 1.",
+        help="Images in the network at once, which share the threads. 0: one per core, at most "
+        "4, for ONNX files on the CPU, else 1.",
         min=0,
     ),
 ]
@@ -60,31 +60,37 @@ BatchOption = Annotated[
     typer.Option(
         "-b",
         "--batch",
-        help="Images that the network sees in one call. Default: its own number, 1 if it is free.",
+        help="Number of images in one call of the network. Default: the batch size of the "
+        "model, or 1 if it is free.",
         min=1,
     ),
 ]
 PrecisionOption = Annotated[
     Literal["fp32", "bf16"] | None,
-    typer.Option(help="What floats are computed in (bf16: openvino). Default: as it was compiled."),
+    typer.Option(
+        help="The precision of float arithmetic (bf16: openvino). Default: as it was compiled."
+    ),
 ]
 CacheOption = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Keep what an engine builds from the model here, to open faster (openvino, tensorrt).",
+        help="Keep what the engine builds from the model in this folder, so that it opens "
+        "faster the next time (openvino, tensorrt).",
     ),
 ]
 LabelsOption = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME", help="What the classes are called: voc, cityscapes, or their names: a,b,c."
+        metavar="NAME",
+        help="The names of the classes: voc, cityscapes, or a list: road,car.",
     ),
 ]
 LayoutOption = Annotated[
     Literal["nchw", "nhwc"] | None,
     typer.Option(
-        help="Of somebody else's scores: classes first or last. Default: what graph and sizes say."
+        help="Axis order of a third-party network's scores. Default: as its graph and sizes "
+        "suggest."
     ),
 ]
 OutputNameOption = Annotated[
@@ -92,14 +98,15 @@ OutputNameOption = Annotated[
     typer.Option(
         "--output-name",
         metavar="NAME",
-        help="The output, or any tensor, that holds the scores of somebody else's network.",
+        help="The output, or any tensor, that holds the scores of a third-party network.",
     ),
 ]
 ThresholdOption = Annotated[
     float | None,
     typer.Option(
-        help="Probability from which on a pixel is not background, of networks that say it for "
-        "each class alone. Default: 0.5 for one class; of more the largest is taken.",
+        help="The least probability at which a pixel counts as a class, for networks with an "
+        "independent probability for each class. Default: 0.5 for one class; of several "
+        "classes the most probable one.",
         min=0,
         max=1,
     ),
@@ -109,19 +116,20 @@ VdspOption = Annotated[
     typer.Option(
         "--vdsp-params",
         "--vdsp_params",
-        help="Preprocessing from a vdsp JSON file, instead of the model's own.",
+        help="Take the preprocessing from this vdsp JSON file.",
     ),
 ]
 SizeOption = Annotated[
-    str | None, typer.Option(help="Network input as N or HEIGHT,WIDTH, for models of free size.")
+    str | None,
+    typer.Option(help="Size of the network input, N or HEIGHT,WIDTH, if it is free."),
 ]
 RangeOption = Annotated[
     str | None,
     typer.Option(
         "--range",
         metavar="LOW,HIGH",
-        help="Stored values that are black and white, where samples have more than 8 bits, a sign "
-        "or a fraction. Default: the depth that the file declares.",
+        help="The stored values of black and white, for samples of more than 8 bits, signed or "
+        "floating. Default: those of the bit depth that the file declares.",
     ),
 ]
 BandsOption = Annotated[
@@ -129,15 +137,14 @@ BandsOption = Annotated[
     typer.Option(
         "--bands",
         metavar="R,G,B",
-        help="Bands to take, from 1: one as grey or three as colours, and one more as "
-        "transparency. Default: as the file tags them.",
+        help="Bands to use, counted from 1: one for grey or three for RGB, and one more for "
+        "transparency. Default: as they are tagged in the file.",
     ),
 ]
 MaxPixelsOption = Annotated[
     int | None,
     typer.Option(
-        help="Refuse larger images. Default: 2^28, and with --tile none for those that are read in "
-        "rows.",
+        help="Refuse larger images. Default: 2^28; no limit for what --tile reads in rows.",
         min=1,
     ),
 ]
@@ -146,14 +153,14 @@ TileOption = Annotated[
     typer.Option(
         "--tile",
         metavar="PIXELS",
-        help="See images of any size in tiles of this side, as large as they are.",
+        help="Segment images of any size at their full resolution, in tiles of this side.",
         min=1,
         show_default=False,
     ),
 ]
 OverlapOption = Annotated[
     float | None,
-    typer.Option(help="Share of a tile that it has in common with the next one. Default: 0.25."),
+    typer.Option(help="The fraction by which neighbouring tiles overlap. Default: 0.25."),
 ]
 
 

@@ -27,8 +27,8 @@ def predict(
     src: Annotated[
         list[str],
         typer.Argument(
-            help="Image files, folders (searched recursively), globs, with --cluster also URLs; or "
-            "one video: a file, camera:N or a URL."
+            help="Image files, folders (searched recursively) and globs; with --cluster also "
+            "URLs. Or one video: a file, camera:N or a URL."
         ),
     ],
     output: Annotated[
@@ -37,17 +37,19 @@ def predict(
             "-o",
             "--output",
             metavar="PATH",
-            help="Folder for masks/ and overlays/, with --cluster also a URL; or a file for one "
-            "picture: NAME.png its mask, NAME.jpg its overlay, NAME.tif with --tile; or a video.",
+            help="The folder for masks/ and overlays/ (with --cluster also a URL); or, for one "
+            "picture, a file: NAME.png for its mask, NAME.jpg for its overlay, NAME.tif "
+            "with --tile; or a video.",
         ),
     ],
     model: options.ModelOption = None,
-    overlays: Annotated[bool, typer.Option(help="Draw overlays to look at.")] = True,
+    overlays: Annotated[bool, typer.Option(help="Draw overlays: classes over photographs.")] = True,
     opacity: Annotated[
-        float, typer.Option(help="How strongly overlays cover the photograph.", min=0, max=1)
+        float, typer.Option(help="Opacity of the overlays.", min=0, max=1)
     ] = OPACITY,
     force: Annotated[
-        bool, typer.Option("--force", help="Make existing results again, whoever made them.")
+        bool,
+        typer.Option("--force", help="Replace files that Atrous did not write, too."),
     ] = False,
     engine: options.EngineOption = "auto",
     device: options.DeviceOption = "cpu",
@@ -69,7 +71,7 @@ def predict(
     every: Annotated[
         int,
         typer.Option(
-            help="Of a video only each N-th frame goes through the network; those between show "
+            help="Run the network on every N-th frame of a video only; the frames between keep "
             "its classes.",
             metavar="N",
             min=1,
@@ -80,15 +82,15 @@ def predict(
         typer.Option(
             "--cluster",
             metavar="ADDRESS",
-            help="Share the work with a Ray cluster: HOST:PORT, auto for the one that runs here or "
-            "that RAY_ADDRESS names, local for workers on this machine alone.",
+            help="Share the work with a Ray cluster: HOST:PORT; auto for the one on this "
+            "machine or in RAY_ADDRESS; local for workers on this machine only.",
         ),
     ] = None,
     workers: Annotated[
         int,
         typer.Option(
-            help="With --cluster: engines, each with --threads CPUs (1 by default) or one GPU. 0: "
-            "as many as there is room for.",
+            help="With --cluster: the number of engines, each with --threads CPUs (1 by "
+            "default) or one GPU. 0 means as many as fit.",
             min=0,
         ),
     ] = 0,
@@ -100,15 +102,16 @@ def predict(
 
     Example: atrous predict photographs/ -o out
 
-    Files that cannot be read are reported and the rest goes on; then the exit code is 1. Results
-    that Atrous made from the same picture by the same model are kept, others that it made are made
-    again. What it did not make, or what was changed since, is never replaced: that picture fails,
-    unless --force is given. Transparent pixels are put on white. With --json, one line per image.
+    Files that cannot be read are reported, the others are segmented, and the exit code is 1.
+    Results of the same picture and the same model are kept; results of another picture or model
+    are replaced. A file that Atrous did not write, or that was changed since, is left alone and
+    its picture fails, unless --force is given. Transparent pixels become white. --json prints one
+    line per image.
 
     Example: atrous predict photographs/ -o out --as overlays,coco,labelme --gallery
 
     Regions for other tools, made from the masks: coco.json for all pictures, labelme/ and geojson/
-    with a file for each. --gallery writes index.html, which any browser opens.
+    with one file each. --gallery writes index.html for a browser.
 
     Example: atrous predict photograph.jpg -o mask.png
 
@@ -117,19 +120,19 @@ def predict(
 
     Example: atrous predict orthophoto.tif -o out --tile 513
 
-    With --tile an image may be larger than memory: it is read and its mask written in rows, and
-    where tiles overlap their scores are blended. A GeoTIFF gives a cloud-optimised GeoTIFF.
+    With --tile an image may be larger than memory: it is read, and its mask written, row by row.
+    Scores are blended where tiles overlap. A GeoTIFF gives a cloud-optimised GeoTIFF.
 
     Example: atrous predict clip.mp4 -o masked.mp4
 
-    A video keeps the times of its frames and its audio; --no-overlays shows the classes alone. What
-    a damaged clip or Ctrl-C cuts short stays playable as NAME.partial.mp4. A camera (camera:0,
-    rtsp://…) leaves frames out where the network does not keep up, and ends at Ctrl-C.
+    A video keeps its timestamps and its audio; --no-overlays shows the classes alone. If a clip is
+    damaged or Ctrl-C stops it, the part that is finished plays as NAME.partial.mp4. A camera
+    (camera:0, rtsp://…) drops frames where the network is too slow, until Ctrl-C.
 
     Example: atrous predict s3://photographs/2024 -o s3://results/2024 --cluster auto
 
-    With --cluster folders must be shared by all machines; fsspec reads and writes URLs. A job that
-    was stopped goes on where the same command is given again.
+    With --cluster all machines must see the same folders; URLs work by fsspec. The same command
+    resumes a job that was stopped.
     """
     network = options.ModelOptions(
         model, engine, device, threads, instances, cache, labels, vdsp_params, size, value_range,

@@ -25,58 +25,80 @@ def serve(
         typer.Option(
             "-m",
             "--model",
-            help="MODEL or NAME=MODEL, as of atrous predict; again for more. The first is the "
-            "default one. Default: the model in the package.",
+            help="MODEL or NAME=MODEL, where MODEL is as for atrous predict. Repeat it for "
+            "several models; the first is the default. Default: the model in the package.",
         ),
     ] = None,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; elsewhere than on loopback with an API key.")
+        str,
+        typer.Option(
+            help="The address to listen on. An address that other machines can reach needs an API "
+            "key."
+        ),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 for a free one.", min=0, max=65535)] = 8000,
+    port: Annotated[
+        int, typer.Option(help="The port to listen on; 0 means any free one.", min=0, max=65535)
+    ] = 8000,
     api_key_file: Annotated[
         Path | None,
-        typer.Option(help="File with the API key; or the variable ATROUS_API_KEY holds it."),
+        typer.Option(
+            help="The file that holds the API key. The variable ATROUS_API_KEY can hold it instead."
+        ),
     ] = None,
     no_api_key: Annotated[
-        bool, typer.Option("--no-api-key", help="Serve everybody, wherever it listens.")
+        bool,
+        typer.Option(
+            "--no-api-key", help="Serve everyone who can reach the address, without an API key."
+        ),
     ] = False,
     allow_host: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Name of a proxy in front; again for more. Without a key, a server on loopback "
-            "answers only to localhost.",
+            help="Accept requests for this host name too, such as that of a proxy; repeat it "
+            "for several. Without a key, a server on loopback only accepts requests for "
+            "localhost.",
         ),
     ] = None,
     batch: options.BatchOption = None,
     wait_ms: Annotated[
-        float, typer.Option(help="Milliseconds to wait for a batch to fill.", min=0)
+        float, typer.Option(help="How many milliseconds to wait for a batch to fill.", min=0)
     ] = 5.0,
     queue: Annotated[
         int,
         typer.Option(
-            help="Images that a model has under way; more are told to try again. 0: two for each "
-            "that it works on at once.",
+            help="How many images a model may have in progress; further requests are told to "
+            "try again later. 0 means two for each image that it works on at once.",
             min=0,
         ),
     ] = 0,
-    max_body: Annotated[int, typer.Option(help="MiB of one request, inflated.", min=1)] = 64,
-    max_pixels: Annotated[int, typer.Option(help="Of one image.", min=1)] = 2**26,
-    max_pictures: Annotated[int, typer.Option(help="Of one request.", min=1)] = 32,
+    max_body: Annotated[
+        int, typer.Option(help="The largest size of a request in MiB, after decompression.", min=1)
+    ] = 64,
+    max_pixels: Annotated[
+        int, typer.Option(help="The largest number of pixels in an image.", min=1)
+    ] = 2**26,
+    max_pictures: Annotated[
+        int, typer.Option(help="The largest number of pictures in a request.", min=1)
+    ] = 32,
     body_seconds: Annotated[
-        float, typer.Option(help="Within which a request must be in.", min=0.001)
+        float, typer.Option(help="How many seconds a request may take to arrive.", min=0.001)
     ] = 30.0,
     answer_seconds: Annotated[
-        float, typer.Option(help="Within which an answer must be ready.", min=0.001)
+        float, typer.Option(help="How many seconds an answer may take to compute.", min=0.001)
     ] = 60.0,
     send_seconds: Annotated[
-        float, typer.Option(help="Within which a client must have taken its answer.", min=0.001)
+        float,
+        typer.Option(help="How many seconds a client may take to receive its answer.", min=0.001),
     ] = 60.0,
     grace_seconds: Annotated[
-        float, typer.Option(help="To finish what is under way at SIGTERM.", min=0)
+        float,
+        typer.Option(
+            help="How many seconds there are after SIGTERM to finish requests in progress.", min=0
+        ),
     ] = 30.0,
     log_format: Annotated[
-        Literal["text", "json"], typer.Option(help="Of the log on standard error.")
+        Literal["text", "json"], typer.Option(help="The format of the log on standard error.")
     ] = "text",
     engine: options.EngineOption = "auto",
     device: options.DeviceOption = "cpu",
@@ -92,14 +114,14 @@ def serve(
     threshold: options.ThresholdOption = None,
     precision: options.PrecisionOption = None,
 ) -> None:
-    """Serve models over HTTP: Open Inference Protocol v2, pictures in and masks out, metrics.
+    """Serve models over HTTP: the Open Inference Protocol v2, pictures in and masks out, metrics.
 
     Example: atrous serve -m fp16=default -m int8=default-int8
 
-    tritonclient[http] works unchanged; `curl --data-binary @photograph.jpg
-    'http://127.0.0.1:8000/v1/segment?output=overlay' -o overlay.png` needs nothing at all. The
-    server describes itself at /openapi.json. SIGTERM and Ctrl-C end it when what is under way has
-    been finished; the exit code is 1 if something was given up.
+    tritonclient[http] works unchanged, and so does plain curl: `curl --data-binary @photograph.jpg
+    'http://127.0.0.1:8000/v1/segment?output=overlay' -o overlay.png`. The API is described at
+    /openapi.json. After SIGTERM or Ctrl-C the server finishes the requests in progress and exits;
+    the exit code is 1 if it had to abandon one.
     """
     try:
         from atrous.serve import logs, server, settings

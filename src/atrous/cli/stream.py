@@ -19,11 +19,11 @@ _NAMED = 5
 
 def stream(
     file_path: Annotated[
-        str, typer.Option("--file_path", "--file-path", help="Folder of images, or one image.")
+        str, typer.Option("--file_path", "--file-path", help="The folder of images, or one image.")
     ],
     save_dir: Annotated[
         Path,
-        typer.Option("-o", "--save_dir", "--save-dir", help="Folder for masks/ and overlays/."),
+        typer.Option("-o", "--save_dir", "--save-dir", help="The folder for masks/ and overlays/."),
     ],
     model: Annotated[
         str | None,
@@ -32,7 +32,8 @@ def stream(
             "--model",
             "--model_prefix_path",
             "--model-prefix-path",
-            help="As of atrous predict: a prefix as deploy_weights/NAME/mod, a file or a name.",
+            help="The model, as for atrous predict: a prefix such as deploy_weights/NAME/mod, a "
+            "file or a name.",
         ),
     ] = None,
     vdsp_params: Annotated[
@@ -42,27 +43,39 @@ def stream(
             "--vdsp-params-info",
             "--vdsp_params",
             "--vdsp-params",
-            help="Preprocessing from a vdsp JSON file, instead of the model's own.",
+            help="Take the preprocessing from this vdsp JSON file.",
         ),
     ] = None,
     gt_path: Annotated[
         Path | None,
-        typer.Option("--gt_path", "--gt-path", help="Folder of true masks, NAME.png: to score by."),
+        typer.Option(
+            "--gt_path",
+            "--gt-path",
+            help="The folder of the true masks (NAME.png), to score against.",
+        ),
     ] = None,
-    overlays: Annotated[bool, typer.Option(help="Draw overlays to look at.")] = False,
+    overlays: Annotated[
+        bool, typer.Option(help="Draw overlays: classes over photographs.")
+    ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace also what Atrous did not make.")
+        bool,
+        typer.Option("--force", help="Replace files that Atrous did not write, too."),
     ] = False,
     device: Annotated[
         str,
         typer.Option(
-            help="cpu, cuda, tensorrt; cuda:1 is the second GPU. A number, a card of "
-            "VastModelZOO's, runs on cpu."
+            help="The device: cpu, cuda or tensorrt; cuda:1 is the second GPU. A number, which "
+            "names a card in VastModelZOO's commands, runs on the CPU."
         ),
     ] = "cpu",
     device_id: Annotated[
         int | None,
-        typer.Option("--device_id", "--device-id", help="Which GPU, with cuda or tensorrt.", min=0),
+        typer.Option(
+            "--device_id",
+            "--device-id",
+            help="The number of the GPU, with cuda or tensorrt.",
+            min=0,
+        ),
     ] = None,
     batch: options.BatchOption = None,
     instances: options.InstancesOption = 0,
@@ -79,7 +92,9 @@ def stream(
     threshold: options.ThresholdOption = None,
     absent: Annotated[
         Literal["skip", "zero"],
-        typer.Option(help="Classes that occur nowhere: left out of the mean, or counted as 0."),
+        typer.Option(
+            help="How classes that occur nowhere count in the mean: not at all (skip) or as 0."
+        ),
     ] = "skip",
 ) -> None:
     """Segment a folder as a stream: palette PNG masks, and accuracy where there are true masks.
@@ -90,10 +105,10 @@ def stream(
 
     The last line is `validation pixAcc: …, mIoU: …` in percent, by protocol squash-N: class map and
     true mask are compared at the size of the network input. Images without a true mask are
-    segmented and said. Files that fail are reported and the rest goes on; then, or if the model is
-    found to be broken, the exit code is 1. Masks that Atrous made are made again; others in their
-    place are kept and said, unless --force is given. --absent zero is the rule of VastModelZOO's
-    tool.
+    segmented and reported. Files that fail are reported and the others processed; then, or if the
+    model is found to be broken, the exit code is 1. Masks that Atrous wrote are replaced; other
+    files in their place are kept and reported, unless --force is given. --absent zero is the rule
+    of VastModelZOO's tool.
     """
     from contextlib import closing
 

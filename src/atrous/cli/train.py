@@ -20,14 +20,20 @@ if TYPE_CHECKING:
 def train(
     recipe: Annotated[
         Path | None,
-        typer.Argument(metavar="RECIPE.yaml", help="How to train.", show_default=False),
+        typer.Argument(metavar="RECIPE.yaml", help="The recipe: how to train.", show_default=False),
     ] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="As train.batch=8; the later wins."),
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="Change single keys, as in train.batch=8; of two the later one holds.",
+        ),
     ] = None,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Begin again where the output holds a run.")
+        bool,
+        typer.Option(
+            "--restart", help="Start again from the beginning if the output folder holds a run."
+        ),
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the recipe with every default; train nothing.")
@@ -36,21 +42,21 @@ def train(
         str | None,
         typer.Option(
             metavar="DATA",
-            help="Train nothing; look this data set over and write a recipe for it, as "
-            "voc:ROOT:train or folder:X.yaml:train.",
+            help="Train nothing; check this data set (voc:ROOT:train or folder:X.yaml:train) "
+            "and write a recipe for it.",
         ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="RECIPE.yaml", help="Where --init writes."),
+        typer.Option("-o", "--output", metavar="RECIPE.yaml", help="The file that --init writes."),
     ] = None,
 ) -> None:
-    """Train a network, and score it on images that it never learnt from.
+    """Train a network, and score it on images that it is not trained on.
 
     Example: atrous train recipes/voc.yaml network=deeplabv3_resnet50 output=runs/resnet50
 
     The output folder holds last.safetensors, which other verbs take as -m, its score, the best
-    network on the way, the log, TensorBoard's files and a report. The same command goes on with a
+    checkpoint of the run, the log, TensorBoard's files and a report. The same command resumes a
     run that was interrupted or killed, and ends with the same weights. For several processes:
     torchrun --nproc-per-node 4 -m atrous train RECIPE.yaml
 
