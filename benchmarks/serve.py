@@ -1,6 +1,7 @@
 """What the server adds to a model, what it does under too much load, and whether it leaks.
 
     python benchmarks/serve.py
+    python benchmarks/serve.py --only endurance slow
     python benchmarks/serve.py --json benchmarks/results/serve.json
 
 The server runs in a process of its own, with a network that is a function: it sleeps as long as it
@@ -19,7 +20,11 @@ whatever becomes of those before, and count from when they should have left. The
 99th percentile of those that are served stays under three times that of the unloaded server.
 
 Endurance: 20,000 requests of 8 clients, 1 % malformed; memory of the server after the first
-tenth, and at the end.
+tenth, and at the end; and how long the good ones took.
+
+Slow clients: 300 that send a byte every half a second, half of them of a head and half of a body,
+and one that asks like anybody else; its times without them and with them. They are cut off after
+15 and 30 s, so it asks for 10.
 """
 
 from __future__ import annotations
@@ -293,6 +298,7 @@ def endurance(count: int) -> dict[str, Any]:
     ]
     statuses: Counter[int] = Counter()
     unexpected: Counter[int] = Counter()
+    took: list[float] = []
     lock = threading.Lock()
     with start(0, 65, queue=64) as running:
 
@@ -300,8 +306,11 @@ def endurance(count: int) -> dict[str, Any]:
             connection = http.client.HTTPConnection(running.address)
             for number in numbers:
                 bad = number % 100 == 99
-                status = post(connection, *(wrong[number // 100 % 5] if bad else (body, headers)))
+                sent = wrong[number // 100 % 5] if bad else (body, headers)
+                began = time.perf_counter()
+                status = post(connection, *sent)
                 with lock:
+                    took.append(1e3 * (time.perf_counter() - began))
                     statuses[status] += 1
                     unexpected[status] += (status == 400) != bad
 
@@ -317,12 +326,67 @@ def endurance(count: int) -> dict[str, Any]:
     print(f"endurance, {count} requests, 1 % malformed, {rate:.0f} a second")
     print(f"  {dict(statuses)}; not as expected: {sum(unexpected.values())}")
     print(f"  memory {before:.1f} MB after a tenth, {after:.1f} MB at the end")
-    return {"statuses": dict(statuses), "before_mb": before, "after_mb": after}
+    print(f"  {spread(took)} ms  p99 {np.percentile(took, 99):.1f} ms")
+    return {
+        "statuses": dict(statuses),
+        "before_mb": before,
+        "after_mb": after,
+        "milliseconds": np.round(took, 2).tolist(),
+    }
+
+
+def slow_clients(count: int) -> dict[str, Any]:
+    """Measure and print what slow clients do to others."""
+    body, headers = request("image", np.zeros((1, 65, 65, 3), np.uint8))
+    heads = (
+        b"POST /v1/segment HTTP/1.1\r\nX: ",
+        b"POST /v1/segment HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000\r\n\r\n",
+    )
+    done = threading.Event()
+    statuses: Counter[int] = Counter()
+
+    def trickle(connections: list[socket.socket]) -> None:
+        while not done.wait(0.5):
+            for connection in connections:
+                connection.sendall(b"x")
+
+    with start(0, 65) as running:
+        host, port = running.address.split(":")
+        connection = http.client.HTTPConnection(running.address)
+
+        def ask() -> None:
+            statuses[post(connection, body, headers)] += 1
+
+        def asked(seconds: float) -> list[float]:
+            end, times = time.perf_counter() + seconds, []
+            while time.perf_counter() < end:
+                times.append(timed(ask))
+                time.sleep(0.01)
+            return times
+
+        asked(1)
+        alone = asked(10)
+        connections = []
+        for number in range(count):
+            connections.append(socket.create_connection((host, int(port))))
+            connections[-1].sendall(heads[number % 2])
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(trickle, connections)
+            beside = asked(10)
+            done.set()
+        for one in connections:
+            one.close()
+    print(f"slow clients, {count}: ms a request of another; {dict(statuses)}")
+    for name, times in (("without", alone), ("with", beside)):
+        print(f"  {name:7}  {spread(times)}  p99 {np.percentile(times, 99):.1f} ms")
+    return {"alone_ms": np.round(alone, 2).tolist(), "beside_ms": np.round(beside, 2).tolist()}
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="The server's overhead, overload, endurance.")
+    names = ["overhead", "overload", "endurance", "slow"]
+    parser.add_argument("--only", nargs="*", choices=names, default=names)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=15.0, help="of overload")
     parser.add_argument("--requests", type=int, default=20_000)
@@ -336,11 +400,13 @@ def main() -> None:
     if given.serve:
         serve(given.serve[0], int(given.serve[1]), int(given.serve[2]))
         return
-    found = {
-        "overhead": overhead(given.rounds),
-        "overload": overload(given.seconds),
-        "endurance": endurance(given.requests),
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
+        "overhead": lambda: overhead(given.rounds),
+        "overload": lambda: overload(given.seconds),
+        "endurance": lambda: endurance(given.requests),
+        "slow": lambda: slow_clients(300),
     }
+    found = {name: parts[name]() for name in given.only}
     if given.json:
         given.json.write_text(json.dumps(found))
 

@@ -259,6 +259,17 @@ def test_pictures_of_one_request(live: Live) -> None:
     assert "100000 pictures in one request, the limit is 32" in answer.json()["error"]
 
 
+def test_fields_of_a_form(live: Live) -> None:
+    """Counted before they are parsed, one by one and in Python."""
+    head = b"--b\r\nContent-Disposition: form-data; name="
+    fields = {"content-type": "multipart/form-data; boundary=b"}
+    for others, status in ((99, 200), (100, 413), (300_000, 413)):
+        parts = (head + b'"x"\r\n\r\n\r\n') * others + head + b'"image"\r\n\r\n' + PICTURE
+        answer = live.client.post("/v1/segment", content=parts + b"\r\n--b--\r\n", headers=fields)
+        assert answer.status_code == status, answer.text
+    assert "a form of 300001 fields, the limit is 100" in answer.json()["error"]
+
+
 def test_bytes_are_told_the_way(live: Live) -> None:
     answer = live.client.post(INFER, json=body(["x"], shape=[1], datatype="BYTES"))
     assert answer.status_code == 400

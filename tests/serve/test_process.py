@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import numpy as np
 import onnx
+import psutil
 import pytest
 
 from atrous.artifact import Metadata, save
@@ -155,3 +157,19 @@ def test_wrong_commands(arguments: list[str], message: str) -> None:
     )
     assert done.returncode == 2
     assert message in done.stderr
+
+
+@pytest.mark.slow
+def test_memory_after_many_large_pictures(model: Path) -> None:
+    """Results are free when they are sent; before, 200 of these kept gigabytes."""
+    picture = png(np.zeros((8191, 8192, 3), np.uint8))  # 67 megapixels, the limit
+    assert len(picture) < 300_000
+    told = ("-m", model, "--answer-seconds", 600)
+    with process(*told) as (running, url, _), httpx.Client(base_url=url) as client:
+        resident = []
+        for number in range(200):
+            answer = client.post("/v1/segment", content=picture, timeout=600)
+            assert answer.status_code == 200
+            if number in (9, 199):
+                resident.append(psutil.Process(running.pid).memory_info().rss)
+    assert resident[1] < 1.1 * resident[0]

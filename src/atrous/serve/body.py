@@ -6,6 +6,7 @@ import asyncio
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 import numpy as np
 from python_multipart import FormParser
@@ -19,6 +20,9 @@ from atrous.serve.settings import Settings
 
 Body = bytes | bytearray | memoryview
 """Of a request."""
+
+MOST_FIELDS: Final = 100
+"""Of a form."""
 
 _ALIGNMENT = 64
 _ANY_ZLIB = 32 + zlib.MAX_WBITS
@@ -168,6 +172,10 @@ def form_file(data: Body, content_type: str, field: str) -> bytes:
         Refusal: the form is damaged or does not have the field.
     """
     _, options = parse_options_header(content_type)
+    boundary = options.get(b"boundary", b"")
+    content = bytes(data)
+    if boundary and (count := content.count(b"--" + boundary)) > MOST_FIELDS + 1:
+        raise Refusal(413, f"a form of {count - 1} fields, the limit is {MOST_FIELDS}")
     found: list[bytes] = []
 
     def on_field(part: Field) -> None:
@@ -185,10 +193,10 @@ def form_file(data: Body, content_type: str, field: str) -> bytes:
             "multipart/form-data",
             on_field,
             on_file,
-            boundary=options.get(b"boundary", b""),
+            boundary=boundary,
             config=in_memory,
         )
-        parser.write(bytes(data))
+        parser.write(content)
         parser.finalize()
     except (FormParserError, ValueError) as error:
         raise Refusal(400, f"the form cannot be read: {error}") from None

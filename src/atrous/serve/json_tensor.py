@@ -118,7 +118,7 @@ def _nested(shape: Sequence[int]) -> bytes:
     """Brackets and commas of a list of that shape."""
     result = b""
     for extent in reversed(shape):
-        result = b"[" + b",".join([result] * extent) + b"]"
+        result = b"[" + (result + b",") * (extent - 1) + result + b"]"
     return result
 
 
