@@ -39,6 +39,7 @@ LAYERS = [
         "formatting",
         "geometry",
         "hub",
+        "locks",
         "onnx_cost",
         "record",
         "resize",

@@ -140,6 +140,6 @@ def test_openvino_is_told_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
     openvino = pytest.importorskip("atrous.engines.openvino")
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0}, raising=False)
     monkeypatch.setattr("os.cpu_count", lambda: 64)
-    assert openvino.settings_for(Options(), "x")["INFERENCE_NUM_THREADS"] == "1"
+    assert openvino.settings_for(Options())["INFERENCE_NUM_THREADS"] == "1"
     monkeypatch.setattr("os.cpu_count", lambda: 1)
-    assert "INFERENCE_NUM_THREADS" not in openvino.settings_for(Options(), "x")
+    assert "INFERENCE_NUM_THREADS" not in openvino.settings_for(Options())

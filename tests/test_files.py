@@ -5,7 +5,7 @@ from typing import IO
 
 import pytest
 
-from atrous.files import sha256, write_atomic, write_whole
+from atrous.files import check_writable, sha256, write_atomic, write_whole
 
 
 def test_writes_and_replaces(tmp_path: Path) -> None:
@@ -75,3 +75,38 @@ def test_what_has_no_end_is_not_read(tmp_path: Path) -> None:
     for path in (Path("/dev/zero"), tmp_path / "pipe"):
         with pytest.raises(OSError, match="a pipe or a device, expected a file"):
             sha256(path)
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("new/deep/a.txt", ""),
+        ("there.txt", ""),
+        ("folder", "Is a directory"),
+        ("there.txt/a", "Not a directory"),
+        ("x" * 300, "File name too long"),
+        (f"new/{'x' * 300}", ""),  # seen when the folder is made
+    ],
+)
+def test_whether_a_file_can_be_written_is_seen_before(
+    tmp_path: Path, place: str, said: str
+) -> None:
+    (tmp_path / "there.txt").write_text("kept")
+    (tmp_path / "folder").mkdir()
+    if said:
+        with pytest.raises(OSError, match=said) as refused:
+            check_writable(tmp_path / place)
+        assert Path(refused.value.filename) == tmp_path / place
+    else:
+        check_writable(tmp_path / place)
+    assert {path.name for path in tmp_path.iterdir()} == {"there.txt", "folder"}
+    assert (tmp_path / "there.txt").read_text() == "kept"
+
+
+def test_errors_name_the_file_and_no_temporary_one(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="File name too long") as refused:
+        write_whole(tmp_path / ("x" * 300), "text")
+    assert refused.value.filename == str(tmp_path / ("x" * 300))
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        write_whole(Path("/dev/full"), "text")
+    assert not list(tmp_path.iterdir())

@@ -33,6 +33,13 @@ def shown(text: object, lines: bool = False) -> str:
     return _UNSEEN.sub(escaped, str(text))
 
 
+def escaped(json: str) -> str:
+    """JSON that says the same, and of which nothing speaks to the terminal."""
+    return _UNSEEN.sub(
+        lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", json
+    )
+
+
 def as_ms(milliseconds: float) -> str:
     """Milliseconds with three digits."""
     digits = 1 if milliseconds >= 10 else 2 if milliseconds >= 1 else 3

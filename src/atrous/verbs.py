@@ -6,14 +6,18 @@ Each imports what it needs when it is called, and prints nothing.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from atrous import locks
 from atrous.errors import ConfigError, EngineError
+from atrous.files import check_writable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -97,6 +101,8 @@ def export(
         )
     if reason := engines.missing("torch"):
         raise EngineError(reason)
+
+    check_writable(Path(output))
 
     from atrous import models
     from atrous.engines.torch import describe
@@ -218,16 +224,19 @@ def run_recipe(
 
     Raises:
         Interrupted: it was asked to stop; everything is saved.
+        AtrousError: another run is at work in its folder.
     """
+    from atrous.training import checkpoint
     from atrous.training.loop import Run
     from atrous.training.progress import RunMonitor
 
-    monitor = RunMonitor(recipe.folder, console)
-    try:
+    with ExitStack() as stack:
+        # Of the processes of one run the first writes, and holds the folder.
+        if os.environ.get("RANK", "0") == "0" and stack.enter_context(locks.inside(recipe.folder)):
+            checkpoint.clean(recipe.folder)
+        monitor = stack.enter_context(closing(RunMonitor(recipe.folder, console)))
         run = Run(recipe, monitor, restart=restart)
         return run.main, run.go()
-    finally:
-        monitor.close()
 
 
 def need_training() -> None:

@@ -37,12 +37,6 @@ def test_other_files(content: str | None, message: str, tmp_path: Path) -> None:
     assert "x.json: not a result of atrous bench --json-file" in str(refused.value)
 
 
-def test_a_place_that_is_none(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="cannot be written"):
-        measurement.save(made(), tmp_path / "file" / "a.json")
-
-
 def page(found: Measurement) -> str:
     return "\n".join([*report.heading(found), *report.lines(found), *report.verdict(found)])
 

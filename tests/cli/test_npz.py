@@ -194,21 +194,6 @@ def test_a_disk_that_is_too_small_is_said_beforehand(
     assert "--output classmap takes" not in atrous("npz", "run", *RUN, "-o", "out").err
 
 
-def test_a_full_disk_is_one_error(atrous: Run, voc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    atrous("npz", "make", *MAKE)
-    with monkeypatch.context() as patch:
-
-        def full(*arguments: object) -> None:
-            raise OSError(28, "No space left on device")
-
-        patch.setattr("atrous.vastai.npz.write_atomic", full)
-        done = atrous("npz", "run", *RUN, "-o", "out")
-    assert (done.code, done.out) == (1, "")
-    errors = [line for line in done.err.splitlines() if "error" in line or "failed" in line]
-    assert len(errors) == 1
-    assert f"error: out/{IDS[0]}.npz: cannot be written: No space left on device" in errors[0]
-
-
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

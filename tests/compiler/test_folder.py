@@ -1,14 +1,15 @@
 """What a compile may replace, and that the old folder outlives all that goes wrong."""
 
+import os
 from pathlib import Path
 
 import onnx
 import pytest
 from onnx import helper
 
-from atrous import artifact
+from atrous import artifact, locks
 from atrous.compiler.folder import FILES, check, replacing
-from atrous.errors import ConfigError
+from atrous.errors import AtrousError, ConfigError
 
 OLD = {name: f"old {name}" for name in FILES}
 
@@ -111,3 +112,47 @@ def test_what_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="net exists"), replacing(folder, replace=False):
         compiled(folder)
     assert len(contents(folder)) == len(FILES)
+
+
+def scratch_of(folder: Path) -> Path:
+    """What a compile was working in, as a killed one leaves it."""
+    scratch = folder.parent / f"{locks.prefix(folder)}abcd1234"
+    (scratch / "new").mkdir(parents=True)
+    (scratch / "new" / "mod.onnx").write_text("half")
+    return scratch
+
+
+def test_what_a_killed_compile_left_is_removed_by_the_next_of_its_folder(tmp_path: Path) -> None:
+    folder, other = tmp_path / "net", tmp_path / "other"
+    scratch_of(folder)
+    others = scratch_of(other)
+    earlier, young = tmp_path / ".net.abcdefgh", tmp_path / ".net.ABCDEFGH"
+    mine = tmp_path / ".net.settings"
+    for path in (earlier / "new", young / "new", mine / "theirs"):
+        path.mkdir(parents=True)
+    for path in (earlier, mine):
+        os.utime(path, (0, 0))
+    with replacing(folder, replace=False) as work:
+        (work / "mod.onnx").write_text("new")
+    assert set(tmp_path.iterdir()) == {folder, others, young, mine}
+
+
+def test_a_compile_that_was_killed_between_two_names_gives_the_old_one_back(tmp_path: Path) -> None:
+    folder = tmp_path / "net"
+    scratch = scratch_of(folder)
+    compiled(scratch / "old")
+    before = contents(scratch / "old")
+    with pytest.raises(ConfigError, match="net exists; `force` replaces"):
+        replacing(folder, replace=False).__enter__()
+    assert contents(folder) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["net"]
+
+
+def test_two_compiles_of_one_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "net"
+    with replacing(folder, replace=True) as work:
+        (work / "mod.onnx").write_text("first")
+        with pytest.raises(AtrousError, match=r"net: process \d+ on .* works in it since"):
+            replacing(folder, replace=True).__enter__()
+    assert contents(folder) == {"mod.onnx": b"first"}
+    assert [path.name for path in tmp_path.iterdir()] == ["net"]

@@ -1,5 +1,7 @@
 """What is OpenVINO's own: compiled models kept, operators it lacks, and being picked."""
 
+import errno
+import hashlib
 import logging
 import os
 import subprocess
@@ -13,6 +15,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from atrous import artifact, engines
+from atrous.engines import built
 from atrous.engines.base import Options
 from atrous.errors import EngineError
 
@@ -70,15 +73,87 @@ def test_what_it_builds_is_kept_in_a_folder_of_the_model(model: Path, tmp_path: 
     with engines.open_engine(model, engine="openvino", options=options) as opened:
         first = opened.run(batch()).copy()
         folder = tmp_path / "a" / "b" / f"openvino-{opened.identity[:16]}"
-    built = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    assert built
+    there = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert there
     with engines.open_engine(model, engine="openvino", options=options) as opened:
         np.testing.assert_array_equal(opened.run(batch()), first)
-    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == built
-    for path in built:
-        path.write_bytes(b"damaged")
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == there
+
+
+def test_a_kept_model_in_which_a_bit_has_changed_is_built_again(
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = Options(cache=tmp_path / "cache")
+    with engines.open_engine(model, engine="openvino", options=options) as opened:
+        first = opened.run(batch()).copy()
+    [path] = (tmp_path / "cache").rglob("*.built")
+    whole = path.read_bytes()
+    places = np.random.default_rng(0).integers(0, len(whole), 8)
+    spoilt = [_flipped(whole, int(at)) for at in places]
+    for content in (*spoilt, b"", b"damaged", whole[:-1], whole + b"x"):
+        path.write_bytes(content)
+        built.warn_once.cache_clear()
+        caplog.clear()
+        with engines.open_engine(model, engine="openvino", options=options) as opened:
+            np.testing.assert_array_equal(opened.run(batch()), first)
+        [record] = caplog.records
+        assert record.getMessage() == f"{path}: damaged, and built again"
+        assert path.read_bytes()[:32] == hashlib.sha256(path.read_bytes()[32:]).digest()
+
+
+def _flipped(content: bytes, at: int) -> bytes:
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+def test_what_another_version_kept_is_built_again(model: Path, tmp_path: Path) -> None:
+    options = Options(cache=tmp_path / "cache")
+    with engines.open_engine(model, engine="openvino", options=options) as opened:
+        first = opened.run(batch()).copy()
+    [path] = (tmp_path / "cache").rglob("*.built")
+    path.write_bytes(hashlib.sha256(b"of another version").digest() + b"of another version")
     with engines.open_engine(model, engine="openvino", options=options) as opened:
         np.testing.assert_array_equal(opened.run(batch()), first)
+
+
+@pytest.mark.parametrize("engine", ["openvino", "auto"])
+def test_a_cache_that_cannot_be_used_is_said_once_and_changes_nothing(
+    model: Path, tmp_path: Path, engine: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def folder(options: Options) -> Path:
+        with engines.open_engine(model, engine="openvino", options=options):
+            return next(options.cache.iterdir())  # type: ignore[union-attr]
+
+    blocked = tmp_path / "blocked"
+    for path in folder(Options(cache=blocked)).iterdir():
+        path.unlink()
+        path.mkdir()
+    (tmp_path / "file").touch()
+    places = {Path("/proc/x"): "cannot be made", tmp_path / "file" / "x": "cannot be made"}
+    places |= {blocked: "is not kept", Path("x" * 300): "cannot be made"}
+    for place, said in places.items():
+        built.warn_once.cache_clear()
+        caplog.clear()
+        options = Options(cache=place)
+        for _ in range(2):
+            with engines.open_engine(model, engine=engine, options=options) as opened:
+                assert opened.name == "openvino"
+                assert np.isfinite(opened.run(batch())).all()
+        assert said in caplog.text
+        warned = [record for record in caplog.records if record.levelno == logging.WARNING]
+        assert len(warned) <= (2 if place == blocked else 1)  # it is read, and written
+
+
+def test_a_disk_without_room_for_it_costs_time_alone(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(built, "write_whole", full)
+    built.warn_once.cache_clear()
+    with engines.open_engine(model, options=Options(cache=tmp_path / "cache")) as opened:
+        assert opened.name == "openvino"
+    assert "what was built is not kept there: No space left on device" in caplog.text
 
 
 def test_an_operator_it_lacks_is_named(unsupported: Path) -> None:

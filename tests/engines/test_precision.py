@@ -30,7 +30,7 @@ def saved(folder: Path, arithmetic: str = "fp32") -> Path:
 
 
 def settings(precision: str | None) -> dict[str, str]:
-    return on_openvino.settings_for(Options(precision=precision), "x")  # type: ignore[arg-type]
+    return on_openvino.settings_for(Options(precision=precision))  # type: ignore[arg-type]
 
 
 def test_nothing_but_a_wish_makes_it_bf16(tmp_path: Path) -> None:
@@ -39,14 +39,6 @@ def test_nothing_but_a_wish_makes_it_bf16(tmp_path: Path) -> None:
     assert settings("bf16")["INFERENCE_PRECISION_HINT"] == "bf16"
     with open_engine(saved(tmp_path)) as engine:
         assert (engine.arithmetic, engine.title) == ("fp32", "openvino")
-
-
-def test_what_is_kept_in_the_cache_is_kept_apart(tmp_path: Path) -> None:
-    folders = {
-        on_openvino.settings_for(Options(cache=tmp_path, precision=precision), "x")["CACHE_DIR"]
-        for precision in ("fp32", "bf16")
-    }
-    assert len(folders) == 2
 
 
 @needs_bf16

@@ -85,24 +85,8 @@ class Sweep(Record):
 
 
 def save(found: Measurement | Sweep, path: Path) -> None:
-    """Write JSON, whole or not at all.
-
-    Raises:
-        ConfigError: it cannot be written there.
-    """
-    write(path, found.model_dump_json(indent=2).encode() + b"\n")
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write what a benchmark found, whole or not at all.
-
-    Raises:
-        ConfigError: it cannot be written there.
-    """
-    try:
-        write_whole(path, content)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
+    """Write JSON, whole or not at all."""
+    write_whole(path, found.model_dump_json(indent=2).encode() + b"\n")
 
 
 def load(path: Path) -> Measurement:

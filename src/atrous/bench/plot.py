@@ -8,9 +8,10 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from atrous.bench.measurement import Measurement, write
+from atrous.bench.measurement import Measurement
 from atrous.bench.sweep import best
 from atrous.errors import AtrousError
+from atrous.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +30,6 @@ def draw(results: Sequence[Measurement], path: Path) -> None:
 
     Raises:
         AtrousError: matplotlib is not installed.
-        ConfigError: the file cannot be written.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -47,7 +47,7 @@ def draw(results: Sequence[Measurement], path: Path) -> None:
     _place(axes, labels)
     content = BytesIO()
     figure.savefig(content, format="png")
-    write(path, content.getvalue())
+    write_whole(path, content.getvalue())
 
 
 def _points(axes: Axes, results: Sequence[Measurement]) -> list[Annotation]:

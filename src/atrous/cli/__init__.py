@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
 import threading
-from io import TextIOWrapper
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
+from atrous.cli import failures, streams
 from atrous.cli.bench import bench
 from atrous.cli.compile import compile_model
 from atrous.cli.data import data
@@ -69,26 +72,41 @@ class _Note(logging.Formatter):
 
 def main() -> None:
     """Run the command line: exit code 0 done, 1 the work failed, 2 the command was wrong."""
-    for out in (sys.stdout, sys.stderr):
-        if isinstance(out, TextIOWrapper):  # names are printed that no encoding has
-            out.reconfigure(errors="backslashreplace")
-    notes = logging.StreamHandler()
-    notes.setFormatter(_Note("note: %(message)s"))
-    logging.getLogger("atrous").handlers = [notes]
-    name_pictures()
+    with streams.escaping():
+        notes = logging.StreamHandler()
+        notes.setFormatter(_Note("note: %(message)s"))
+        logging.getLogger("atrous").handlers = [notes]
+        name_pictures()
+        code = _exit_code(app)
+        if code == 0:
+            code = _exit_code(streams.flush)
+        else:  # which has been said already
+            with suppress(OSError):
+                streams.flush()
+    sys.exit(code)
+
+
+def _exit_code(run: Callable[[], object]) -> int:
+    """Run something, and say in one line what stopped it."""
     try:
-        app()
+        run()
     except AtrousError as error:
         print(f"error: {with_flags(str(error))}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, ConfigError) else 1)
+        return 2 if isinstance(error, ConfigError) else 1
+    except OSError as error:
+        if error.errno != errno.EPIPE:  # who reads has had enough, as `head`
+            print(f"error: {with_flags(failures.said(error))}", file=sys.stderr)
+        return 1
     except (KeyboardInterrupt, SystemExit) as stop:
         # typer makes an exit with this code of Ctrl-C.
         if isinstance(stop, SystemExit) and stop.code != 130:
-            raise
+            return stop.code if isinstance(stop.code, int) else bool(stop.code)
         print("interrupted; what was finished is kept", file=sys.stderr)
         if any(thread.name.startswith("atrous ") for thread in threading.enumerate()):
             # The interpreter would wait for a network that is still at work, or crash on it.
             discard_unfinished()
-            sys.stdout.flush()
+            with suppress(OSError):
+                sys.stdout.flush()
             os._exit(130)
-        sys.exit(130)
+        return 130
+    return 0

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from atrous.cli import json_output, options, terminal
 from atrous.errors import ConfigError
+from atrous.files import check_writable
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from atrous.bench.measurement import Measurement, Sweep
     from atrous.bench.plan import Feed, Plan
     from atrous.vastai.npz_run import AnswerKind
@@ -222,6 +226,9 @@ def bench(
         threshold=threshold,
         precision=precision,
     )
+    for path in (json_file, plot):
+        if path is not None:
+            check_writable(path)
     with json_output.only_json(as_json) as emit:
         all_answered = _answer(plan, output, kind, force) if output is not None else True
         found = _sweep(plan, counts, json_file, plot) if sweep else _measure(plan, json_file)
@@ -231,15 +238,25 @@ def bench(
 
 
 def _measure(plan: Plan, path: Path | None) -> Measurement:
-    from atrous.bench import measurement, report, run
+    from atrous.bench import measurement, run
 
     if plan.vdsp is not None and plan.feed == "tensors" and plan.images is plan.npz is None:
         terminal.note(
             "`vdsp_params`: random network inputs need no preprocessing; `feed` pixels measures it"
         )
     found = run.measure(plan, say=_say)
+    with ExitStack() as last:  # what cannot be kept can still be read
+        if path is not None:
+            last.callback(measurement.save, found, path)
+        _show(found)
     if path is not None:
-        measurement.save(found, path)
+        terminal.say(f"written: {path}")
+    return found
+
+
+def _show(found: Measurement) -> None:
+    from atrous.bench import report
+
     console = _console()
     for part in (
         *report.heading(found),
@@ -254,9 +271,6 @@ def _measure(plan: Plan, path: Path | None) -> Measurement:
             console.print(terminal.with_flags(part), soft_wrap=True)
         else:
             console.print(part)
-    if path is not None:
-        terminal.say(f"written: {path}")
-    return found
 
 
 def _sweep(
@@ -357,13 +371,8 @@ def _counts(name: str, text: str | None, several: bool) -> list[int]:
     return list(dict.fromkeys(map(int, parts)))
 
 
-def _console() -> Any:
-    from rich.console import Console
-
-    console = Console(markup=False, emoji=False, highlight=False)
-    if not console.is_terminal:  # a file has no width
-        console.width = max(console.width, 120)
-    return console
+def _console() -> Console:
+    return terminal.console(output=True, width=0 if sys.stdout.isatty() else 120)
 
 
 def _say(text: str) -> None:

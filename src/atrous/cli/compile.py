@@ -181,11 +181,10 @@ def _explain(
 @contextmanager
 def _progress() -> Iterator[Tell]:
     """What shows progress: one line that changes on a terminal, else a line for each step."""
-    from rich.console import Console
     from rich.progress import Progress as Display
     from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    console = Console(stderr=True, markup=False)
+    console = terminal.console()
     if console.is_terminal:
         columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False))
         with Display(*columns, TimeElapsedColumn(), console=console, transient=True) as display:

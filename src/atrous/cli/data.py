@@ -36,13 +36,13 @@ def voc(
     The same command resumes an interrupted download. The images are for research use; see the
     publisher's terms.
     """
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
+    from atrous.cli import terminal
     from atrous.data.download import download_voc
 
-    console = Console(stderr=True, markup=False)
-    with Progress(BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=console) as bar:
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=terminal.console()) as bar:
         task = bar.add_task("", total=None)
         target = download_voc(
             download, progress=lambda done, total: bar.update(task, completed=done, total=total)

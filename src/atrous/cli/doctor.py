@@ -78,10 +78,9 @@ def doctor(
     if as_json:
         print(json.dumps({"engines": [asdict(c) for c in checks], "kernel": upsample.KERNEL}))
     else:
-        from rich.console import Console
         from rich.table import Table
 
-        console = Console(markup=False, emoji=False)
+        console = terminal.console(output=True)
         table = Table("engine", "device", "version", "works", "why not", box=None)
         for check in checks:
             works = "yes" if check.works else "no"
@@ -111,11 +110,13 @@ def _guess(folder: Path, write: Path | None, emit: Callable[[str], None]) -> str
     import yaml
 
     from atrous.data.guess import guess
-    from atrous.files import write_whole
+    from atrous.files import check_writable, write_whole
 
     target = write or folder / "own.yaml"
-    if write is not None and write.exists():
-        raise ConfigError(f"{write}: exists; name another file, or remove it")
+    if write is not None:
+        if write.exists():
+            raise ConfigError(f"{write}: exists; name another file, or remove it")
+        check_writable(write)
     found = guess(folder, target.parent)
     for reason in found.reasons:
         terminal.say(f"note: {reason}")
@@ -180,12 +181,11 @@ def look_over(dataset: Dataset, *, alone: bool = False) -> DataReport:
 
 
 def _print(report: DataReport) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from atrous.formatting import as_percent, shown
 
-    console = Console(markup=False, emoji=False)
+    console = terminal.console(output=True)
     table = Table("class", "images", "share of pixels", "suggested weight", box=None)
     for one in report.classes:
         weight = "" if one.weight is None else f"{one.weight:.3f}"

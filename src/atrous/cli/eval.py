@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,6 +11,7 @@ import typer
 
 from atrous.cli import json_output, options, terminal
 from atrous.errors import ConfigError
+from atrous.files import check_writable
 
 if TYPE_CHECKING:
     from atrous.evaluation.result import Evaluation
@@ -109,6 +111,8 @@ def evaluate(
     from atrous.evaluation.evaluate import score
     from atrous.evaluation.report import PAGE
 
+    if json_file:
+        check_writable(json_file)
     network = options.ModelOptions(
         model, engine, device, threads, instances, cache, None, vdsp_params, None, value_range,
         layout, output_name, threshold, precision,
@@ -132,10 +136,11 @@ def evaluate(
             ),
         )
     with json_output.only_json(as_json) as emit:
-        _print(found)
-        emit(found.model_dump_json(indent=2))
-        if json_file:
-            results.save(found, json_file)
+        with ExitStack() as last:  # what cannot be kept can still be read
+            if json_file:
+                last.callback(results.save, found, json_file)
+            _print(found)
+            emit(found.model_dump_json(indent=2))
         if report:
             terminal.say(f"report: {report / PAGE}")
         problems = _problems(found, strict)
@@ -175,14 +180,13 @@ def _problems(found: Evaluation, strict: bool) -> list[str]:
 
 
 def _print(found: Evaluation) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     stamp = found.stamp
     table = Table("class", "IoU %", box=None)
     for name, value in found.iou.items():
         table.add_row(name, "does not occur" if value is None else f"{value:.2f}")
-    console = Console(markup=False, emoji=False)
+    console = terminal.console(output=True)
     console.print(table)
     scored = f"{stamp.images - len(found.failed)} of " * bool(found.failed)
     terminal.say(
@@ -200,7 +204,6 @@ def _print(found: Evaluation) -> None:
 
 
 def _compare(paths: list[Path]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from atrous.evaluation import result as results
@@ -210,8 +213,7 @@ def _compare(paths: list[Path]) -> None:
     loaded = [(str(path), results.load(path)) for path in paths]
     results.check_comparable(loaded)
     shared = loaded[0][1].stamp
-    console = Console(markup=False, emoji=False)
-    console.width = max(console.width, 120)  # a table cut short compares nothing
+    console = terminal.console(output=True, width=120)  # a table cut short compares nothing
     console.print(
         f"{shared.data}, {shared.images} images, protocol {shared.protocol}, absent classes "
         f"{shared.absent}",

@@ -12,6 +12,7 @@ import typer
 
 from atrous.cli import options, terminal
 from atrous.errors import ConfigError
+from atrous.files import check_writable
 
 if TYPE_CHECKING:
     from atrous.exporters.onnx import FreeAxis
@@ -119,6 +120,8 @@ def export(
         assert output is not None
         _checkpoint(model, output, file_format, told)
         return
+    if output is not None:
+        check_writable(output)
     path = engines.find_model(model)
     is_onnx = path.suffix.lower() == ".onnx"
     from atrous.exporters.standalone import Wanted

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from atrous.errors import ConfigError
+from atrous.formatting import escaped
 
 JsonOption = Annotated[
     bool,
@@ -38,7 +39,7 @@ def only_json(wanted: bool) -> Iterator[Callable[[str], None]]:
 
     def emit(text: str) -> None:
         if wanted:
-            print(text, file=out, flush=True)
+            print(escaped(text), file=out, flush=True)
 
     if not wanted:
         yield emit

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atrous.cli import json_output
+from atrous.cli import json_output, terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,8 +37,6 @@ def models(
     """
     from dataclasses import asdict
 
-    from rich.console import Console
-
     from atrous import zoo
 
     if as_json:
@@ -54,9 +52,9 @@ def models(
         }
         print(json.dumps(document, indent=2))
         return
-    console = Console(markup=False, emoji=False)
+    console = terminal.console(output=True)
     # One line for each, also where it is read by another program.
-    _print_models(Console(markup=False, width=max(console.width, 180)))
+    _print_models(terminal.console(output=True, width=180))
     if verbose:
         _print_networks(console)
         _print_sources(console)

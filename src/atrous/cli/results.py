@@ -92,11 +92,9 @@ class Report:
             print(json.dumps(_record(result, self._labels)), flush=True)
 
     def _print(self) -> None:
-        from rich.console import Console
-
         from atrous.formatting import shown
 
-        console, written = Console(markup=False, emoji=False), self._counts["written"]
+        console, written = terminal.console(output=True), self._counts["written"]
         if written:
             console.print(self._by_image() if written <= _LISTED else self._by_class())
         words = {"written": f"written by {self._ran}"}

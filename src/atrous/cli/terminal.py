@@ -6,18 +6,14 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
+from atrous.cli.streams import console
 from atrous.formatting import shown
+
+__all__ = ["console", "failed", "note", "progress", "say", "with_flags"]
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
-
-
-def console() -> Console:
-    """A console on standard error that prints text as it is."""
-    from rich.console import Console
-
-    return Console(stderr=True, markup=False, emoji=False, highlight=False)
 
 
 def progress(console: Console, *, transient: bool = False) -> Progress:

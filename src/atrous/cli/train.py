@@ -114,7 +114,7 @@ def _train(recipe: Recipe, restart: bool) -> None:
 
 def _init(spec: str, output: Path) -> None:
     from atrous.data import open_dataset
-    from atrous.files import write_whole
+    from atrous.files import check_writable, write_whole
     from atrous.verbs import need_training
 
     compiling = output.with_name("compile.yaml")
@@ -123,6 +123,7 @@ def _init(spec: str, output: Path) -> None:
     for path in (output, compiling):
         if path.exists():
             raise ConfigError(f"{path}: exists; name another file, or remove it")
+        check_writable(path)
     dataset = open_dataset(spec)
     need_training()
     _quiet_threads()

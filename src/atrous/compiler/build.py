@@ -30,6 +30,7 @@ from atrous.engines.profile import profile_both
 from atrous.errors import ArtifactError, ConfigError, EngineError
 from atrous.exporters.half import store_half
 from atrous.exporters.standalone import save, standalone, views
+from atrous.files import write_whole
 from atrous.runtime.predictor import Predictor
 
 RUNS = 5
@@ -103,7 +104,7 @@ def build(
             report = report.model_copy(update={"before": old, "after": new})
         report_page.save(report, work, config.folder)
         resolved = config.with_floats(report.int8.returned if report.int8 else ())
-        (work / folder.RESOLVED).write_text(resolved.to_yaml(), encoding="utf-8")
+        write_whole(work / folder.RESOLVED, resolved.to_yaml())
     return report
 
 

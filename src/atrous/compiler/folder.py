@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import glob
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import onnx
 
-from atrous import artifact
+from atrous import artifact, locks
 from atrous.errors import ConfigError
+from atrous.files import is_old, naming
 
 MODEL, STANDALONE, RESOLVED = "mod.onnx", "standalone.onnx", "resolved.yaml"
 _EXPLAINED = ("explain.json", "explain.html")  # which come to lie beside the model
 FILES = (MODEL, STANDALONE, RESOLVED, "report.json", "report.html", *_EXPLAINED)
 """All that the folder may hold."""
+_SCRATCH = {"new", "old"}
 
 
 def check(folder: Path, *, replace: bool) -> None:
@@ -67,14 +71,21 @@ def _is_artifact(path: Path) -> bool:
 def replacing(folder: Path, *, replace: bool) -> Iterator[Path]:
     """A folder to fill, which takes the place of `folder` at the end and is gone after an error.
 
-    What an earlier compile made stands aside until the new folder is in its place.
+    What an earlier compile made stands aside until the new folder is in its place. What compiles
+    left that were killed is removed first.
 
     Raises:
         ConfigError: see `check`, which looks again at what lies there by then.
+        AtrousError: another compile is at work there.
     """
     folder = folder.resolve()  # a link stays, and what it leads to is replaced
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
+    with locks.beside(folder) as sure, naming(folder), ExitStack() as stack:
+        if sure:
+            _recover(folder)
+            check(folder, replace=replace)
+        scratch = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix=locks.prefix(folder), dir=folder.parent)
+        )
         work, old = Path(scratch) / "new", Path(scratch) / "old"
         work.mkdir()
         yield work
@@ -87,3 +98,19 @@ def replacing(folder: Path, *, replace: bool) -> Iterator[Path]:
             if old.exists():
                 old.rename(folder)
             raise
+
+
+def _recover(folder: Path) -> None:
+    """Remove what compiles of a folder that is held have left; what stood aside comes back."""
+    left = [path for path in folder.parent.glob(f"{locks.prefix(folder)}*") if path.is_dir()]
+    earlier = folder.parent.glob(f".{glob.escape(folder.name)}.????????")  # of earlier versions
+    left += [
+        path
+        for path in earlier
+        if path.is_dir() and is_old(path) and {entry.name for entry in path.iterdir()} <= _SCRATCH
+    ]
+    for scratch in left:
+        old = scratch / "old"
+        if old.is_dir() and not folder.exists():
+            old.rename(folder)
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -7,6 +7,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+from atrous import files
 from atrous.download import Progress, download
 from atrous.errors import ArtifactError, ConfigError
 
@@ -44,7 +45,9 @@ def download_voc(
         )
     archive = root / url.rsplit("/", 1)[-1]
     download(url, archive, checksum=f"md5:{md5}", progress=progress)
-    with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=root) as folder:
+    files.clean(root)
+    own = files.own_prefix()
+    with tempfile.TemporaryDirectory(prefix=own, suffix=".part", dir=root) as folder:
         try:
             with tarfile.open(archive) as tar:
                 tar.extractall(folder, filter="data")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import openvino as ov
@@ -12,6 +16,7 @@ from numpy.typing import NDArray
 
 from atrous.cores import lent
 from atrous.engines.base import Engine, Options
+from atrous.engines.built import built
 from atrous.engines.onnx_model import OnnxModel
 from atrous.engines.signature import Runnable, TensorSpec, runnable
 from atrous.errors import EngineError
@@ -55,8 +60,14 @@ class OpenVinoEngine(Engine):
             self.identity += "-bf16"  # another network, to whoever compares results
         read = read_model(core, network)
         self.signature = network.signature(*specs_of(read))
-        settings = settings_for(replace(options, precision=self.arithmetic), model.identity)
-        self._compiled: ov.CompiledModel | None = compile_model(core, read, network.name, settings)
+        settings = settings_for(replace(options, precision=self.arithmetic))
+        bf16 = "-bf16" * (self.arithmetic == "bf16")
+        folder = options.cache_folder(f"openvino{bf16}", model.identity)
+        self._compiled: ov.CompiledModel | None = (
+            compile_model(core, read, network.name, settings)
+            if folder is None
+            else _kept(core, read, network, settings, folder)
+        )
         self._own = threading.local()
 
     def _run(self, batch: Tensor) -> NDArray[np.float32]:
@@ -98,6 +109,28 @@ def compile_model(
         raise EngineError(f"{name}: OpenVINO refuses it: {reason_of(error)}") from error
 
 
+def _kept(
+    core: ov.Core, model: ov.Model, network: Runnable, settings: dict[str, str], folder: Path
+) -> ov.CompiledModel:
+    """`compile_model`, unless the same was compiled before by this version for this processor."""
+    processor = ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")
+    here = [core.get_property("CPU", name) for name in processor]
+    key = hashlib.sha256(json.dumps([ov.__version__, here, settings]).encode())
+    key.update(network.content)
+
+    def save(compiled: ov.CompiledModel) -> bytes:
+        held = io.BytesIO()
+        compiled.export_model(held)
+        return held.getvalue()
+
+    return built(
+        folder / f"{key.hexdigest()[:32]}.built",
+        lambda content: core.import_model(io.BytesIO(content), "CPU", settings),
+        lambda: compile_model(core, model, network.name, settings),
+        save,
+    )
+
+
 def check_bf16(core: ov.Core) -> None:
     """Raise `EngineError` if the processor has no instructions for bf16."""
     if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
@@ -107,7 +140,7 @@ def check_bf16(core: ov.Core) -> None:
         )
 
 
-def settings_for(options: Options, identity: str) -> dict[str, str]:
+def settings_for(options: Options) -> dict[str, str]:
     """What a compiled model is asked for, in OpenVINO's words."""
     bf16 = options.precision == "bf16"
     settings = {
@@ -120,8 +153,6 @@ def settings_for(options: Options, identity: str) -> dict[str, str]:
     }
     if options.threads or lent():
         settings["INFERENCE_NUM_THREADS"] = str(options.cores)
-    if folder := options.cache_folder("openvino-bf16" if bf16 else "openvino", identity):
-        settings["CACHE_DIR"] = str(folder)
     return settings
 
 

@@ -257,7 +257,7 @@ def _on_openvino(network: Runnable, options: Options) -> _Measure:
     core = ov.Core()
     model = ours.read_model(core, network)
     batch = _noise(network.signature(*ours.specs_of(model)).input)
-    settings = ours.settings_for(options, "")
+    settings = ours.settings_for(options)
 
     def infer(**more: str) -> tuple[ov.InferRequest, Callable[[], object]]:
         compiled = ours.compile_model(core, model, network.name, {**settings, **more})

@@ -15,6 +15,7 @@ from atrous.evaluation.protocols import Protocol, own_protocol
 from atrous.evaluation.report import PAGE, write_report
 from atrous.evaluation.result import Evaluation
 from atrous.evaluation.run import Evaluator
+from atrous.files import check_writable
 from atrous.labels import LabelSet
 from atrous.metrics import Absent
 from atrous.pages.page import check_place
@@ -123,6 +124,7 @@ def score(
     chosen = Protocol.parse(protocol, scales, flip) if protocol else None
     if report is not None:
         check_place(report / PAGE)  # before anything is computed
+        check_writable(report / PAGE)
     dataset = open_dataset(data) if isinstance(data, str) else data
     with ExitStack() as stack:
         side = chosen.side if chosen else 513
@@ -148,9 +150,10 @@ def score(
             if progress is not None:
                 progress(done, total, miou)
 
-        found = evaluator.run(tell, restart=restart)
+        found = evaluator.run(tell, restart=restart, keep=report is not None)
         if report is not None:
             write_report(evaluator, found, report)
+            evaluator.forget()
     return found
 
 

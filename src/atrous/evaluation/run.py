@@ -8,6 +8,7 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
@@ -127,7 +128,9 @@ class Evaluator:
         _check_size(predictor.engine, name, self.preprocess, protocol)
         self.stamp = self._stamp(name, options or Options())
 
-    def run(self, progress: Progress | None = None, *, restart: bool = False) -> Evaluation:
+    def run(
+        self, progress: Progress | None = None, *, restart: bool = False, keep: bool = False
+    ) -> Evaluation:
         """Score every image and add it all up.
 
         Reading, predicting and counting overlap, but images are added in the order of the list.
@@ -136,11 +139,12 @@ class Evaluator:
         Args:
             progress: called after every image.
             restart: begin again instead.
+            keep: what was counted, until `forget` is called.
         """
         state = self._state_file()
         tally = self._new_tally()
         if restart:
-            state.unlink(missing_ok=True)
+            self.forget()
         elif state.exists():
             _load_tally(state, tally)
         saved = time.monotonic()
@@ -161,9 +165,17 @@ class Evaluator:
         except BaseException:
             _save_tally(state, tally)
             raise
-        state.unlink(missing_ok=True)
+        if keep:
+            _save_tally(state, tally)
+        else:
+            self.forget()
         self.scores = tally.scores
         return self._result(tally)
+
+    def forget(self) -> None:
+        """Remove what was counted, when what was made of it is written."""
+        with suppress(OSError):
+            self._state_file().unlink(missing_ok=True)
 
     def _stages(self) -> list[Stage[_Look]]:
         return [
@@ -306,7 +318,8 @@ def _save_tally(path: Path, tally: Tally) -> None:
             failed=np.array(tally.failed, np.str_),
         )
 
-    write_atomic(path, write)
+    with suppress(OSError):  # a cache that cannot be written costs time and nothing else
+        write_atomic(path, write)
 
 
 def _load_tally(path: Path, tally: Tally) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto
 
+from atrous import locks
 from atrous.errors import ConfigError
 from atrous.exporters.standalone import Standalone, save
 from atrous.files import write_whole
@@ -44,11 +45,11 @@ def write(made: Standalone, repository: Path, name: str, *, instances: int = 1) 
             f"{folder} holds {others[0]}, which this command does not write; move it away, or "
             "choose another `name`"
         )
-    (folder / "1").mkdir(parents=True, exist_ok=True)
-    save(made, folder / "1" / MODEL)
-    names = "".join(f"{label}\n" for label in made.metadata.labels.names)
-    write_whole(folder / LABELS, names.encode())
-    write_whole(folder / CONFIG, config(made, name, instances=instances).encode())
+    with locks.beside(folder):  # of two models one would get the class names of the other
+        save(made, folder / "1" / MODEL)
+        names = "".join(f"{label}\n" for label in made.metadata.labels.names)
+        write_whole(folder / LABELS, names.encode())
+        write_whole(folder / CONFIG, config(made, name, instances=instances).encode())
     return folder
 
 

@@ -7,17 +7,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from atrous import hub, zoo
 from atrous.cache import resolve
 from atrous.download import Progress
 from atrous.errors import ArtifactError, ConfigError
+from atrous.files import write_whole
 from atrous.models import dialects
 from atrous.models.checkpoint import listing, read_state
 from atrous.models.deeplab import DeepLab, build
@@ -307,8 +307,5 @@ def save_safetensors(
     state = {
         name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
     }
-    with TemporaryDirectory(prefix=".saving-", dir=path.parent) as folder:
-        written = Path(folder) / path.name
-        save_file(state, written, {**(metadata or {}), **known})
-        written.replace(path)
+    write_whole(path, save(state, {**(metadata or {}), **known}))
     return path

@@ -12,6 +12,8 @@ generators made from the seed and its number.
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,6 +35,9 @@ from atrous.training.learner import Learner
 
 STATE, LAST, BEST = "state.safetensors", "last.safetensors", "best.safetensors"
 KEY = "atrous"
+
+_OF_SAFETENSORS = re.compile(r"\.tmp\w{6}")
+"""What that library calls a file that it has not finished."""
 
 # Keys that change no weight: another machine may go on with others.
 _FREE = ("output", "save_every", "log_every", "data.workers")
@@ -99,6 +104,18 @@ class State(BaseModel):
     def best(self) -> float | None:
         """The highest score so far, percent."""
         return max(self.scores.values(), default=None)
+
+
+def clean(folder: Path) -> None:
+    """Remove from the folder of a run, held by this process, what earlier versions left there.
+
+    What this version leaves is removed where something is written, see `files.clean`.
+    """
+    for path in folder.iterdir():
+        if path.is_dir() and path.name.startswith(".saving-"):
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.is_file() and _OF_SAFETENSORS.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def save_state(folder: Path, state: State, learner: Learner) -> None:

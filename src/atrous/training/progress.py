@@ -15,7 +15,7 @@ from rich.console import Console
 
 from atrous.evaluation.health import FAR_CAUSE, ONE_CLASS_CAUSE
 from atrous.evaluation.result import Evaluation
-from atrous.files import write_whole
+from atrous.files import naming, write_whole
 from atrous.formatting import shown
 from atrous.record import Record
 
@@ -119,7 +119,8 @@ class RunMonitor:
 
     def log(self, entry: Entry, iterations: int, batch: int) -> None:
         """Show an entry, and keep it."""
-        with (self.folder / LOG).open("a") as file:
+        path = self.folder / LOG
+        with naming(path), path.open("a") as file:
             file.write(self._line(entry))
         for name in ("loss", "rate", "images_per_second", "score"):
             value = getattr(entry, name)

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from atrous import image, limits, texts
 from atrous.errors import AtrousError, InputError
-from atrous.files import write_atomic
+from atrous.files import check_writable, write_atomic
 from atrous.jobs.names import stems
-from atrous.jobs.output import state
+from atrous.jobs.output import make_folder, state
 from atrous.pictures.folders import search
 from atrous.stamp import KEY, FileStamp, hashed
 
@@ -125,10 +125,13 @@ def make(
         reading: how images are read.
 
     Raises:
-        InputError: `dataset` cannot be read.
+        InputError: `dataset` cannot be read, or `target` cannot be a folder.
+        OSError: `listing` cannot be written.
         AtrousError: every image failed, or a file cannot be written; what was finished is kept.
     """
     images = find_images(dataset, said=ids is None)
+    make_folder(target)
+    check_writable(listing)
     reading = reading or image.Reading()
     setting = [str(reading.taking)] if str(reading.taking) else []
     done: list[Path] = []

@@ -10,9 +10,9 @@ from typing import Literal
 import numpy as np
 
 from atrous import upsample
-from atrous.errors import EngineError, InputError
+from atrous.errors import EngineError
 from atrous.files import sha256
-from atrous.jobs.output import model_of, state
+from atrous.jobs.output import FAILURES, ImageResult, make_folder, model_of, state
 from atrous.runtime.pipeline import TIMEOUT, Pipeline
 from atrous.runtime.predictor import Predictor
 from atrous.runtime.stages import Frame, Steps, stages
@@ -52,21 +52,21 @@ def run(
     Raises:
         ConfigError: the network takes another number of images at a time.
         StreamError: a step is stuck.
-        AtrousError: a file cannot be written; what was finished is kept.
+        InputError: `output` cannot be a folder.
     """
     job = _Job(predictor, output, kind, force, hashed(model_of(predictor), kind))
     steps = Steps(predictor, read=read_input)
     work = stages(steps, before={"check": job.check}, batch=batch)
     work = work.doing(finish={"postprocess": job.answer, "write": job.write})
+    make_folder(output)
     with Pipeline(work, timeout=TIMEOUT) as pipeline:
         for item in pipeline.map(Frame(source) for source in inputs):
             source: Path = item.value.source
             if item.error is None:
                 yield item.value.note
-            elif isinstance(item.error, InputError | EngineError):
-                text = str(item.error)
-                named = text if text.startswith(str(source)) else f"{source}: {text}"
-                yield Converted(source.stem, "failed", error=named)
+            elif isinstance(item.error, FAILURES):
+                failure = ImageResult.failure(source, item.error)
+                yield Converted(source.stem, "failed", error=failure.error)
             else:
                 raise item.error
 

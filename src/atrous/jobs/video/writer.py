@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from atrous import files
 from atrous.errors import ConfigError, InputError
 from atrous.jobs.output import state
 from atrous.jobs.video import SUFFIXES
@@ -84,12 +85,15 @@ class Writer:
         self._last: int | None = None
         self._turn = Orientation.of(first)
         self.width, self.height = self._turn.size(first.width, first.height)
-        self._temporary = output.with_name(f".atrous-{secrets.token_hex(8)}.part{output.suffix}")
+        self._temporary = output.with_name(
+            f"{files.own_prefix()}{secrets.token_hex(8)}.part{output.suffix}"
+        )
         self._sounds: dict[int, Sound] = {}
         self.notes: tuple[str, ...] = ()
         self._container: Any = None
         try:
             output.parent.mkdir(parents=True, exist_ok=True)
+            files.clean(output.parent)
             # Whether a container holds an audio track is for sure when its head is written.
             for copy, sounds in ((True, reader.sounds), (False, reader.sounds), (False, [])):
                 try:
