@@ -29,7 +29,7 @@ LAYERS = [
     {"agreement", "cache", "image", "metrics", "preprocess", "upsample"},
     {"pictures"},
     {"zoo"},
-    {"labels"},
+    {"labels", "locks"},
     {
         "cores",
         "download",
@@ -39,7 +39,6 @@ LAYERS = [
         "formatting",
         "geometry",
         "hub",
-        "locks",
         "onnx_cost",
         "record",
         "resize",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 OUTPUT = "standard output"
 
 
-class Stream:
+class EscapingStream:
     """A text stream that shows what it is given as `formatting.shown` does.
 
     Args:
@@ -34,7 +34,7 @@ class Stream:
 
     def __init__(self, behind: TextIO, *, lossy: bool, plain: bool = False) -> None:
         self._behind, self._lossy, self._plain = behind, lossy, plain
-        self.plain = self if plain else Stream(behind, lossy=lossy, plain=True)
+        self.plain = self if plain else EscapingStream(behind, lossy=lossy, plain=True)
 
     def write(self, text: str) -> int:
         """Write a text of any number of lines."""
@@ -75,7 +75,7 @@ def escaping() -> Iterator[None]:
     for out in (sys.stdout, sys.stderr):
         if isinstance(out, TextIOWrapper):  # names are printed that no encoding has
             out.reconfigure(errors="backslashreplace")
-    output, errors = Stream(sys.stdout, lossy=False), Stream(sys.stderr, lossy=True)
+    output, errors = EscapingStream(sys.stdout, lossy=False), EscapingStream(sys.stderr, lossy=True)
     with redirect_stdout(cast(TextIO, output)), redirect_stderr(cast(TextIO, errors)):
         yield
 
