@@ -44,6 +44,7 @@ TOGETHER = {
     "tests/exporters/test_export.py",
     "tests/jobs/cluster/test_cluster.py",
     "tests/serve/test_page.py",
+    "tests/serve/test_site.py",
     "tests/serve/test_ray.py",
     "tests/test_wheel.py",
 }

@@ -22,6 +22,7 @@ DATA = [
     PACKAGE / "py.typed",
     *PACKAGE.glob("assets/*"),
     *PACKAGE.glob("pages/templates/*"),
+    *PACKAGE.glob("serve/alone/*"),
     *(file for file in PACKAGE.glob("serve/page/**/*") if file.is_file()),
 ]
 

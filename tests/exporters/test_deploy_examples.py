@@ -1,11 +1,9 @@
 """The examples of `examples/deploy`, each run on a graph that was exported for it."""
 
-import importlib.util
 import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -16,20 +14,7 @@ from atrous import cache, image
 from atrous.engines.onnx_model import OnnxModel
 from atrous.exporters.standalone import save, standalone
 from atrous.runtime.predictor import Predictor
-
-EXAMPLES = Path(__file__).parents[2] / "examples" / "deploy"
-
-
-def compare() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("compare", EXAMPLES / "compare.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-COMPARE = compare()
+from tests.builders.deploy import COMPARE, EXAMPLES
 
 
 @dataclass

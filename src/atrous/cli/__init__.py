@@ -23,6 +23,7 @@ from atrous.cli.export import export
 from atrous.cli.libraries import name_pictures
 from atrous.cli.models import models
 from atrous.cli.npz import npz
+from atrous.cli.page import page
 from atrous.cli.predict import predict
 from atrous.cli.serve import serve
 from atrous.cli.stream import stream
@@ -39,7 +40,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (predict, stream, serve, bench, models, export, doctor, train):
+for verb in (predict, stream, serve, page, bench, models, export, doctor, train):
     app.command()(verb)
 app.command(name="compile")(compile_model)
 app.command(name="eval")(evaluate)

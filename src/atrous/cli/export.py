@@ -115,7 +115,7 @@ def export(
         )
     if vdsp_params is not None and not whole:
         raise ConfigError("--vdsp_params belongs to --standalone; a checkpoint keeps its own")
-    told = _Told(size, dynamic, opset, precision, output_stride, labels, name, licence)
+    told = Told(size, dynamic, opset, precision, output_stride, labels, name, licence)
     if not whole:
         assert output is not None
         _checkpoint(model, output, file_format, told)
@@ -132,12 +132,12 @@ def export(
         if not is_onnx:
             source = Path(folder) / f"{path.stem}.onnx"
             _checkpoint(model, source, "onnx", told, quiet=True)
-        made = _standalone(source, told, vdsp_params, wanted)
+        made = standalone_of(source, told, vdsp_params, wanted)
     _write(made, output, triton, name or made.metadata.name, instances)
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class Told:
     """What the command says of a model."""
 
     size: str | None
@@ -174,7 +174,7 @@ def _checkpoint(
     path: str,
     output: Path,
     file_format: Literal["onnx", "torchscript"],
-    told: _Told,
+    told: Told,
     *,
     quiet: bool = False,
 ) -> None:
@@ -206,7 +206,8 @@ def _checkpoint(
     print(f"compared with PyTorch: {made.difference}")
 
 
-def _standalone(path: Path, told: _Told, vdsp_params: Path | None, wanted: Wanted) -> Standalone:
+def standalone_of(path: Path, told: Told, vdsp_params: Path | None, wanted: Wanted) -> Standalone:
+    """A model as one graph, compared with Atrous."""
     from atrous.engines.onnx_model import OnnxModel
     from atrous.exporters.standalone import standalone, views
     from atrous.runtime.predictor import Predictor

@@ -16,6 +16,7 @@ from atrous.labels import LabelSet
 from atrous.pictures import opening
 from atrous.pictures.samples import Picture
 from atrous.serve.body import Body
+from atrous.serve.legend import describe
 from atrous.serve.refusal import Refusal
 
 Pixels = NDArray[np.uint8]
@@ -89,17 +90,6 @@ def classes_of(
         {**describe(labels, i), "pixels": round(share * total), "share": share}
         for i, share in image.class_shares(class_map, valid).items()
     ]
-
-
-def describe(labels: LabelSet, class_id: int) -> dict[str, Any]:
-    """Id and name of a class, its colour in masks and the one it is painted with, `#rrggbb`."""
-    colours = slice(3 * class_id, 3 * class_id + 3)
-    return {
-        "id": class_id,
-        "name": image.class_name(labels, class_id),
-        "colour": f"#{labels.palette()[colours].hex()}",
-        "paint": f"#{labels.paint()[colours].hex()}",
-    }
 
 
 def _png(picture: Image.Image, level: int) -> bytes:

@@ -15,7 +15,7 @@ from atrous.image import Reading
 from atrous.palette import OPACITY
 from atrous.pictures.samples import Notes, Picture, Taking
 from atrous.runtime.stages import Frame
-from atrous.serve import pictures
+from atrous.serve import legend, pictures
 from atrous.serve.body import Body, form_file
 from atrous.serve.documents import (
     BINARY,
@@ -195,7 +195,7 @@ def describe(model: Model) -> ModelEntry:
     predictor = model.predictor
     metadata, labels = predictor.engine.metadata, predictor.labels
     height, width = predictor.preprocess.size
-    classes = [pictures.describe(labels, i) for i in range(labels.num_classes)]
+    classes = [legend.describe(labels, i) for i in range(labels.num_classes)]
     return ModelEntry(
         name=model.name,
         default=False,

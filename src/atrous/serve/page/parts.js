@@ -77,9 +77,12 @@ export function drawLegend(table, results, alone, pick) {
   if (focused) table.querySelector(`[data-name="${CSS.escape(focused)}"]`)?.focus();
 }
 
-/** Milliseconds of every step, of what lies between the server and here, and of all. */
+/** Milliseconds of every step, of what lies between the server and here, and of all.
+ *
+ * `words` of a result names the last two where there is no server. */
 export function drawTimes(table, results) {
   const steps = new Map();
+  const [between, all] = results[0].words ?? ["transfer", "round trip"];
   const put = (step, column, ms) => {
     if (!steps.has(step)) steps.set(step, results.map(() => undefined));
     steps.get(step)[column] = ms;
@@ -90,11 +93,11 @@ export function drawTimes(table, results) {
       put(step, column, 1e3 * value);
       rest -= 1e3 * value;
     }
-    put("transfer", column, Math.max(0, rest));
+    put(between, column, Math.max(0, rest));
   });
-  results.forEach(({ roundTrip }, column) => put("round trip", column, roundTrip));
+  results.forEach(({ roundTrip }, column) => put(all, column, roundTrip));
   const longest = Math.max(...results.map(({ roundTrip }) => roundTrip));
-  const bar = (step, ms) => (step === "round trip" || !(ms > longest / 25) ? 0 : ms / longest);
+  const bar = (step, ms) => (step === all || !(ms > longest / 25) ? 0 : ms / longest);
   const body = make("tbody");
   for (const [step, values] of steps) {
     const cells = values.map((ms) => {
