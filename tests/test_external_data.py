@@ -139,4 +139,4 @@ def test_a_folder_is_no_data(beside: Path) -> None:
     data = beside.parent / "m.onnx.data"
     data.unlink()
     data.mkdir()
-    assert "which is no regular file" in refusal(beside)
+    assert "which is not a regular file" in refusal(beside)

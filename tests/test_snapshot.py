@@ -163,7 +163,7 @@ def test_the_networks_own_size_holds(tmp_path: Path, caplog: pytest.LogCaptureFi
     found = snapshot.preprocess(folder / "model.onnx", (40, None))
     assert found is not None
     assert found.size == (40, 64)
-    assert "prepares 32×64, the network takes 40×64: that holds" in caplog.text
+    assert "says 32×64, the network takes 40×64: using the latter" in caplog.text
 
 
 @pytest.mark.parametrize(

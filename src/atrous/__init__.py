@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from atrous.runtime.stream import Stream
     from atrous.verbs import compile, export, train
 
+__version__ = "0.2.0"
+
 # ONNX Runtime reports usage to its vendor unless told otherwise before it is loaded.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # OpenVINO reports its import to its vendor and leaves an id in ~/intel. No variable turns that off,

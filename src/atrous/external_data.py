@@ -53,7 +53,9 @@ def found(path: Path, location: str, needed: int = 1) -> Path:
         raise ArtifactError(_missing(path, name, needed))
     target = file.resolve()
     if not target.is_file():
-        raise ArtifactError(f"{path}: its weights are to lie in {file}, which is no regular file")
+        raise ArtifactError(
+            f"{path}: its weights are to lie in {file}, which is not a regular file"
+        )
     if not any(target.is_relative_to(folder) for folder in _allowed(path)):
         raise ArtifactError(
             f"{path}: {file.name} is a link to {target}, outside of the model's folder; copy the "

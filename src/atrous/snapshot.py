@@ -68,7 +68,7 @@ def preprocess(
         height, width = size[0] or made.size[0], size[1] or made.size[1]
         if (height, width) != made.size:
             _log.warning(
-                "%s prepares %d×%d, the network takes %d×%d: that holds",
+                "%s says %d×%d, the network takes %d×%d: using the latter",
                 path, *made.size, height, width,
             )  # fmt: skip
             fields["size"] = (height, width)

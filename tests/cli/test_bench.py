@@ -247,7 +247,7 @@ def test_compare_says_which_layers_make_int8_slower(atrous: Run) -> None:
     Path("deploy_weights/NAME/mod.onnx").unlink()
     done = atrous("bench", "--compare", "int8.json", "float.json")
     assert done.code == 0
-    assert "layers are not timed: deploy_weights/NAME/mod.onnx: gone" in done.err
+    assert "the layers cannot be timed: deploy_weights/NAME/mod.onnx: gone" in done.err
 
 
 @pytest.mark.heavy

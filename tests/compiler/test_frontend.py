@@ -398,7 +398,7 @@ def baked() -> onnx.ModelProto:
             r"frontend.shape: missing, and .* leaves it open: input float32 \(n, 3, h, w\); "
             r"add it, as \{input: \[1, 3, 513, 513\]",
         ),
-        (baked, shaped(9, 9), "the shape 1×3×64×1, which is no map of scores"),
+        (baked, shaped(9, 9), "the shape 1×3×64×1, which is not a map of scores"),
         (
             lambda: make_joining(3),
             shaped(33, 50),

@@ -81,7 +81,9 @@ def test_colours_of_no_class_are_named_and_counted(path: Path) -> None:
     pixels[0, :3] = (9, 8, 7)
     pixels[1, 0] = (1, 2, 4)
     Image.fromarray(pixels).save(path)
-    few = r"2 colours that are no class: \(9, 8, 7\) on 3 pixels, \(1, 2, 4\) on 1 pixels; add them"
+    few = (
+        r"2 colours that belong to no class: \(9, 8, 7\) on 3 pixels, \(1, 2, 4\) on 1 pixels; add"
+    )
     with pytest.raises(MaskError, match=few) as caught:
         TABLE(path)
     assert caught.value.kind == NO_COLOUR

@@ -555,10 +555,10 @@ def ending(*dims: int, kind: int = 1, name: str = "y") -> onnx.ModelProto:
         (lambda: ending(1, 1000), "one score a class for the whole picture"),
         (lambda: ending(1, 1000, 1, 1), "one score a class for the whole picture"),
         (lambda: ending(1, kind=INT64), "one class for a whole picture is classification"),
-        (lambda: ending(1, 84, 8400), "1×84×8400, which is no map of scores"),
+        (lambda: ending(1, 84, 8400), "1×84×8400, which is not a map of scores"),
         (lambda: ending(1, 100, 4, name="pred_boxes"), "finds boxes"),
         (lambda: ending(1, 3, 4, 8, 8), "scores of volumes or clips"),
-        (lambda: ending(1, 1024, 21), "1×1024×21, which is no map of scores"),
+        (lambda: ending(1, 1024, 21), "1×1024×21, which is not a map of scores"),
     ],
 )  # fmt: skip
 def test_other_networks_are_told_what_they_are(made: Build, said: str) -> None:

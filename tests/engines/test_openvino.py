@@ -172,7 +172,7 @@ def test_auto_takes_it_and_says_so_quietly(model: Path, caplog: pytest.LogCaptur
         assert opened.name == "openvino"
     [record] = caplog.records
     assert record.levelno == logging.INFO
-    assert record.getMessage() == f"{model}: engine openvino, mostly the fastest on CPUs"
+    assert record.getMessage() == f"{model}: engine openvino, which is usually the fastest on CPUs"
 
 
 def test_auto_falls_back_aloud(unsupported: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -181,7 +181,7 @@ def test_auto_falls_back_aloud(unsupported: Path, caplog: pytest.LogCaptureFixtu
         assert np.isfinite(opened.run(batch())).all()
     [record] = caplog.records
     assert record.levelno == logging.WARNING
-    assert "engine onnxruntime takes the place of openvino" in record.getMessage()
+    assert "using engine onnxruntime instead of openvino" in record.getMessage()
     assert ": Det" in record.getMessage()
 
 
@@ -191,7 +191,7 @@ def test_auto_without_it(
     monkeypatch.setitem(sys.modules, "openvino", None)
     with caplog.at_level(logging.INFO, "atrous"), engines.open_engine(model) as opened:
         assert opened.name == "onnxruntime"
-    assert "openvino, mostly faster, is not installed" in caplog.text
+    assert "openvino, which is usually faster, is not installed" in caplog.text
     with pytest.raises(EngineError, match=r"pip install 'atrous\[openvino\]', or use engine onnxr"):
         engines.open_engine(model, engine="openvino")
 

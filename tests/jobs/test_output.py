@@ -269,7 +269,7 @@ def test_results_follow_when_pictures_come_and_go(
     assert sorted(path.name for path in masks.iterdir()) == ["a.jpg.png", "a.png.png"]
     assert (masks / "a.jpg.png").read_bytes() == first
     assert caplog.messages == [
-        "masks get other names, because pictures beside theirs came or went: "
+        "masks are renamed, because pictures were added or removed in their folder: "
         f"{masks}/a.png is now a.jpg.png"
     ]
     (tmp_path / "a.png").unlink()

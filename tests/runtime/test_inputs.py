@@ -85,11 +85,14 @@ def test_an_array_of_opencv(image: Pixels) -> None:
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        (None, "NoneType is no picture; `cv2.imread` gives None for a file that it cannot read"),
-        (7, "int is no picture; expected a path, bytes, an image of Pillow's, an array, or a list"),
+        (None, "NoneType is not a picture; `cv2.imread` gives None for a file that it cannot read"),
+        (
+            7,
+            "int is not a picture; expected a path, bytes, an image of Pillow's, an array, or a",
+        ),
         ("https://x.org/a.jpg", "is a URL; hand over what it gives: `urllib.request"),
-        (BytesIO(b"x"), r"_io.BytesIO is no picture; hand over what it holds: `file.read\(\)`"),
-        (iter([]), "list_iterator is no picture; hand several pictures over as a list"),
+        (BytesIO(b"x"), r"_io.BytesIO is not a picture; hand over what it holds: `file.read\(\)`"),
+        (iter([]), "list_iterator is not a picture; hand several pictures over as a list"),
         (b"", "an image of 0 bytes: the file is empty"),
         (np.zeros((3, 4, 5), np.uint8), r"`image.transpose\(1, 2, 0\)` puts the channels last"),
         (np.zeros((4, 5), np.uint8), r"a grey picture over as `PIL.Image.fromarray\(image\)`"),

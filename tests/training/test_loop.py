@@ -178,7 +178,7 @@ def test_what_the_data_lacks_is_said_first(recipe: Make, tmp_path: Path) -> None
         monitor.close()
     said = (tmp_path / "said").read_text()
     assert "own:train never shows sea" in said
-    assert "1 labels of own:train are ignored altogether" in said
+    assert "1 labels of own:train are ignored everywhere" in said
     weights = made.data.class_weights
     assert weights == pytest.approx([0.5 / 0.25, 0, 0.5 / 0.75])
 

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from atrous import __version__
 from atrous.cli import failures, streams
 from atrous.cli.bench import bench
 from atrous.cli.compile import compile_model
@@ -50,9 +51,7 @@ app.add_typer(data, name="data")
 
 def _version(value: bool) -> None:
     if value:
-        from importlib.metadata import version
-
-        print(f"atrous {version('atrous')}")
+        print(f"atrous {__version__}")
         raise typer.Exit
 
 

@@ -324,7 +324,7 @@ def _compare(paths: tuple[Path, Path]) -> None:
     try:
         console.print(report.grown(compare.slower_layers(*slower)))
     except AtrousError as error:
-        terminal.note(f"layers are not timed: {error}")
+        terminal.note(f"the layers cannot be timed: {error}")
 
 
 def _answer(plan: Plan, folder: Path, kind: AnswerKind, force: bool) -> bool:

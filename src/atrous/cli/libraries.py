@@ -27,7 +27,7 @@ def name_pictures() -> None:
         name, first = _current(), text.splitlines()[0]
         kind = re.sub(r"\d+", "", first.replace(PurePath(name).name, ""))
         if not said & {name, kind}:
-            _log.warning("%s: %s (of others like it nothing is said)", name, first)
+            _log.warning("%s: %s (further messages of this kind are not shown)", name, first)
         said.update((name, kind))
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:

@@ -237,7 +237,9 @@ def evaluate(
         raise ConfigError(f"{gt_dir}: no such folder")
     pairing = npz_eval.pair(files.read_list(input_npz_path), out_npz_dir, by_position=by_position)
     if by_position and pairing.by == "id":
-        terminal.note("`by_position`: the answers bear the ids of the list, so they pair by id")
+        terminal.note(
+            "`by_position`: the answers are named by the ids of the list, so they are paired by id"
+        )
     matrix = ConfusionMatrix(label_set.num_classes, label_set.ignore_index, absent)
     scores = npz_eval.evaluate(
         pairing.answers,

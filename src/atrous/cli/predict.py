@@ -310,7 +310,7 @@ def _video(asked: _Asked) -> None:
         print(json.dumps(asdict(made), default=str))
         return
     if made.kept:
-        terminal.say(f"{made.output}: kept, it was made from the same by the same model")
+        terminal.say(f"{made.output}: kept, it was made from the same file by the same model")
         return
     terminal.say(
         f"{made.output}: {made.frames} frames of {made.size[0]}×{made.size[1]}, {made.segmented} "

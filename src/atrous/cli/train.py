@@ -96,7 +96,7 @@ def _train(recipe: Recipe, restart: bool) -> None:
         main, result = verbs.run_recipe(recipe, terminal.console(), restart=restart)
     except Interrupted:
         print(
-            f"stopped; all is saved. To go on: atrous train {recipe.folder}/recipe.yaml",
+            f"stopped; everything is saved. To continue: atrous train {recipe.folder}/recipe.yaml",
             file=sys.stderr,
         )
         sys.exit(130)

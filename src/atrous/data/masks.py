@@ -194,7 +194,7 @@ class ColourTable:
             few = (f"{_unpack(int(values[i]))} on {int(pixels_of[i])} pixels" for i in most)
             raise MaskError(
                 NO_COLOUR,
-                f"{len(values)} colours that are no class: {', '.join(few)}; add them to "
+                f"{len(values)} colours that belong to no class: {', '.join(few)}; add them to "
                 "classes or ignore_colours",
             )
         return found.astype(np.uint8)

@@ -89,7 +89,9 @@ def pair(images: Path, masks: Path, names: Names, where: Path) -> Pairs:
             _add(by_mask, name, path, masks)
     if strange:
         around = f"{names.masks.prefix}…{names.masks.suffix}"
-        _log.warning("%s: %d files are not called %s, and are no masks", masks, strange, around)
+        _log.warning(
+            "%s: %d files are not named %s and do not count as masks", masks, strange, around
+        )
     found: Pairs = {}
     by_image: dict[str, Path] = {}
     for path, below in pictures.items():

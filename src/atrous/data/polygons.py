@@ -303,7 +303,7 @@ def _labelme_paint(shape: Mapping[str, Any]) -> Paint:
     kind = str(shape.get("shape_type") or "polygon")
     points = np.array(shape["points"], float).reshape(-1, 2)
     if not np.isfinite(points).all():
-        raise ValueError("corners that are no numbers")
+        raise ValueError("corners that are not numbers")
     encoded = shape.get("mask")
 
     def paint(mask: Pixels, value: int) -> None:

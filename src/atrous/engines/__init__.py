@@ -59,7 +59,9 @@ def open_engine(
     if engine == "auto":
         return _open("torch", source, options) if checkpoint else _open_fastest(source, options)
     if engine not in ENGINES:
-        raise ConfigError(f"no engine is called {engine!r}; known: auto, {', '.join(ENGINES)}")
+        raise ConfigError(
+            f"there is no engine {engine!r}; expected one of auto, {', '.join(ENGINES)}"
+        )
     if checkpoint != (engine == "torch"):
         reads = "checkpoints (.pth, .safetensors)" if engine == "torch" else "ONNX files"
         raise ConfigError(f"{source}: engine {engine} reads {reads}")
@@ -84,22 +86,26 @@ def read_model(source: Path | OnnxModel, options: Options) -> OnnxModel:
 def _open_fastest(source: Path | OnnxModel, options: Options) -> Engine:
     """Open an ONNX network on OpenVINO if that can be done, else on ONNX Runtime."""
     if options.device != "cpu":
-        _log.info("%s: engine onnxruntime, the one that runs on %s", source, options.device)
+        _log.info(
+            "%s: engine onnxruntime, which is the one that runs on %s", source, options.device
+        )
         return _open("onnxruntime", source, options)
     model = source if isinstance(source, OnnxModel) else read_model(source, options)
     if options.arithmetic(model.metadata) == "bf16":
         return _open("openvino", model, options)
     if missing("openvino"):
-        _log.info("%s: engine onnxruntime; openvino, mostly faster, is not installed", source)
+        _log.info(
+            "%s: engine onnxruntime; openvino, which is usually faster, is not installed", source
+        )
         return _open("onnxruntime", source, options)
     try:
         opened = _open("openvino", source, options)
     except EngineError as error:
         # The reason is worth telling only if ONNX Runtime does not refuse the file as well.
         opened = _open("onnxruntime", source, options)
-        _log.warning("engine onnxruntime takes the place of openvino: %s", error)
+        _log.warning("using engine onnxruntime instead of openvino: %s", error)
     else:
-        _log.info("%s: engine openvino, mostly the fastest on CPUs", source)
+        _log.info("%s: engine openvino, which is usually the fastest on CPUs", source)
     return opened
 
 

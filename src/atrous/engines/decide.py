@@ -134,7 +134,7 @@ def _class_axis(
         if axis is not None and (plane != (1, 1) or image.size == (1, 1)):
             return axis
     raise ArtifactError(
-        f"{name}: its output {found.tensor} has the shape {_times(dims)}, which is no map of "
+        f"{name}: its output {found.tensor} has the shape {_times(dims)}, which is not a map of "
         f"scores (N, C, h, w) or (N, h, w, C) over a picture of {_times(image.size)}; Atrous runs "
         "networks that give every pixel a class; `output_name` says which output does"
     )
@@ -256,7 +256,7 @@ def _of_ids(
     ):
         raise ArtifactError(
             f"{model.name}: its output {found.tensor} holds whole numbers of the shape "
-            f"{_times(dims)}, which is no class map (N, h, w) over a picture of "
+            f"{_times(dims)}, which is not a class map (N, h, w) over a picture of "
             f"{_times(image.size)}; `output_name` says which output is"
         )
     own = model.metadata.labels.num_classes if model.metadata else len(hints.names)

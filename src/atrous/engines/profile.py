@@ -169,7 +169,7 @@ def _profiles(
             f"and use engine {' or '.join(_MEASURES)}"
         )
     if engine not in _MEASURES:
-        raise ConfigError(f"no engine is called {engine!r}; known: {', '.join(_MEASURES)}")
+        raise ConfigError(f"there is no engine {engine!r}; expected one of {', '.join(_MEASURES)}")
     if reason := engines.missing(engine):
         raise EngineError(f"{first}: {reason}")
     names, measures, options = [], [], replace(options, cache=None)

@@ -45,7 +45,7 @@ def follow_names(results: Results, sources: Iterable[tuple[Path, Path]]) -> None
                 left[before] = old.name
     if renamed:
         _log.warning(
-            "masks get other names, because pictures beside theirs came or went: %s",
+            "masks are renamed, because pictures were added or removed in their folder: %s",
             shortened(renamed, 3),
         )
     if left:

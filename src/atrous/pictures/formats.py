@@ -80,7 +80,7 @@ HEAD = 512
 
 _TGA_ENDS = b"TRUEVISION-XFILE.\0"
 
-# What is no picture, or none of ours: pattern of the first bytes → what is said of it.
+# What is not a picture, or none of ours: pattern of the first bytes → what is said of it.
 _OTHERS = (
     (rb"%PDF", "a PDF, which is not opened; export its pages as PNG"),
     (rb"(%!|\xc5\xd0\xd3\xc6|\x04%!)", "PostScript, which is not opened; export it as PNG"),

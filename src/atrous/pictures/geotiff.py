@@ -345,7 +345,7 @@ def _check_beside(path: Path) -> None:
             with other.open("rb") as file:
                 kind = formats.of_head(file.read(formats.HEAD))
             if kind is None or kind.name != "TIFF":
-                raise InputError(f"{path}: {other.name} beside it is no TIFF; remove it")
+                raise InputError(f"{path}: {other.name} beside it is not a TIFF file; remove it")
     notes = beside(path, ".aux.xml")
     if notes and b"OVERVIEW_FILE" in notes.read_bytes():
         raise InputError(f"{path}: {notes.name} beside it names another file; remove it")

@@ -166,7 +166,7 @@ def _kind(source: object) -> str:
         return "an image of Pillow's"
     kind = type(source)
     module = "" if kind.__module__ == "builtins" else f"{kind.__module__.partition('.')[0]}."
-    return f"{module}{kind.__qualname__} is no picture"
+    return f"{module}{kind.__qualname__} is not a picture"
 
 
 def _way_out(source: object) -> str:

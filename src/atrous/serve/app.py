@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from importlib.metadata import version as version_of
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -12,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 
+from atrous import __version__
 from atrous.serve import open_inference, segment
 from atrous.serve.documents import refusals
 from atrous.serve.guard import Guard
@@ -34,7 +34,7 @@ def make_app(service: Service, page: Path = PAGE) -> Guard:
     # Their pages would fetch scripts from elsewhere.
     app = FastAPI(
         title="Atrous",
-        version=version_of("atrous"),
+        version=__version__,
         description="Semantic segmentation: a picture in, a class for every pixel out.",
         docs_url=None,
         redoc_url=None,

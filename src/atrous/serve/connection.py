@@ -120,7 +120,7 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP, in the form that every refusal has."""
-        self._refuse(400, "this is no HTTP/1.1 request, or one that could be read in two ways")
+        self._refuse(400, "this is not an HTTP/1.1 request, or it could be read in two ways")
 
     def _refuse_fields(self) -> None:
         self._refuse(

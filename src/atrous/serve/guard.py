@@ -121,8 +121,8 @@ class Guard:
         if not self.settings.is_called(called):
             return Refusal(
                 421,
-                f"this server is not called {called[:80]!r} but localhost; whoever runs it can "
-                "allow that host, and with an API key it takes any",
+                f"this server is not called {called[:80]!r} but localhost; its operator can "
+                "allow that host name, and with an API key any name is accepted",
             )
         if self._has_key(path, headers):
             return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from functools import partial
-from importlib.metadata import version as version_of
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from atrous import __version__
 from atrous.runtime.stages import Frame
 from atrous.serve import json_tensor
 from atrous.serve.body import Body
@@ -92,7 +92,7 @@ def _add_server(routes: APIRouter, service: Service) -> None:
     async def server() -> ServerMetadata:
         """What this server is."""
         extensions = ["binary_tensor_data", "model_repository"]
-        return ServerMetadata(name="atrous", version=version_of("atrous"), extensions=extensions)
+        return ServerMetadata(name="atrous", version=__version__, extensions=extensions)
 
     @routes.get("/health/live", response_class=Response, responses=refusals(503))
     async def live() -> Response:

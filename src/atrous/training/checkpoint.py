@@ -155,7 +155,7 @@ def read_state(folder: Path) -> State | None:
         ) from None
     if state.format != 1:
         raise ArtifactError(
-            f"{path}: format {state.format}, expected 1; go on with the same atrous"
+            f"{path}: format {state.format}, expected 1; continue with the atrous that wrote it"
         )
     return state
 

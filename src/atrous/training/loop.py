@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
@@ -17,6 +16,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
+from atrous import __version__
 from atrous.data import Dataset
 from atrous.engines.torch import TorchEngine
 from atrous.errors import AtrousError, ConfigError
@@ -78,7 +78,7 @@ class Run:
         loss = Loss(recipe.loss, self.data.class_weights, labels.ignore_index)
         network = make_network(recipe, labels.num_classes)
         self.state = State(
-            atrous=version("atrous"),
+            atrous=__version__,
             recipe=recipe.values(),
             train=SplitRecord.of(self.data.train),
             val=SplitRecord.of(self.data.val) if self.data.val else None,
@@ -149,7 +149,7 @@ class Run:
         write_whole(self.folder / "recipe.yaml", self.recipe.to_yaml())
         said = [*self.state.start, *self.data.notes]
         if self.state.iteration:
-            said = [f"goes on after iteration {self.state.iteration}"]
+            said = [f"continues after iteration {self.state.iteration}"]
         self.monitor.begin(self.state.iteration, said)
 
     def _batches(self) -> Iterator[list[Piece]]:

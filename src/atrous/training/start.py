@@ -85,7 +85,7 @@ def fill(network: DeepLab, source: str, *, frozen: bool = False) -> Start:
         if not frozen:
             raise ConfigError(
                 f"start: {source} is an ONNX file, whose batch norms are folded and have no "
-                "statistics to go on from; set train.batch_norm=frozen, or start from a checkpoint"
+                "statistics to train; set train.batch_norm=frozen, or start from a checkpoint"
             )
         tensors = unfold(path)[1]
     else:

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import IO
 from zipfile import BadZipFile
@@ -23,6 +22,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from atrous import __version__
 from atrous.cores import cores
 from atrous.data import Dataset, Sample
 from atrous.data.dataset import MaskError, id_counts
@@ -148,7 +148,7 @@ def _settings(dataset: Dataset) -> str:
     """A name for what decides over the outcome beside the files."""
     reading = dataset.decode_image
     taken = getattr(reading, "taking", None), getattr(reading, "max_pixels", None)
-    parts = (dataset.spec, dataset.labels, taken, version("atrous"))
+    parts = (dataset.spec, dataset.labels, taken, __version__)
     return hashlib.sha256(repr(parts).encode() + pickle.dumps(dataset.decode)).hexdigest()[:32]
 
 
@@ -186,7 +186,7 @@ def _refusal(dataset: Dataset, wrong: Iterable[InputError]) -> InputError:
     unreadable = not isinstance(errors[0], _Wrong)
     helps = "; mend it"
     if unreadable:
-        helps += ", or write data: {skip_unreadable: true} in the recipe to go on without"
+        helps += ", or write data: {skip_unreadable: true} in the recipe to train without them"
     helps += f"; atrous doctor --data {dataset.spec} lists all that is wrong"
     if len(errors) == 1:
         return InputError(f"{errors[0]}{helps}")

@@ -108,9 +108,9 @@ def _nothing_to_learn(recipe: Recipe, train: Dataset, pixels: NDArray[np.int64])
                 f"doctor --data {train.spec} shows what they hold)? Take it out of the classes, or "
                 "write data: {allow_absent_classes: true} in the recipe"
             )
-        notes.append(f"{said}: the network cannot learn what it never sees")
+        notes.append(f"{said}: the network cannot learn it")
     if empty:
-        said = f"{len(empty)} labels of {train.name} are ignored altogether"
+        said = f"{len(empty)} labels of {train.name} are ignored everywhere"
         if not recipe.data.allow_ignored_labels:
             raise ConfigError(
                 f"{said}, such as {empty[0]}: they teach nothing; take them out, or write data: "

@@ -286,7 +286,7 @@ def _store(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
     except OSError as error:
         raise AtrousError(
             f"{path}: cannot be written: {error.strerror}; what was finished is kept, the same "
-            "command goes on from there"
+            "command resumes from there"
         ) from None
 
 

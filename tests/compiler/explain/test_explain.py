@@ -372,7 +372,7 @@ def test_pairs_that_cannot_be_compared(write: Write, tmp_path: Path) -> None:
             "five", net(classes=5), labels=labels.generic(5)
         ),
         "cannot be compared: fit squash and crop": write("crop", net(), preprocess=crop),
-        "share no tensor, so they are not two forms of one network": write("stranger", stranger),
+        "share no tensor and are not two forms of one network": write("stranger", stranger),
         "net.pth: expected an ONNX file; atrous export makes one": tmp_path / "net.pth",
     }
     for message, path in pairs.items():

@@ -315,7 +315,9 @@ def test_steps_of_accuracy(
 
 def test_stages_in_the_terminal() -> None:
     lines = report(stages=staged(64, 64, 63.9, 63.5), int8=quantised()).lines()
-    assert "mIoU on the way: input 64.00 → rewritten 64.00 → fp16 63.90 → int8 63.50 %" in lines
+    assert (
+        "mIoU after each step: input 64.00 → rewritten 64.00 → fp16 63.90 → int8 63.50 %" in lines
+    )
     assert "int8: 37 of 40 layers, mse on 49 images, 7-bit weights (avx2)" in lines
 
 

@@ -385,7 +385,7 @@ def test_a_worker_larger_than_all_machines(nodes: Nodes, pictures: Path, tmp_pat
         (("--cluster", "local", "--every", "2"), "--every belongs to a video (-o NAME.mp4): not f"),
         (("--cluster", "local", "-o", "out.mp4"), "--cluster segments images: expected no video"),
         (("camera:0", "--cluster", "local"), "--cluster segments images: expected no video"),
-        (("--cluster", "127.0.0.1:1"), "--cluster 127.0.0.1:1: nobody answers there"),
+        (("--cluster", "127.0.0.1:1"), "--cluster 127.0.0.1:1: nothing answers there"),
         (("--cluster", "nonsense"), "expected local, auto or HOST:PORT, got 'nonsense'"),
         (("--cluster", "local", "-o", "nonsense://out"), "Protocol not known: nonsense"),
         (("--workers", "2"), "--workers belongs to a cluster (--cluster): not for whole"),

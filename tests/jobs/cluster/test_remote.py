@@ -318,7 +318,7 @@ def test_every_worker_has_cores_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_
 
 def test_nobody_at_the_address() -> None:
     for address, words in {
-        "127.0.0.1:1": "nobody answers there",
+        "127.0.0.1:1": "nothing answers there",
         "ray://host:1": "expected local, auto or HOST:PORT",
         "host": "expected local, auto or HOST:PORT",
     }.items():
@@ -335,7 +335,7 @@ def test_somebody_else_at_the_address() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         other = threading.Thread(target=answer, args=(server,))
         other.start()
-        with pytest.raises(ConfigError, match="who answers there is no Ray"):
+        with pytest.raises(ConfigError, match="what answers there is not Ray"):
             cluster._knock(f"127.0.0.1:{server.getsockname()[1]}")
         other.join()
 

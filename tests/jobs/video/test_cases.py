@@ -61,7 +61,7 @@ def test_what_is_there_is_kept_unless_forced(segment: Segment, clips: Path) -> N
     again = segment("plain.mp4", output)
     assert (again.code, again.out) == (
         0,
-        f"{output}: kept, it was made from the same by the same model\n",
+        f"{output}: kept, it was made from the same file by the same model\n",
     )
     assert output.read_bytes() == made
     summary = json.loads(segment("plain.mp4", output, "--json").out)
@@ -130,7 +130,7 @@ def test_joined_clips(segment: Segment, clips: Path, tmp_path: Path, suffix: str
     output = tmp_path / f"out{suffix}"
     done = segment("joined.ts", output, "--opacity", "0")
     assert done.code == 0, done.err
-    assert done.err.count("its times jump; they go on from where they were") == 1
+    assert done.err.count("its timestamps jump; they are continued from where they were") == 1
     found = [frame.time for frame in frames(output)]
     assert np.diff(found) == pytest.approx([0.1] * 39, abs=0.002)
     right = np.concatenate([pixels(clips / "a.ts"), pixels(clips / "b.ts")])

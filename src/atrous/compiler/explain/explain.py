@@ -146,7 +146,7 @@ def _check_related(paths: tuple[Path, Path], shared: Sequence[object]) -> None:
     """Raise `ConfigError` if two models share nothing."""
     if not shared:
         raise ConfigError(
-            f"{paths[0]} and {paths[1]} share no tensor, so they are not two forms of one network; "
+            f"{paths[0]} and {paths[1]} share no tensor and are not two forms of one network; "
             "compare a model with what atrous compile made of it"
         )
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 from pydantic import Field
 
+from atrous import __version__
 from atrous.compiler.explain.layers import CLEAN, LayerNoise
 from atrous.formatting import as_share, shortened
 from atrous.record import Record
@@ -64,7 +63,7 @@ class Explanation(Record):
         pictures: of the images that differ most; on the page alone.
     """
 
-    atrous: str = Field(default_factory=lambda: version("atrous"))
+    atrous: str = __version__
     before: Side
     after: Side
     engine: str

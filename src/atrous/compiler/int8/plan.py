@@ -206,8 +206,8 @@ def named_layers(
             wanted |= dict.fromkeys(hit, key)
             if not hit:
                 _log.warning(
-                    "backend.quantize.%s: %r has no effect: it is no convolution or product with "
-                    "constant weights; name the layer that makes its input",
+                    "backend.quantize.%s: %r has no effect: it is not a convolution or product "
+                    "with constant weights; name the layer that makes its input",
                     key,
                     entry,
                 )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
-from atrous import texts
+from atrous import __version__, texts
 from atrous.agreement import Agreement
 from atrous.compiler.report.int8 import Int8
 from atrous.compiler.rewrites import Rewrite
@@ -140,7 +139,7 @@ class CompileReport(Record):
     """
 
     name: str
-    atrous: str = Field(default_factory=lambda: version("atrous"))
+    atrous: str = __version__
     source: str
     source_sha256: str
     notes: tuple[str, ...] = ()
@@ -247,7 +246,7 @@ class CompileReport(Record):
             lines += [f"  warning: {shortened(one.warnings, 1)}"] if one.warnings else []
         if len(self.stages) > 2:
             way = " → ".join(f"{one.name} {one.mean_iou:.2f}" for one in self.stages)
-            lines.append(f"mIoU on the way: {way} %")
+            lines.append(f"mIoU after each step: {way} %")
         if self.without_effect:
             lines.append(f"no effect here: {shortened(self.without_effect, 4, ', ')}")
         return lines

@@ -325,11 +325,11 @@ def _knock(address: str) -> None:
             answer = link.recv(4)
     except OSError as error:
         raise ConfigError(
-            f"`address` {address}: nobody answers there ({error}); `ray start --head` starts a "
+            f"`address` {address}: nothing answers there ({error}); `ray start --head` starts a "
             "cluster and prints its address"
         ) from None
     if answer[3:] != _SETTINGS and os.environ.get("RAY_USE_TLS") != "1":
         raise ConfigError(
-            f"`address` {address}: who answers there is no Ray; expected the port that `ray start "
-            "--head` printed, 6379 if it was told none"
+            f"`address` {address}: what answers there is not Ray; expected the port that "
+            "`ray start --head` printed, by default 6379"
         )

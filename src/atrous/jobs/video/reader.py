@@ -225,7 +225,7 @@ class Reader:
             shift = self._clock.shift(self.video.index, frame.pts * base, length)
             frame.pts += round(shift / base)
             if self._clock.jumps:
-                self._say("its times jump; they go on from where they were")
+                self._say("its timestamps jump; they are continued from where they were")
         return frames
 
     def _check_change(self, frame: VideoFrame) -> None:
