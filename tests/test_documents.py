@@ -41,6 +41,12 @@ NOT_HERE = {
     ("", ". .venv/bin/activate"): "belongs to the environment",
     ("", "torchrun"): "several processes; tests/training/test_distributed.py",
     ("", "ray start"): "several machines; tests/jobs/cluster",
+    ("", "serve deploy"): "needs a cluster; tests/serve/test_ray.py has the application on one",
+    (
+        "",
+        "docker build",
+    ): "needs Docker; tests/serve/test_deploy.py reads the Dockerfile",
+    ("", "kubectl"): "needs Kubernetes; tests/serve/test_deploy.py reads the file",
     ("", "optimum-cli"): "needs the hub",
     ("", "python -m tf2onnx.convert"): "needs TensorFlow",
     ("", "python recipes/"): "needs Google's weights, VOC 2012 and hours",
@@ -56,6 +62,10 @@ NOT_HERE = {
     ("README.md", "atrous eval -m deploy_weights/road"): "the same",
     ("README.md", "atrous predict images/val"): "the same",
     ("data.md", ""): "run by tests/data/test_documented.py, with what five tools write",
+    (
+        "deploy.md",
+        "atrous export default --triton",
+    ): "see tests/exporters/test_standalone.py",
     ("train.md", "atrous train --init"): "the README's, run by tests/cli/test_train.py",
     ("train.md", "atrous doctor --data folder:CamVid"): "needs CamVid",
     ("train.md", "atrous eval -m runs/"): "needs what hours of training make",
