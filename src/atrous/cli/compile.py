@@ -13,6 +13,7 @@ import typer
 
 from atrous.cli import json_output, terminal
 from atrous.errors import ConfigError
+from atrous.formatting import shown
 
 if TYPE_CHECKING:
     from atrous.compiler.config import CompileConfig
@@ -189,7 +190,7 @@ def _progress() -> Iterator[Tell]:
         columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False))
         with Display(*columns, TimeElapsedColumn(), console=console, transient=True) as display:
             task = display.add_task("reading")
-            yield lambda progress: display.update(task, description=str(progress))
+            yield lambda progress: display.update(task, description=shown(progress))
         return
 
     last = ""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 
+from atrous.formatting import shown
 from atrous.serve.settings import LogFormat
 
 log = logging.getLogger("atrous.serve")
@@ -66,6 +67,13 @@ def access(trace: Trace) -> None:
     )
 
 
+class _Text(logging.Formatter):
+    """One line for a message, whatever it holds; what went wrong stands below it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return shown(super().formatMessage(record))
+
+
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
@@ -83,7 +91,7 @@ class _Json(logging.Formatter):
 def set_up(style: LogFormat) -> None:
     """Send what the package and the HTTP server log to standard error."""
     handler = logging.StreamHandler(sys.stderr)
-    text = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    text = _Text("%(asctime)s %(levelname)s %(message)s")
     handler.setFormatter(_Json() if style == "json" else text)
     for name, level in (("atrous", logging.INFO), ("uvicorn.error", logging.WARNING)):
         logger = logging.getLogger(name)
