@@ -195,3 +195,16 @@ def test_colours_that_mean_transparent_show_white(tmp_path: Path) -> None:
     near(tmp_path / "a.png", (255, 255, 255))
     flat(77, "L").save(tmp_path / "b.png", transparency=77)
     near(tmp_path / "b.png", (255, 255, 255))
+
+
+@pytest.mark.parametrize("size", [(7, 40), (40, 7), (60, 1), (1, 60)])
+def test_large_pictures_are_taken_by_bands(
+    size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    Image.fromarray(pixels).quantize(9).save(tmp_path / "b.png")
+    whole = read(tmp_path / "b.png")
+    monkeypatch.setattr("atrous.pictures.decode._BAND", 50)
+    np.testing.assert_array_equal(read(tmp_path / "a.png"), pixels)
+    np.testing.assert_array_equal(read(tmp_path / "b.png"), whole)

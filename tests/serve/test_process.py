@@ -168,7 +168,7 @@ def test_memory_after_many_large_pictures(model: Path) -> None:
     with process(*told) as (running, url, _), httpx.Client(base_url=url) as client:
         resident = []
         for number in range(200):
-            answer = client.post("/v1/segment", content=picture, timeout=600)
+            answer = client.post("/v1/segment?output=json", content=picture, timeout=600)
             assert answer.status_code == 200
             if number in (9, 199):
                 resident.append(psutil.Process(running.pid).memory_info().rss)

@@ -37,6 +37,9 @@ _ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 _TAGGED = ("PNG", "AVIF", "HEIF")
 _WIDE = ({9: "BT.2020", 11: "DCI-P3", 12: "Display P3"}, {16: "PQ", 18: "HLG"})
 """Primaries and transfers of H.273 that differ most from those of sRGB."""
+_BAND = 2**22
+"""Pixels."""
+
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 
 Found = tuple[NDArray[Any], int, bool]
@@ -61,7 +64,7 @@ def decode(picture: ImageFile, taking: Taking, notes: Notes, name: object) -> Pi
     if found is None:
         if taking.bands is None:
             say_eight_bits(taking, notes, name)
-            return Picture(np.asarray(_eight_bits(picture, profile, notes, name)))
+            return Picture(_pixels(_eight_bits(picture, profile, notes, name)))
         found = _channels(picture)
     stored, high, alpha = found
     chosen = taking.chosen(len(stored), name)
@@ -155,7 +158,21 @@ def _eight_bits(picture: Image.Image, profile: bytes, notes: Notes, name: object
         if mode not in ("L", "RGB"):
             picture = picture.convert("L" if mode == "1" else "RGB")
         return _srgb(picture, profile, notes, name).convert("RGB")
-    return picture.convert("RGB")
+    picture.load()
+    return picture if picture.mode == "RGB" else picture.convert("RGB")  # it would copy
+
+
+def _pixels(picture: Image.Image) -> NDArray[np.uint8]:
+    """`(H, W, 3)` of an RGB picture; by bands, as Pillow hands over what it has copied twice."""
+    width, height = picture.size
+    if width * height <= _BAND:
+        return np.asarray(picture)
+    pixels = np.empty((height, width, 3), np.uint8)
+    rows = max(1, _BAND // width)
+    for top in range(0, height, rows):
+        bottom = min(height, top + rows)
+        pixels[top:bottom] = np.asarray(picture.crop((0, top, width, bottom)))
+    return pixels
 
 
 def _srgb(picture: Image.Image, profile: bytes, notes: Notes, name: object) -> Image.Image:

@@ -57,7 +57,7 @@ class Settings:
     max_body: int = 64 * 2**20
     max_pixels: int = 2**26
     max_pictures: int = 32
-    max_held: int = 2**30
+    max_held: int = 3 * 2**28
     body_seconds: float = 30.0
     answer_seconds: float = 60.0
     send_seconds: float = 60.0
