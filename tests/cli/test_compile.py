@@ -227,7 +227,7 @@ def test_what_no_path_names_is_explained_in_the_current_folder(
         (("FILE", "--explain", "a", "b"), "--explain takes backend.engine=NAME and no file"),
         (("name=x", "--explain", "a", "b"), "no file, found 'name=x'"),
         (("--explain", "a", "b", "--force"), "--explain compiles nothing"),
-        (("--explain", "BEFORE", "AFTER", "backend.engine=tvm"), "no engine is called 'tvm'"),
+        (("--explain", "BEFORE", "AFTER", "backend.engine=tvm"), "there is no engine 'tvm'"),
     ],
 )
 def test_wrong_command_lines(atrous: Run, file: Path, words: tuple[str, ...], message: str) -> None:

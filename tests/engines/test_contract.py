@@ -135,7 +135,7 @@ def test_zoo_name_without_weights_says_where_they_are(
 def test_unknown_names(tmp_path: Path, checkpoint: Path) -> None:
     with pytest.raises(ArtifactError, match=r"nothing: not a file, no folder with mod\.onnx, no"):
         engines.open_engine("nothing")
-    with pytest.raises(ConfigError, match="no engine is called 'tvm'; known: auto, onnxruntime"):
+    with pytest.raises(ConfigError, match="there is no engine 'tvm'; expected one of auto, onnx"):
         engines.open_engine(engine="tvm")
     with pytest.raises(ConfigError, match="engine torch reads checkpoints"):
         engines.open_engine(engine="torch")

@@ -241,7 +241,7 @@ def test_a_batch_that_was_begun_too_often(
     [
         ({"identity": "0" * 64}, EngineError, "install the same versions everywhere"),
         ({"token": "token"}, ConfigError, "expected one that all machines share"),
-        ({"engine": "none"}, ConfigError, "no engine is called 'none'"),
+        ({"engine": "none"}, ConfigError, "there is no engine 'none'"),
     ],
 )
 def test_a_machine_that_can_do_nothing(
