@@ -282,6 +282,14 @@ def test_requests_that_wait_bring_another_replica(nodes: Nodes, models: Models) 
     assert load.refused == []
 
 
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replica changes the process that it has for itself: its cores, and where it logs."""
+    monkeypatch.setattr("atrous.serve.ray.claim_cores", lambda count: [])
+    monkeypatch.setattr("atrous.serve.logs.set_up", lambda style: None)
+
+
+@pytest.mark.usefixtures("in_this_process")
 def test_a_replica_without_a_cluster(models: Models) -> None:
     replica = Replica(Replication(**models.arguments(models.old), no_api_key=True))
     assert replica.service.models["small"].places == 2 * 32
@@ -292,6 +300,7 @@ def test_a_replica_without_a_cluster(models: Models) -> None:
     replica.__del__()
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_replica_wants_a_key(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ATROUS_API_KEY", raising=False)
     with pytest.raises(ConfigError, match="set ATROUS_API_KEY or give `api_key_file`"):
