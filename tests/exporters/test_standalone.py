@@ -8,6 +8,7 @@ import onnxruntime as ort
 import pytest
 from onnx import numpy_helper
 
+from atrous import cache
 from atrous.engines.adapt import adapted
 from atrous.engines.meaning import Hints
 from atrous.engines.onnx_model import OnnxModel
@@ -139,6 +140,15 @@ def test_the_scores_of_a_threshold_keep_their_meaning(tmp_path: Path) -> None:
     with Predictor.open(tmp_path / "x.onnx") as whole:
         assert whole.engine.signature.meaning.activation == "sigmoid"
         assert whole.labels.num_classes == 4
+
+
+@pytest.mark.heavy
+def test_weights_that_saturate_on_old_processors_are_said() -> None:
+    assert make().notes == ()
+    model = OnnxModel.read(cache.resolve("fast-int8"))
+    with Predictor.open(model, engine="onnxruntime") as predictor:
+        [note] = standalone(model, predictor, views()[:1]).notes
+    assert 'session.x64quantprecision is "1"' in note
 
 
 def test_what_cannot_be_made_says_what_can() -> None:
