@@ -146,7 +146,7 @@ class _Rewritten:
     def __init__(self, graph: Graph, conv: NodeProto, found: list[Part]) -> None:
         self.nodes: list[NodeProto] = []
         self._graph = graph
-        self._output = conv.output[0]
+        self._output, self._weight = conv.output[0], conv.input[1]
         self._bias = next((name for name in conv.input[2:] if name), "")
         if attributes(conv).get("group", 1) == 1:
             self._sum(found)
@@ -165,7 +165,8 @@ class _Rewritten:
         for at, term in terms:
             target = self._output if alone else self._graph.free_name(f"{self._output}_coarse{at}")
             bias = self._take_bias() if term.taps == 1 or term.enlargement is None else ""
-            self.nodes += write(self._graph, term, target, bias)
+            weight = f"{self._weight}_coarse{at}"
+            self.nodes += write(self._graph, term, target, bias, weight=weight)
             sums.append(target)
         if self._bias:
             sums.append(self._column(self._take_bias()))
@@ -183,7 +184,8 @@ class _Rewritten:
             terms = part.best or [part.plain]
             for term in terms:
                 target = self._graph.free_name(f"{self._output}_group{at}")
-                self.nodes += write(self._graph, term, target)
+                weight = f"{self._weight}_group{at}"
+                self.nodes += write(self._graph, term, target, weight=weight)
                 made.append(target)
         joint = self._graph.free_name(f"{self._output}_groups") if self._bias else self._output
         self.nodes.append(helper.make_node("Concat", made, [joint], axis=1))
@@ -201,7 +203,8 @@ class _Rewritten:
         kernel = np.concatenate([part.plain.kernel for part in plain], axis=1)
         fine = self._graph.free_name(f"{self._output}_fine")
         term = replace(plain[0].plain, source=source, kernel=kernel)
-        self.nodes += write(self._graph, term, fine, self._take_bias())
+        weight = f"{self._weight}_fine"
+        self.nodes += write(self._graph, term, fine, self._take_bias(), weight=weight)
         return fine
 
     def _constant(self, extra: Kernel | int) -> None:

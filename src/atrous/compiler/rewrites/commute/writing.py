@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ INTERPOLATION = ("_rows", "_columns")
 """How the names of the interpolation matrices in a rewritten graph end."""
 
 
-def write(graph: Graph, term: Term, target: str, bias: str = "") -> list[NodeProto]:
+def write(graph: Graph, term: Term, target: str, bias: str = "", *, weight: str) -> list[NodeProto]:
     """The nodes that make `target` of a term.
 
     Args:
@@ -25,28 +26,27 @@ def write(graph: Graph, term: Term, target: str, bias: str = "") -> list[NodePro
         term: computed from a smaller map, or with layers folded into it.
         target: what the sum of products is called.
         bias: a tensor `(O,)` to add, only to a kernel of one tap.
+        weight: how the names of the new weights begin. Layers are known by these.
     """
     found = term.enlargement
     if found is None:
         pads = [term.taps // 2] * 4
-        return [_conv(graph, term.source, term.kernel, target, bias, term.group, pads=pads)]
+        return [_conv(graph, term, target, bias, weight, pads=pads)]
     if term.taps == 1:
         small = graph.free_name(f"{target}_small")
-        products = _conv(graph, term.source, term.kernel, small, bias, term.group)
+        products = _conv(graph, term, small, bias, weight)
         return [products, *_enlarged(graph, term, found, small, target)]
     if found.factors is not None:
-        return _phases(graph, term, found.factors, target)
+        return _phases(graph, term, found.factors, target, weight)
     if term.layout == "planar" or term.group > 1:
-        return _planar(graph, term, found, target)
-    return _channels_last(graph, term, found, target)
+        return _planar(graph, term, found, target, weight)
+    return _channels_last(graph, term, found, target, weight)
 
 
-def _conv(
-    graph: Graph, source: str, kernel: Kernel, target: str, bias: str, group: int, **how: Any
-) -> NodeProto:
-    stored = graph.add_constant(kernel.astype(np.float32), f"{target}_weight")
-    extra: dict[str, Any] = {"group": group} if group > 1 else {}
-    inputs = [source, stored, *([bias] if bias else [])]
+def _conv(graph: Graph, term: Term, target: str, bias: str, weight: str, **how: Any) -> NodeProto:
+    stored = graph.add_constant(term.kernel.astype(np.float32), weight)
+    extra: dict[str, Any] = {"group": term.group} if term.group > 1 else {}
+    inputs = [term.source, stored, *([bias] if bias else [])]
     return helper.make_node("Conv", inputs, [target], **extra, **how)
 
 
@@ -79,17 +79,20 @@ class _Writer:
 
     def times(self, matrix: NDArray[np.floating], name: str, *, left: bool = False) -> None:
         """Multiply by a constant, from the right or from the left."""
-        stored = self._graph.add_constant(matrix.astype(np.float32), f"{self._target}_{name}")
-        self.node("MatMul", [stored, self._last] if left else [self._last, stored])
+        self._product(matrix, f"{self._target}_{name}", left)
 
-    def each(self, matrices: list[Kernel], name: str, *, axis: int) -> None:
+    def each(self, matrices: list[Kernel], weight: str, *, axis: int) -> None:
         """Multiply by each constant from the right, and join the products along `axis`."""
         source, products = self._last, []
         for matrix in matrices:
             self._last = source
-            self.times(matrix, name)
+            self._product(matrix, weight, left=False)
             products.append(self._last)
         self.node("Concat", products).attribute.append(helper.make_attribute("axis", axis))
+
+    def _product(self, matrix: NDArray[np.floating], name: str, left: bool) -> None:
+        stored = self._graph.add_constant(matrix.astype(np.float32), name)
+        self.node("MatMul", [stored, self._last] if left else [self._last, stored])
 
     def finish(self) -> list[NodeProto]:
         self.nodes[-1].output[0] = self._target
@@ -115,13 +118,15 @@ def _enlarged(
     return [helper.make_node("Resize", [source, "", "", stored], [target], **settings)]
 
 
-def _planar(graph: Graph, term: Term, found: Enlargement, target: str) -> list[NodeProto]:
+def _planar(
+    graph: Graph, term: Term, found: Enlargement, target: str, weight: str
+) -> list[NodeProto]:
     outputs, k = len(term.kernel), term.taps
     (h, w), (tall, wide) = found.small, found.large
     rows, columns = found.matrices(k)
     write = _Writer(graph, term.source, target)
     taps = term.kernel.transpose(0, 2, 3, 1).reshape(k * k * outputs, -1, 1, 1)
-    inputs = [term.source, graph.add_constant(taps.astype(np.float32), f"{target}_taps")]
+    inputs = [term.source, graph.add_constant(taps.astype(np.float32), weight)]
     if term.bias.any():
         bias = term.bias.reshape(-1).astype(np.float32)
         inputs.append(graph.add_constant(bias, f"{target}_taps_bias"))
@@ -137,7 +142,9 @@ def _planar(graph: Graph, term: Term, found: Enlargement, target: str) -> list[N
     return write.finish()
 
 
-def _channels_last(graph: Graph, term: Term, found: Enlargement, target: str) -> list[NodeProto]:
+def _channels_last(
+    graph: Graph, term: Term, found: Enlargement, target: str, weight: str
+) -> list[NodeProto]:
     outputs, channels, k = *term.kernel.shape[:2], term.taps
     (h, w), (tall, wide) = found.small, found.large
     rows, columns = found.matrices(k)
@@ -146,7 +153,7 @@ def _channels_last(graph: Graph, term: Term, found: Enlargement, target: str) ->
     write.shape(-1, 1, h * w, channels)
     taps = term.kernel.transpose(2, 1, 3, 0).reshape(k, channels, k * outputs)
     # One product a row, because weights of two axes can be quantised column by column.
-    write.each(list(taps), "taps", axis=1)  # (N, row, h·w, column·o)
+    write.each(list(taps), weight, axis=1)  # (N, row, h·w, column·o)
     write.plus(term.bias.transpose(1, 2, 0).reshape(1, k, 1, k * outputs), "taps_bias")
     write.shape(-1, k * w, outputs)  # (N·row·h, w·column, o)
     write.times(columns.transpose(0, 2, 1).reshape(wide, -1), "columns", left=True)
@@ -157,15 +164,18 @@ def _channels_last(graph: Graph, term: Term, found: Enlargement, target: str) ->
     return write.finish()
 
 
-def _phases(graph: Graph, term: Term, factors: tuple[int, int], target: str) -> list[NodeProto]:
+def _phases(
+    graph: Graph, term: Term, factors: tuple[int, int], target: str, weight: str
+) -> list[NodeProto]:
     outputs, places = len(term.kernel), []
     nodes = []
     for number, phase in enumerate(phases(factors)):
         kernel = _summed(_summed(term.kernel, 2, phase.rows), 3, phase.columns)
+        part = replace(term, kernel=kernel)
         place = graph.free_name(f"{target}_place{number}")
         (top, bottom), (left, right) = _pads(phase.rows), _pads(phase.columns)
         pads = [top, left, bottom, right]
-        nodes.append(_conv(graph, term.source, kernel, place, "", term.group, pads=pads))
+        nodes.append(_conv(graph, part, place, "", f"{weight}_place{number}", pads=pads))
         places.append(place)
     together = graph.free_name(f"{target}_places")
     nodes.append(helper.make_node("Concat", places, [together], axis=1))
