@@ -18,7 +18,7 @@ from atrous.artifact import Calibration
 from atrous.compiler import build as builder
 from atrous.compiler import config as configs
 from atrous.compiler.build import build
-from atrous.compiler.int8 import noise
+from atrous.compiler.int8 import noise, plan
 from atrous.compiler.report.report import CompileReport
 from atrous.compiler.rewrites import Outcome
 from atrous.data.synthetic import draw
@@ -144,7 +144,7 @@ def test_int8(
     saturates = processor.saturates() and engine != "tensorrt"
     assert report.int8.weight_bits == (7 if saturates else 8)
     assert report.int8.layers >= 4
-    assert list(report.int8.kept.values()) == ["sees the pixels"]
+    assert list(report.int8.kept.values()) == [plan.FIRST]
     assert "writing int8" in said
     assert any(line.startswith("int8: ") for line in report.lines())
     assert report.agreement is not None
@@ -158,7 +158,7 @@ def test_int8_that_disagrees_is_refused(
     images: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(noise, "FLOAT_BELOW", -np.inf)  # layers would return to float
+    monkeypatch.setattr(noise, "LOUD", -np.inf)  # layers would return to float
     narrow = "{calibrate_mode: percentile, calibrate_range: 0.51}"
     done = config(
         "backend.dtype=int8", f"backend.quantize={narrow}", f"dataset={{path: '{images}'}}"

@@ -166,7 +166,9 @@ def _compiled(
     evaluator.add("fp16", half, metadata)
     if backend.dtype == "fp16":
         return _computed(backend, evaluator, _Compiled(half, metadata, network.changes))
-    prepared = plan.prepare(network, config, form, evaluated=evaluator.ids, tell=tell)
+    prepared = plan.prepare(
+        network, config, form, evaluated=evaluator.ids, labels=metadata.labels.names, tell=tell
+    )
     attempts = _attempts(config, prepared, metadata, evaluator, tell)
     returned = attempts[-1].floats if attempts else ()
     if not prepared.chosen(returned):

@@ -198,7 +198,7 @@ def tinted(path: Path, outlier: float) -> Path:
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., CompileConfig]:
     """A compile file for `tinted` with one channel that is 3000 times the others."""
     monkeypatch.setenv("ATROUS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(noise, "FLOAT_BELOW", -np.inf)  # it would find the layer without a budget
+    monkeypatch.setattr(noise, "LOUD", -np.inf)  # it would find the layer without a budget
     folder = tmp_path / "images"
     folder.mkdir()
     for number in range(6):

@@ -1,5 +1,6 @@
 """Which layers become int8 and which stay in float, and why."""
 
+import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from atrous.compiler.config import CompileConfig, DatasetSection, Frontend, Samp
 from atrous.compiler.form import Form
 from atrous.compiler.graph import opset
 from atrous.compiler.graph.graph import Graph
-from atrous.compiler.int8 import noise, plan, qdq
+from atrous.compiler.int8 import classes, noise, plan, qdq
 from atrous.compiler.int8.plan import Prepared, named_layers, prepare
 from atrous.compiler.progress import Tell, silent
 from atrous.compiler.rewrites import Rewritten
@@ -234,7 +235,7 @@ def test_what_stays_in_float(make: Make, dtype: int, batch: int) -> None:
     taken = {"normalisation": "none", "mean": (0.0,) * 3, "std": (1.0,) * 3}
     bare = PREPROCESS.model_copy(update=taken)
     prepared = make(model, preprocess=bare if dtype == onnx.TensorProto.UINT8 else PREPROCESS)
-    assert prepared.kept == {"first": "sees the pixels", "pooled gate": "works on one pixel"}
+    assert prepared.kept == {"first": plan.FIRST, "pooled gate": plan.POOLED}
     assert set(prepared.noise) == {layer.name for layer in prepared.layers}
     assert all(batch == len(one) for one in prepared.inputs)
     written = prepared.write()
@@ -247,9 +248,11 @@ def test_what_stays_in_float(make: Make, dtype: int, batch: int) -> None:
 def test_a_harmful_layer_is_found(make: Make) -> None:
     prepared = make(network(outlier=3000), calibrate_mode="max")
     assert set(prepared.kept) == {"first", "pooled gate", "hurt"}
-    assert prepared.kept["hurt"].startswith("alone disturbs the logits: ")
-    decibel = float(prepared.kept["hurt"].split()[-2])
-    assert decibel < noise.FLOAT_BELOW
+    said = re.fullmatch(
+        r"in int8 it changes the class of (.+) % of the pixels", prepared.kept["hurt"]
+    )
+    assert said is not None
+    assert float(said[1]) > classes.PIXELS
     assert prepared.noise["hurt"] < noise.SUSPECT
     assert not set(make(network(), calibrate_mode="max").kept) & {"hurt"}
 
@@ -276,21 +279,31 @@ def test_what_a_layer_in_float_reads_is_exact(make: Make, between: str, engine: 
     assert "gated" in names
 
 
-def test_layers_named_by_the_user_are_not_measured_on_the_logits(
+def test_what_only_disturbs_the_logits_is_int8(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every layer is suspected; none changes a class."""
+    monkeypatch.setattr(noise, "SUSPECT", np.inf)
+    monkeypatch.setattr(noise, "LOUD", np.inf)
+    monkeypatch.setattr(classes, "PIXELS", 5.0)  # of 32×32 pixels with random weights
+    monkeypatch.setattr(classes, "CLASS", 50.0)
+    assert set(make(network()).kept) == {"first", "pooled gate"}
+
+
+def test_layers_named_by_the_user_are_not_judged(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(noise, "SUSPECT", np.inf)
+    monkeypatch.setattr(noise, "LOUD", np.inf)
     seen: list[str] = []
 
-    def on_output(graph: Graph, chosen: Any, *rest: Any, **settings: Any) -> float:
-        seen.extend(layer.name for layer in chosen)
-        return 0.0
+    def harmful(model: Any, groups: list[list[str]], *rest: Any) -> dict[str, str]:
+        seen.extend(name for group in groups for name in group)
+        return {"before": "why"}
 
-    monkeypatch.setattr(noise, "on_output", on_output)
+    monkeypatch.setattr(classes, "harmful", harmful)
     prepared = make(network(), exclude_layers=("hurt",))
-    assert seen == ["before", "gated", "last"]
+    assert sorted(seen) == ["before", "gated", "last"]
     assert prepared.kept["hurt"] == "exclude_layers"
-    assert prepared.kept["before"] == "alone disturbs the logits: 0.0 dB"
+    assert prepared.kept["before"] == "why"
 
 
 def test_layers_can_be_left_out_of_what_is_written(make: Make) -> None:
@@ -360,7 +373,7 @@ def test_the_images(make: Make, images: Path) -> None:
     assert prepared.calibration.images == ("1", "3", "5")
     assert len(prepared.inputs) == 3
     assert make(network()).calibration.images == tuple("012345")
-    assert len(make(network()).inputs) == plan.MEASURED
+    assert len(make(network()).inputs) == 6
     assert "measuring the noise of each layer" in said
     said.clear()
     make(network(), sampler=Sampler(get_data_num=9), tell=said)

@@ -97,6 +97,6 @@ def rank(prepared: Prepared, tell: Tell) -> list[ConvLayer]:
     for done, layer in enumerate(layers, 1):
         tell(Progress("ranking layers", done, len(layers)))
         effect[layer.name] = noise.on_output(
-            graph, [layer], prepared.spans, prepared.inputs, prepared.form
+            graph, [layer], prepared.spans, prepared.measured, prepared.form
         )
     return sorted(layers, key=lambda layer: effect[layer.name])

@@ -18,8 +18,8 @@ from atrous.engines.session import open_session
 SUSPECT = 30.0
 """Layers that are noisier than this by themselves, in dB, are looked at on the logits."""
 
-FLOAT_BELOW = 25.0
-"""Layers that alone make the logits noisier than this, in dB, stay in float."""
+LOUD = 25.0
+"""Layers that alone make the logits noisier than this, in dB, are judged by the class maps."""
 
 
 def local(

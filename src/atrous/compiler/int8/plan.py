@@ -16,11 +16,12 @@ from atrous.artifact import Calibration
 from atrous.compiler.config import CompileConfig
 from atrous.compiler.form import Form
 from atrous.compiler.graph.graph import Graph
-from atrous.compiler.int8 import calibrate, noise, qdq, ranges, samples
+from atrous.compiler.int8 import calibrate, classes, noise, qdq, ranges, samples
 from atrous.compiler.int8.qdq import ConvLayer, Range
 from atrous.compiler.progress import Progress, Tell
 from atrous.compiler.rewrites import Rewritten
 from atrous.compiler.sections import Quantize
+from atrous.engines.layer_names import LayerNames
 from atrous.errors import ConfigError
 from atrous.preprocess import Preprocess
 
@@ -28,10 +29,13 @@ MEASURED = 4
 """Images on which the noise of each layer is measured."""
 
 _log = logging.getLogger("atrous")
+_TAPS = re.compile(r"(_coarse\d+)(_\d+)+$")
 _PARTS = re.compile(r"_(fine|wide|pooled|coarse\d+)(_\d+)*$")
-"""How rewrites name the parts of a layer that they split."""
+"""How rewrites name the parts of a layer that they split; `_TAPS`, the products of one part."""
 
-_CHEAP = ("sees the pixels", "works on one pixel")
+FIRST = "the first layer, which reads the image: little work, much harm"
+POOLED = "behind global pooling: work of one pixel"
+_CHEAP = (FIRST, POOLED)
 """Why layers stay in float that could read bytes without harm."""
 
 
@@ -48,7 +52,7 @@ class Prepared:
         kept: layer → why it stays in float.
         calibration: how the ranges were found.
         unreadable: images that were left out, and why.
-        inputs: a few inputs of the network, to measure noise on.
+        inputs: inputs of the network, to judge classes on; noise is measured on the first few.
         form: to write it in.
     """
 
@@ -62,6 +66,11 @@ class Prepared:
     unreadable: tuple[str, ...]
     inputs: tuple[NDArray[np.generic], ...]
     form: Form
+
+    @property
+    def measured(self) -> tuple[NDArray[np.generic], ...]:
+        """The few of `inputs` on which noise is measured."""
+        return self.inputs[:: -(-len(self.inputs) // MEASURED)]
 
     def chosen(self, floats: Collection[str] = ()) -> list[ConvLayer]:
         """The layers that are written as int8.
@@ -100,6 +109,7 @@ def prepare(
     form: Form,
     *,
     evaluated: Collection[str] = (),
+    labels: Sequence[str] = (),
     tell: Tell,
 ) -> Prepared:
     """Calibrate, and choose the layers.
@@ -110,6 +120,7 @@ def prepare(
         form: to write it in.
         evaluated: ids of images that one will be evaluated on: not calibrated on while there are
             others.
+        labels: names of the classes.
         tell: called as it works.
 
     Raises:
@@ -149,24 +160,28 @@ def prepare(
         for name, one in found.statistics.items()
     }
     tell(Progress("measuring the noise of each layer"))
-    few = samples.spread(found.used, min(MEASURED, len(found.used)))
-    inputs = tuple(_input(graph, path, network.preprocess) for path in few)
+    few = samples.spread(found.used, classes.JUDGED)
     prepared = Prepared(
         model=network.model,
         layers=layers,
         spans=spans,
         means={n: one.mean for n, one in found.statistics.items() if one.mean is not None},
-        noise=noise.local(graph, layers, spans, inputs, form),
+        noise={},
         kept={**_kept(graph, layers), **skipped},
         calibration=Calibration(
             method=settings.calibrate_mode,
             images=tuple(samples.image_id(path) for path in found.used),
         ),
         unreadable=found.unreadable,
-        inputs=inputs,
+        inputs=tuple(_input(graph, path, network.preprocess) for path in few),
         form=form,
     )
-    return replace(prepared, kept={**prepared.kept, **_harmful(graph, prepared)})
+    measured = noise.local(graph, layers, spans, prepared.measured, form)
+    prepared = replace(prepared, noise=measured)
+    suspects = _suspects(graph, prepared)
+    tell(Progress("judging int8 by classes"))
+    harmful = classes.harmful(network.model, suspects, prepared.write, prepared.inputs, labels)
+    return replace(prepared, kept={**prepared.kept, **harmful})
 
 
 def named_layers(
@@ -175,12 +190,14 @@ def named_layers(
     """The layers that the compile file leaves in float → the key that says so.
 
     Indices count the nodes of their kind in the file that was read, from 0; what a rewrite made
-    of a node counts as the node.
+    of a node counts as the node. A name is that of a node, of its result, or of the module that a
+    report calls it.
 
     Raises:
         ConfigError: there is no such node, or a name is that of no layer.
     """
     nodes = list(original.graph.node)
+    modules = [node.name for node in LayerNames(original).model.graph.node]
     convolutions = [node for node in nodes if node.op_type in ("Conv", "ConvTranspose")]
     products = [node for node in nodes if node.op_type in ("MatMul", "Gemm")]
     origins = {layer.name: _origins(nodes, layer) for layer in layers}
@@ -192,7 +209,11 @@ def named_layers(
     ):
         for entry in getattr(settings, key):
             if isinstance(entry, str):
-                found = [n for n in nodes if entry and entry in (n.name, *n.output)]
+                found = [
+                    node
+                    for node, module in zip(nodes, modules, strict=True)
+                    if entry and (entry in (node.name, *node.output) or _is(entry, module))
+                ]
             else:
                 found = counted[entry : entry + 1] if entry >= 0 else []
             # The layers that rewrites made have names of their own.
@@ -218,6 +239,11 @@ def named_layers(
     return wanted
 
 
+def _is(entry: str, module: str) -> bool:
+    """Whether a name, as a report gives it, is that of a module or of a part of it."""
+    return module in (entry, _PARTS.sub("", entry))
+
+
 def _origins(nodes: Sequence[onnx.NodeProto], layer: ConvLayer) -> dict[str, str]:
     """The nodes that a layer was made of: output → operator."""
     makers = {name: node for node in nodes for name in node.output}
@@ -239,24 +265,28 @@ def _kept(graph: Graph, layers: Collection[ConvLayer]) -> dict[str, str]:
     for layer in layers:
         output = graph.shape(layer.name) or ()
         if np.asarray(graph.constant(layer.weight)).shape[1] == 3 and _near(graph, layer, image):
-            kept[layer.name] = _CHEAP[0]
+            kept[layer.name] = FIRST
         elif len(output) == 4 and output[2:] == (1, 1):
-            kept[layer.name] = _CHEAP[1]
+            kept[layer.name] = POOLED
     return kept
 
 
-def _harmful(graph: Graph, prepared: Prepared) -> dict[str, str]:
-    """The layers that alone disturb the logits, and by how much."""
-    suspects: dict[str, list[ConvLayer]] = {}
+def _suspects(graph: Graph, prepared: Prepared) -> list[list[str]]:
+    """The layers that alone disturb the logits, those that belong together in one group.
+
+    The parts that a rewrite makes of one layer share a decision, and what is joined as it is.
+    """
+    noisy: dict[str, list[ConvLayer]] = {}
     for layer in prepared.layers:
         if layer.name not in prepared.kept and prepared.noise[layer.name] < noise.SUSPECT:
-            suspects.setdefault(noise.joined(graph, layer), []).append(layer)
-    kept: dict[str, str] = {}
-    for group in suspects.values():
-        alone = noise.on_output(graph, group, prepared.spans, prepared.inputs, prepared.form)
-        if alone < noise.FLOAT_BELOW:
-            kept |= {layer.name: f"alone disturbs the logits: {alone:.1f} dB" for layer in group}
-    return kept
+            whole = _TAPS.sub(r"\1", noise.joined(graph, layer))
+            noisy.setdefault(whole, []).append(layer)
+    alone = {
+        whole: noise.on_output(graph, group, prepared.spans, prepared.measured, prepared.form)
+        for whole, group in noisy.items()
+    }
+    loud = sorted((whole for whole in noisy if alone[whole] < noise.LOUD), key=lambda w: -alone[w])
+    return [[layer.name for layer in noisy[whole]] for whole in loud]
 
 
 def _near(graph: Graph, layer: ConvLayer, image: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Self
 
 from atrous.compiler.int8.budget import Attempt
 from atrous.compiler.int8.plan import Prepared
+from atrous.engines.layer_names import LayerNames
 from atrous.formatting import shortened
 from atrous.record import Record
 
@@ -25,6 +26,7 @@ class Int8(Record):
         kept: layer → why it stays in float.
         noise: layer → signal-to-noise ratio if it alone is quantised, dB; without those that have
             no noise or no signal.
+        names: layer → what it is called for people, where that is something else.
         returned: layers returned to float to hold `max_drop`.
         attempts: to hold it.
     """
@@ -37,6 +39,7 @@ class Int8(Record):
     layers: int
     kept: dict[str, str]
     noise: dict[str, float]
+    names: dict[str, str]
     returned: tuple[str, ...] = ()
     attempts: tuple[Attempt, ...] = ()
 
@@ -60,9 +63,14 @@ class Int8(Record):
             layers=len(chosen),
             kept={**prepared.kept, **feeding},
             noise=dict(sorted(noise.items(), key=lambda item: item[1])),
+            names=_names(prepared),
             returned=returned,
             attempts=tuple(attempts),
         )
+
+    def called(self, layer: str) -> str:
+        """What a layer is called for people."""
+        return self.names.get(layer, layer)
 
     def lines(self) -> list[str]:
         """What the terminal shows."""
@@ -72,13 +80,21 @@ class Int8(Record):
             f"({self.processor})"
         ]
         if self.kept:
-            few = [f"{name} ({why})" for name, why in self.kept.items()]
+            few = [f"{self.called(name)} ({why})" for name, why in self.kept.items()]
             lines.append(f"in float: {shortened(few, 3)}")
         if self.returned:
+            returned = [self.called(name) for name in self.returned]
             lines.append(
-                f"returned to float: {shortened(self.returned, 4, ', ')}; drop "
+                f"returned to float: {shortened(returned, 4, ', ')}; drop "
                 f"{self.attempts[0].drop:.2f} → {self.attempts[-1].drop:.2f} points"
             )
         if self.unreadable:
             lines.append(f"not calibrated on: {shortened(self.unreadable, 1)}")
         return lines
+
+
+def _names(prepared: Prepared) -> dict[str, str]:
+    nodes = LayerNames(prepared.model).model.graph.node
+    called = {name: node.name for node in nodes for name in node.output}
+    layers = [layer.name for layer in prepared.layers]
+    return {name: called[name] for name in layers if called.get(name, name) != name}
