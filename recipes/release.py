@@ -2,11 +2,13 @@
 
     python recipes/release.py default runs/default/last.safetensors --data VOCdevkit
     python recipes/release.py fast runs/fast/last.safetensors --data VOCdevkit
+    python recipes/release.py --int8 --data VOCdevkit
     python recipes/release.py --card docs/models.md
 
 The first two export fp16, compile int8 by `examples/NAME-int8.yaml`, measure fp32, fp16 and int8
 with `atrous eval` under every protocol of the card, record each accuracy in its file and keep the
-results under `recipes/results`. The last one writes the card from those results alone.
+results under `recipes/results`. The third makes and measures the int8 forms alone, from the fp16
+ones in the package. The last one writes the card from those results alone.
 
 VOCdevkit holds PASCAL VOC 2012; scored are the images of `benchmarks/voc2012-val-725.txt`.
 """
@@ -17,6 +19,7 @@ import argparse
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -50,11 +53,19 @@ def atrous(*arguments: object) -> None:
 
 def make(name: str, checkpoint: Path, data: Path) -> None:
     """Put the files of one model into the package, measured."""
-    half, quantised = ASSETS / f"{name}.onnx", ASSETS / f"{name}-int8.onnx"
+    half = ASSETS / f"{name}.onnx"
     atrous(
         "export", checkpoint, "-o", half, "--precision", "fp16", "--labels", "voc", "--name", name,
         "--licence", "Apache-2.0",
     )  # fmt: skip
+    measure(name, checkpoint, "fp32", "torch", FEW, data)
+    measure(name, half, "fp16", "onnxruntime", MANY, data)
+    make_int8(name, data)
+
+
+def make_int8(name: str, data: Path) -> None:
+    """Put the int8 form of one model into the package, measured."""
+    quantised = ASSETS / f"{name}-int8.onnx"
     config = yaml.safe_load((ROOT / "examples" / f"{name}-int8.yaml").read_text())
     config["dataset"]["path"] = f"voc:{data}:train"
     with TemporaryDirectory() as folder:
@@ -63,20 +74,21 @@ def make(name: str, checkpoint: Path, data: Path) -> None:
         path.write_text(yaml.safe_dump(config))
         atrous("compile", path)
         shutil.copyfile(Path(folder, f"{name}-int8", "mod.onnx"), quantised)
+    for engine in ("onnxruntime", "openvino"):
+        measure(name, quantised, f"int8-{engine}", engine, FEW, data)
+
+
+def measure(
+    name: str, model: Path, form: str, engine: str, protocols: Sequence[str], data: Path
+) -> None:
+    """Evaluate one form of a model, and record it in its file."""
     RESULTS.mkdir(exist_ok=True)
-    for model, form, engine, protocols in (
-        (checkpoint, "fp32", "torch", FEW),
-        (half, "fp16", "onnxruntime", MANY),
-        (quantised, "int8-onnxruntime", "onnxruntime", FEW),
-        (quantised, "int8-openvino", "openvino", FEW),
-    ):
-        for protocol in protocols:
-            kept = ["--record"] if model.suffix == ".onnx" else []
-            atrous(
-                "eval", "-m", model, "--data", f"voc:{data}:{LIST}", "--protocol", protocol,
-                "--engine", engine, *kept,
-                "--json-file", RESULTS / f"{name}-{form}-{protocol}.json",
-            )  # fmt: skip
+    kept = ["--record"] if model.suffix == ".onnx" else []
+    for protocol in protocols:
+        atrous(
+            "eval", "-m", model, "--data", f"voc:{data}:{LIST}", "--protocol", protocol,
+            "--engine", engine, "--json-file", RESULTS / f"{name}-{form}-{protocol}.json", *kept,
+        )  # fmt: skip
 
 
 def card() -> str:
@@ -144,16 +156,20 @@ def main() -> None:
     parser.add_argument("name", nargs="?", choices=NAMES)
     parser.add_argument("checkpoint", nargs="?", type=Path)
     parser.add_argument("--data", type=Path, default=Path("VOCdevkit"))
+    parser.add_argument("--int8", action="store_true", help="make the int8 forms alone")
     parser.add_argument("--card", type=Path, metavar="FILE.md")
     arguments = parser.parse_args()
     if arguments.card == Path("-"):
         sys.stdout.write(card())
     elif arguments.card:
         arguments.card.write_text(card())
+    elif arguments.int8:
+        for name in [arguments.name] if arguments.name else NAMES:
+            make_int8(name, arguments.data.resolve())
     elif arguments.name and arguments.checkpoint:
         make(arguments.name, arguments.checkpoint.resolve(), arguments.data.resolve())
     else:
-        parser.error("expected NAME and CHECKPOINT, or --card FILE.md")
+        parser.error("expected NAME and CHECKPOINT, --int8, or --card FILE.md")
 
 
 if __name__ == "__main__":
