@@ -87,20 +87,11 @@ INT8 = replace(FACTS, precision="int8")
         ),
     ],
 )
-def test_advice(
-    changes: dict[str, Any], expected: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("atrous.engines.processor.saturates", lambda: False)
+def test_advice(changes: dict[str, Any], expected: list[str]) -> None:
     found = advice.advice(result(**changes))
     assert len(found) == len(expected), found
     for text, start in zip(found, expected, strict=True):
         assert text.startswith(start)
-
-
-def test_int8_is_not_recommended_where_it_saturates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("atrous.engines.processor.saturates", lambda: True)
-    [text] = advice.advice(result(cpu=0.97))
-    assert "int8" not in text
 
 
 def quiet(**changes: Any) -> tuple[str, ...]:

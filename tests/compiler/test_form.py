@@ -12,8 +12,9 @@ from atrous.engines import processor
 @pytest.mark.parametrize(
     ("engine", "settings", "saturates", "expected"),
     [
-        ("onnxruntime", {}, True, Form(bits=7, int8_outputs=True)),
-        ("onnxruntime", {"weight_bits": 8}, True, Form(int8_outputs=True)),
+        ("onnxruntime", {}, True, Form(int8_outputs=True)),
+        ("onnxruntime", {"weight_bits": 7}, True, Form(bits=7, int8_outputs=True)),
+        ("openvino", {}, True, Form("channels-last", bits=7, float_outputs=True)),
         ("openvino", {}, False, Form(layout="channels-last", float_outputs=True)),
         ("tensorrt", {}, True, Form(symmetric=True)),
         ("tensorrt", {"weight_bits": 7}, False, Form(bits=7, symmetric=True)),

@@ -149,7 +149,7 @@ def _network(one: Measurement, cpu: float) -> list[str]:
         found.append(
             f"`instances` {2 * plan.instances}: cores are idle while one call waits for another"
         )
-    if one.facts.precision != "int8" and not processor.saturates():
+    if one.facts.precision != "int8":
         found.append(
             f"every core has work: int8 (atrous compile … backend.dtype=int8; this processor has "
             f"{processor.instructions()}), or a smaller `size`"

@@ -22,7 +22,8 @@ class Form:
         layout: of the matrix products that the rewrite `commute-enlargement` writes. OpenVINO keeps
             activations channels-last on CPUs, ONNX Runtime in planes of channels.
         per_channel: one scale for each output channel of the weights, not one for all.
-        bits: of the weights: 8, or 7 for processors whose int8 products saturate.
+        bits: of the weights: 8, or 7 where int8 products saturate, which ONNX Runtime and TensorRT
+            are kept from.
         symmetric: activations as int8 with zero point 0 and biases in float, which is what
             TensorRT's parser wants; otherwise activations are uint8 and biases int32.
         float_outputs: leave the results of layers that only float nodes read in float, which
@@ -47,7 +48,7 @@ class Form:
             settings: of the compile file.
         """
         tensorrt = engine == "tensorrt"
-        saturates = not tensorrt and processor.saturates()
+        saturates = engine == "openvino" and processor.saturates()
         return cls(
             layout="channels-last" if engine == "openvino" else "planar",
             per_channel=settings.quantize_per_channel,

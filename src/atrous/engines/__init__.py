@@ -10,7 +10,7 @@ from pathlib import Path
 
 from atrous import artifact
 from atrous.cache import resolve
-from atrous.engines import adapt, processor
+from atrous.engines import adapt, saturation
 from atrous.engines.base import Device, Engine, Options
 from atrous.engines.onnx_model import OnnxModel
 from atrous.errors import ConfigError, EngineError
@@ -98,6 +98,9 @@ def _open_fastest(source: Path | OnnxModel, options: Options) -> Engine:
             "%s: engine onnxruntime; openvino, which is usually faster, is not installed", source
         )
         return _open("onnxruntime", source, options)
+    if saturation.overflows(model):
+        _log.info("%s: engine onnxruntime, which is exact in int8 on this processor", source)
+        return _open("onnxruntime", source, options)
     try:
         opened = _open("openvino", source, options)
     except EngineError as error:
@@ -123,6 +126,9 @@ def _open(engine: str, source: Path | OnnxModel, options: Options) -> Engine:
         if engine == "openvino":
             from atrous.engines.openvino import OpenVinoEngine
 
+            if saturation.overflows(model):
+                _log.warning("%s", saturation.note(model))
+
             return OpenVinoEngine(model, options)
         from atrous.engines.onnxruntime import OnnxRuntimeEngine
 
@@ -138,16 +144,15 @@ def find_model(model: str | Path | None, device: Device = "cpu") -> Path:
     """The file behind the name of a model.
 
     Args:
-        model: see `atrous.cache.resolve`; without one, the model in the package: in int8 on CPUs
-            that multiply bytes without saturating, in fp16 elsewhere.
+        model: see `atrous.cache.resolve`; without one, the model in the package: in int8 on CPUs,
+            in fp16 elsewhere.
         device: where it will run.
 
     Raises:
         ArtifactError: there is none; says what was tried and where to get it.
     """
     if model is None:
-        bytes_pay = device == "cpu" and not processor.saturates()
-        return artifact.DEFAULT_INT8 if bytes_pay else artifact.DEFAULT
+        return artifact.DEFAULT_INT8 if device == "cpu" else artifact.DEFAULT
     return resolve(model)
 
 

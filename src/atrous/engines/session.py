@@ -12,6 +12,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from atrous.cores import cores, lent
+from atrous.engines import processor
 from atrous.errors import EngineError
 
 Optimised = Literal["all", "basic", "none"]
@@ -55,6 +56,8 @@ def open_session(
     settings.log_severity_level = 4  # what fails is raised, and told by who asked for it
     settings.graph_optimization_level = _LEVELS[optimised]
     settings.enable_cpu_mem_arena = arena
+    if processor.saturates():  # products of bytes stay exact; weights of 7 bits keep their speed
+        settings.add_session_config_entry("session.x64quantprecision", "1")
     if trace is not None:
         settings.enable_profiling = True
         settings.profile_file_prefix = str(trace)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper, version_converter
+from onnx import version_converter
 
 from atrous import artifact
 from atrous.agreement import same_pixels
@@ -18,6 +18,7 @@ from atrous.engines import read_model
 from atrous.engines.base import Options
 from atrous.engines.onnx_graph import OnnxGraph
 from atrous.engines.onnx_model import OnnxModel
+from atrous.engines.saturation import has_wide_weights
 from atrous.engines.session import first_line, open_session
 from atrous.errors import ArtifactError, ConfigError, EngineError
 from atrous.exporters.half import store_half
@@ -128,7 +129,7 @@ def standalone(
         nearest=predictor.engine.signature.meaning.activation == "argmax",
     )
     made, run, together, notes = _batched(proto, whole, adapted, photographs[0])
-    if _has_large_bytes(made):
+    if has_wide_weights(made):
         notes.append(
             f"{model}: its int8 weights take all 8 bits: on x86 processors without VNNI, sums of "
             'their products saturate in ONNX Runtime unless session.x64quantprecision is "1"; '
@@ -144,14 +145,6 @@ def standalone(
     metadata = _described(adapted, predictor, half=wanted.half)
     opset = OnnxGraph(made).opset
     return Standalone(made, metadata, agreement, len(photographs), opset, tuple(notes))
-
-
-def _has_large_bytes(model: onnx.ModelProto) -> bool:
-    """Whether two products of bytes and weights may not fit into 16 bits."""
-    tensors = (one for one in model.graph.initializer if one.data_type == onnx.TensorProto.INT8)
-    return any(
-        np.abs(numpy_helper.to_array(t).astype(np.int16)).max(initial=0) > 64 for t in tensors
-    )
 
 
 def _times(size: tuple[int, int]) -> str:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Self
 
+from pydantic import Field
+
 from atrous.compiler.int8.budget import Attempt
 from atrous.compiler.int8.plan import Prepared
 from atrous.engines.layer_names import LayerNames
@@ -39,7 +41,7 @@ class Int8(Record):
     layers: int
     kept: dict[str, str]
     noise: dict[str, float]
-    names: dict[str, str]
+    names: dict[str, str] = Field(default_factory=dict)
     returned: tuple[str, ...] = ()
     attempts: tuple[Attempt, ...] = ()
 
