@@ -33,15 +33,20 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def own() -> None:
     """Masks of one's own in the current folder: a bright road, narrow in `val`, on dark ground."""
+    make_own(SIZE)
+
+
+def make_own(size: tuple[int, int], train: int = 8, val: int = 3) -> None:
+    height, width = size
     random = np.random.default_rng(0)
-    for split, count in (("train", 8), ("val", 3)):
+    for split, count in (("train", train), ("val", val)):
         for kind in ("images", "masks"):
             Path(kind, split).mkdir(parents=True)
         for number in range(count):
-            mask = np.zeros(SIZE, np.uint8)
-            left = int(random.integers(0, 40))
-            mask[:, left : left + 20] = 1
-            image = random.normal(60, 20, (*SIZE, 3)) + 110 * mask[:, :, None]
+            mask = np.zeros(size, np.uint8)
+            left = int(random.integers(0, 40)) * width // 64
+            mask[:, left : left + width * 20 // 64] = 1
+            image = random.normal(60, 20, (height, width, 3)) + 110 * mask[:, :, None]
             name = f"{split}{number}.png"
             Image.fromarray(np.clip(image, 0, 255).astype(np.uint8)).save(
                 Path("images", split, name)
@@ -108,6 +113,32 @@ def test_the_readme_goes_from_masks_to_predictions(
         seen, truth = (
             np.asarray(Image.open(f"{folder}/val{number}.png"))
             for folder in ("out/masks", "masks/val")
+        )
+        assert (seen == truth).mean() > 0.8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("side", [128, 512, 2000])
+def test_no_figure_of_the_readme_contradicts_another(atrous: Run, side: int) -> None:
+    """The block as it stands there, with the real network, on few pictures and for few steps."""
+    torch.set_num_threads(2)
+    make_own((side, side), train=12, val=4)
+    [commands] = blocks(SECTION, "sh")
+    figures = {}
+    for line in commands.splitlines():
+        _, verb, *arguments = line.split()
+        steps = ["train.iterations=30", "train.batch=4"] if arguments == ["road.yaml"] else []
+        done = atrous(verb, *arguments, *steps)
+        assert done.code == 0, (line, done.out, done.err)
+        assert "was trained" not in done.out + done.err, line
+        figures[verb] = re.findall(r"mIoU ([0-9.]+) %", done.out)
+    trained = results.load(Path("runs/road/last.json")).mean_iou
+    assert trained > 80
+    assert float(figures["eval"][-1]) == pytest.approx(trained, abs=0.5)
+    for path in Path("masks/val").iterdir():
+        seen, truth = (
+            np.asarray(Image.open(folder / path.name))
+            for folder in (Path("out/masks"), path.parent)
         )
         assert (seen == truth).mean() > 0.8
 
