@@ -29,6 +29,7 @@ class Server:
     ranges: bool = True
     shift: int = 0
     length: bool = True
+    announced: str | None = None
     cuts: list[int] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
     asked: list[str | None] = field(default_factory=list)
@@ -60,7 +61,7 @@ class Server:
         if start:
             handler.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
         if self.length:
-            handler.send_header("Content-Length", str(len(body)))
+            handler.send_header("Content-Length", self.announced or str(len(body)))
         handler.end_headers()
         handler.wfile.write(body[: self.cuts.pop(0)] if self.cuts else body)
 
@@ -218,12 +219,26 @@ def test_servers_that_do_not_say_how_much(
     assert set(seen) == {total}
 
 
+@pytest.mark.parametrize("announced", ["many", "-5", "9" * 5000, "1e6", "٣"])
+def test_a_length_that_is_no_number(server: Server, target: Path, announced: str) -> None:
+    server.announced = announced.encode().decode("latin-1")
+    assert download(server.url, target, checksum=f"sha256:{SHA256}").read_bytes() == CONTENT
+
+
+def test_what_comes_beyond_the_length_is_cut_off(server: Server, target: Path) -> None:
+    server.content, server.announced = CONTENT + b"more", str(len(CONTENT))
+    assert download(server.url, target, checksum=f"sha256:{SHA256}").read_bytes() == CONTENT
+
+
 def test_no_network(server: Server, target: Path) -> None:
     with pytest.raises(ArtifactError, match=r"URLError: .*refused.*Check the network or the proxy"):
         download("http://127.0.0.1:9/file.bin", target)
 
 
-@pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://x/y", "x.pth"])
+@pytest.mark.parametrize(
+    "url",
+    ["file:///etc/hostname", "ftp://x/y", "x.pth", "http://[::1", "http://x:port/y", "https:///y"],
+)
 def test_only_http(target: Path, url: str) -> None:
     with pytest.raises(ArtifactError, match="expected an http or https address"):
         download(url, target)

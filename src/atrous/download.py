@@ -8,9 +8,11 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
+import re
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -67,7 +69,7 @@ def download(
         ArtifactError: the server has no such file or cannot be reached, the disk is full, or the
             checksum is another.
     """
-    if not url.startswith(("http://", "https://")):
+    if not _is_address(url):
         raise ArtifactError(f"{url}: expected an http or https address")
     part = target.with_name(target.name + ".part")
     with _locked(target.with_name(f".{target.name}.lock")):
@@ -84,6 +86,14 @@ def download(
             raise
         part.replace(target)
     return target
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # half a bracket, a port that is no number
+        return False
 
 
 class _Cut(Exception):
@@ -120,8 +130,8 @@ def _continue(url: str, part: Path, size: int | None, progress: Progress | None)
                 done = 0
             elif not response.headers.get("Content-Range", "").startswith(f"bytes {done}-"):
                 raise _misfit(part)
-            length = response.headers.get("Content-Length")
-            total = done + int(length) if length and length.isascii() and length.isdigit() else None
+            length = re.fullmatch("[0-9]{1,18}", response.headers.get("Content-Length") or "")
+            total = done + int(length[0]) if length else None
             with _open_part(part, keep=bool(done)) as file:
                 for chunk in iter(lambda: response.read(CHUNK), b""):
                     _write(file, chunk, part)

@@ -102,6 +102,20 @@ def test_bad_archives_leave_nothing(
     assert left == {"e", "voc.tar", ".voc.tar.lock"}
 
 
+@pytest.mark.parametrize(("field", "value"), [("mtime", 1e30), ("name", "VOCdevkit/a\0b")])
+def test_odd_headers_of_archives(
+    field: str, value: object, server: tuple[Path, str], tmp_path: Path
+) -> None:
+    served, url = server
+    odd = tarfile.TarInfo("VOCdevkit/VOC2012/a")
+    odd.pax_headers = {"mtime" if field == "mtime" else "path": str(value)}
+    with tarfile.open(served / "voc.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        tar.addfile(odd)
+    md5 = hashlib.md5((served / "voc.tar").read_bytes()).hexdigest()
+    with pytest.raises(ArtifactError, match=r"cannot be unpacked: |expected VOCdevkit"):
+        download_voc(tmp_path / "d", url=f"{url}/voc.tar", md5=md5)
+
+
 def test_an_unpacked_set_is_kept(server: tuple[Path, str], tmp_path: Path) -> None:
     own = tmp_path / "VOCdevkit" / "VOC2012" / "mine"
     own.mkdir(parents=True)

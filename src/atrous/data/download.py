@@ -51,7 +51,8 @@ def download_voc(
         try:
             with tarfile.open(archive) as tar:
                 tar.extractall(folder, filter="data")
-        except (tarfile.TarError, OSError, EOFError) as error:
+        # Names with NUL and dates of no calendar are errors of values, deep inside.
+        except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError) as error:
             raise ArtifactError(
                 f"{archive}: cannot be unpacked: {error}; nothing of it was kept"
             ) from None
