@@ -1,0 +1,29 @@
+"""`atrous serve`, as far as it is not the server: that runs in processes of its own."""
+
+from pathlib import Path
+
+import pytest
+
+from atrous import artifact, engines
+from atrous.serve import server
+from atrous.serve.service import Service
+from tests.builders.command import Run
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("file", [artifact.DEFAULT, artifact.DEFAULT_INT8])
+def test_the_model_of_the_package_is_served_under_one_name(
+    atrous: Run, monkeypatch: pytest.MonkeyPatch, file: Path
+) -> None:
+    """Whichever of its files the device makes of it."""
+    served: list[str] = []
+
+    def run(service: Service, *_: object) -> bool:
+        served.extend(service.models)
+        service.close()
+        return True
+
+    monkeypatch.setattr(server, "run", run)
+    monkeypatch.setattr(engines, "find_model", lambda *_: file)
+    assert atrous("serve", "--port", "0", "--engine", "onnxruntime").code == 0
+    assert served == ["default"]
