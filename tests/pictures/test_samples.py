@@ -15,7 +15,8 @@ from PIL import Image, ImageCms
 
 from atrous.errors import ConfigError, InputError
 from atrous.image import Reading
-from atrous.pictures.samples import Meaning, Notes, Picture, Taking, look, opaque_value, to_picture
+from atrous.pictures.samples import Meaning, Notes, Picture, Taking, look, opaque_value
+from atrous.pictures.shown import to_picture
 from tests.builders import profiles
 from tests.builders.rasters import arbitrary, png, portable, tiff
 from tests.builders.versions import needs

@@ -22,13 +22,12 @@ from atrous.pictures.samples import (
     Taking,
     is_empty,
     look,
-    on_white,
     opaque_value,
     say_eight_bits,
     say_no_transparency,
     thinned,
-    to_picture,
 )
+from atrous.pictures.shown import on_white, to_picture
 from atrous.pictures.tiff import Tags
 
 _PNG_KEPT = (b"IHDR", b"IDAT", b"IEND")

@@ -32,8 +32,8 @@ from atrous.pictures.samples import (
     look,
     opaque_value,
     say_no_transparency,
-    to_picture,
 )
+from atrous.pictures.shown import to_picture
 
 os.environ.setdefault("CPL_LOG", os.devnull)  # GDAL prints what it also reports
 

@@ -1,7 +1,8 @@
 """What the samples of a picture mean: stored numbers become RGB as a person would see them.
 
 Two libraries read pictures: Pillow whole ones (`decode.py`), GDAL parts of any (`geotiff.py`). Both
-hand over the numbers as they are stored and a `Meaning`; what becomes of them is decided here.
+hand over the numbers as they are stored and a `Meaning`; what becomes of them is decided here, and
+done in `shown.py`.
 """
 
 from __future__ import annotations
@@ -16,11 +17,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from atrous.errors import ConfigError, InputError
 from atrous.formatting import as_percent
-from atrous.pictures import profiles
 
 Pixels = NDArray[np.uint8]
 Stored = NDArray[Any]
@@ -30,7 +29,9 @@ _log = logging.getLogger("atrous")
 UNUSED = 4
 """A picture that uses at most one part in so many of its declared range is said to."""
 
-_AGREED = ("uint8", "uint16")
+AGREED = ("uint8", "uint16")
+"""Types of samples whose black and white everybody agrees on."""
+
 _LOOK = 512  # pixels of either side that decide what samples mean, at most about twice as many
 _NEAR = 64
 _OUTSIDE = 0.5  # of the values, the share that may lie outside of a range without a word
@@ -164,74 +165,12 @@ class Meaning:
     profile: bytes = b""
 
 
-def to_picture(
-    stored: Stored,
-    meaning: Meaning,
-    taking: Taking,
-    notes: Notes,
-    name: object,
-    mask: Stored | None = None,
-) -> Picture:
-    """Turn stored samples into RGB.
-
-    Args:
-        stored: `(C, H, W)`: grey, an index or red, green and blue; and transparency where `meaning`
-            says so.
-        meaning: of the samples.
-        taking: what overrides it.
-        notes: where decisions are said.
-        name: of the picture.
-        mask: `(H, W)`, 0 where there is no data.
-
-    Raises:
-        InputError: the samples have no agreed range, and `taking` does not say one.
-    """
-    colours = stored[:-1] if meaning.alpha else stored
-    invalid = _without_data(colours, meaning.nodata)
-    if mask is not None:
-        invalid = mask == 0 if invalid is None else invalid | (mask == 0)
-    if meaning.palette is not None:
-        rgb = meaning.palette[np.minimum(colours[0], len(meaning.palette) - 1)]
-        shown = Image.fromarray(np.ascontiguousarray(rgb))
-    else:
-        eight = _eight(colours, meaning, taking, notes, name)
-        grey = len(eight) == 1
-        shown = Image.fromarray(
-            np.ascontiguousarray(eight[0] if grey else np.moveaxis(eight, 0, 2))
-        )
-    if meaning.profile:
-        say = partial(notes.say, "profile")
-        shown = profiles.to_srgb(shown, meaning.profile, say, name)
-    shown = shown.convert("RGB")
-    if meaning.alpha:
-        declared = str(stored.dtype) in _AGREED
-        alpha = (_declared if declared else _from_zero)(stored[-1], meaning.opaque)
-        if meaning.marks:
-            through = alpha == 0
-            invalid = through if invalid is None else invalid | through
-        shown = on_white(shown, Image.fromarray(alpha), meaning.premultiplied)
-    valid = None if invalid is None or not invalid.any() else ~invalid
-    return Picture(np.asarray(shown), valid)
-
-
-def on_white(colours: Image.Image, alpha: Image.Image, premultiplied: bool = False) -> Image.Image:
-    """An RGB picture over white, as far as its transparency lets white through."""
-    if alpha.getextrema() == (255, 255):
-        return colours
-    picture = colours.copy()
-    picture.putalpha(alpha)
-    if premultiplied:
-        picture = Image.frombytes("RGBA", picture.size, picture.tobytes(), "raw", "RGBa")
-    white = Image.new("RGBA", picture.size, "white")
-    return Image.alpha_composite(white, picture).convert("RGB")
-
-
 def look(stored: Stored, meaning: Meaning, taking: Taking, notes: Notes, name: object) -> None:
     """Say where the samples leave most of their range unused, and check that there is one.
 
     Args:
-        stored: as for `to_picture`; see `thinned`.
-        meaning: as for `to_picture`, like the others.
+        stored: as for `shown.to_picture`; see `thinned`.
+        meaning: as for `shown.to_picture`, like the others.
 
     Raises:
         InputError: the samples have no agreed range, and `taking` does not say one.
@@ -244,13 +183,13 @@ def look(stored: Stored, meaning: Meaning, taking: Taking, notes: Notes, name: o
         say_eight_bits(taking, notes, name)
         return
     colours = stored[:-1] if meaning.alpha else stored
-    invalid = _without_data(colours, meaning.nodata)
+    invalid = without_data(colours, meaning.nodata)
     values = colours if invalid is None else colours[:, ~invalid]
     values = values[np.isfinite(values)] if values.dtype.kind == "f" else values.reshape(-1)
     if taking.value_range is not None:
         _say_outside(values, *taking.value_range, notes, name)
         return
-    if str(stored.dtype) not in _AGREED:
+    if str(stored.dtype) not in AGREED:
         found = f" (here they go from {values.min():g} to {values.max():g})" if values.size else ""
         raise InputError(
             f"{name}: samples of the type {stored.dtype} have no agreed black and white{found}; "
@@ -343,47 +282,8 @@ def say_no_transparency(notes: Notes, name: object, band: int, alpha: Stored) ->
     )
 
 
-def _eight(colours: Stored, meaning: Meaning, taking: Taking, notes: Notes, name: object) -> Pixels:
-    """Samples as 8 bits, 0 black."""
-    if colours.dtype != np.uint8 and taking.value_range is not None:
-        eight = _stretched(colours, *taking.value_range)
-    elif str(colours.dtype) in _AGREED:
-        eight = _declared(colours, meaning.high)
-    else:
-        look(colours, Meaning(), taking, notes, name)
-        raise AssertionError("look refuses these")
-    return 255 - eight if meaning.inverted else eight
-
-
-def _declared(values: Stored, high: int) -> Pixels:
-    """Of more than 8 bits the upper ones, of fewer the range spread to 0..255."""
-    if high == 255 and values.dtype == np.uint8:
-        return np.asarray(values)
-    if high == 65535:
-        return (values >> 8).astype(np.uint8)
-    table = np.arange(65536 if values.dtype.itemsize > 1 else 256, dtype=np.int64)
-    table = np.minimum(table, high)
-    table = table * 256 // (high + 1) if high > 255 else (2 * 255 * table + high) // (2 * high)
-    return np.asarray(table.astype(np.uint8)[values])
-
-
-def _from_zero(values: Stored, high: int) -> Pixels:
-    return _stretched(values, 0, high)
-
-
-def _stretched(values: Stored, low: float, high: float) -> Pixels:
-    """`low` becomes 0, `high` 255, what lies outside the nearer of them, no number 0."""
-    if values.dtype == np.uint16:
-        return _stretched(np.arange(65536, dtype=np.float64), low, high)[values]
-    with np.errstate(over="ignore", invalid="ignore"):
-        scaled = (values.astype(np.float64) - low) * (255 / (high - low))
-        return np.rint(np.clip(np.nan_to_num(scaled, posinf=255, neginf=0), 0, 255)).astype(
-            np.uint8
-        )
-
-
-def _without_data(colours: Stored, nodata: float | None) -> NDArray[np.bool_] | None:
-    """Where there is no data; `None` if no value says so."""
+def without_data(colours: Stored, nodata: float | None) -> NDArray[np.bool_] | None:
+    """`(H, W)`, where samples `(C, H, W)` are no data; `None` if no value says so."""
     if colours.dtype.kind == "f":
         missing = np.isnan(colours).any(0)
         if nodata is not None and not math.isnan(nodata):
