@@ -61,14 +61,14 @@ def png(path: Path, bands: Stored, bits: int, *chunks: tuple[bytes, bytes]) -> P
     """Write `(C, H, W)`: grey, grey and alpha, RGB, RGB and alpha, of 1 to 16 bits."""
     count, height, width = bands.shape
     values = np.moveaxis(bands, 0, 2).reshape(height, width * count)
-    if bits == 16:
-        rows = values.astype(">u2").view(np.uint8).reshape(height, -1)
+    if bits >= 8:
+        rows = values.astype(f">u{bits // 8}").view(np.uint8).reshape(height, -1)
     else:
         planes = values[..., None] >> np.arange(bits - 1, -1, -1) & 1
         rows = np.packbits(planes.reshape(height, -1).astype(np.uint8), axis=1)
     data = b"".join(b"\0" + row.tobytes() for row in rows)
     head = struct.pack(">IIBBBBB", width, height, bits, (0, 4, 2, 6)[count - 1], 0, 0, 0)
-    parts = [(b"IHDR", head), *chunks, (b"IDAT", zlib.compress(data)), (b"IEND", b"")]
+    parts = [(b"IHDR", head), *chunks, (b"IDAT", zlib.compress(data, 1)), (b"IEND", b"")]
     path.write_bytes(
         b"\x89PNG\r\n\x1a\n"
         + b"".join(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import struct
+import sys
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, features
 
 from atrous.image import Reading, read
-from tests.builders import odd, profiles
+from tests.builders import odd, profiles, rasters
+from tests.builders.command import run_and_weigh
 from tests.builders.versions import needs
 
 Pixels = NDArray[np.uint8]
@@ -205,6 +207,50 @@ def test_large_pictures_are_taken_by_bands(
     Image.fromarray(pixels).save(tmp_path / "a.png")
     Image.fromarray(pixels).quantize(9).save(tmp_path / "b.png")
     whole = read(tmp_path / "b.png")
-    monkeypatch.setattr("atrous.pictures.decode._BAND", 50)
+    monkeypatch.setattr("atrous.pictures.bands.PIXELS", 50)
     np.testing.assert_array_equal(read(tmp_path / "a.png"), pixels)
     np.testing.assert_array_equal(read(tmp_path / "b.png"), whole)
+
+
+READ = """
+import sys
+from atrous.image import read
+read(sys.argv[1])
+"""
+
+
+def weighed(path: Path) -> int:
+    """The most memory that a process holds which reads a picture."""
+    done, peak = run_and_weigh([sys.executable, "-c", READ, str(path)])
+    assert done.returncode == 0, done.stderr
+    return peak
+
+
+@pytest.fixture(scope="module")
+def unladen(tmp_path_factory: pytest.TempPathFactory) -> int:
+    path = tmp_path_factory.mktemp("unladen") / "small.png"
+    return weighed(rasters.png(path, np.full((4, 16, 16), 70, np.uint16), 16))
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("bits", "bands", "chunks", "most"),
+    [
+        (16, 4, [], 20),  # 8 of them as they are stored
+        (16, 2, [], 20),
+        (16, 3, [(b"tRNS", bytes(6))], 20),
+        (8, 4, [], 15),
+    ],
+)
+def test_bytes_of_memory_for_a_pixel(
+    bits: int,
+    bands: int,
+    chunks: list[tuple[bytes, bytes]],
+    most: int,
+    unladen: int,
+    tmp_path: Path,
+) -> None:
+    """A picture may have 67 million of them in 300 kB."""
+    samples = np.full((bands, 2900, 2900), 70, np.uint8 if bits == 8 else np.uint16)
+    path = rasters.png(tmp_path / "large.png", samples, bits, *chunks)
+    assert weighed(path) - unladen < most * samples[0].size

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache, partial
+from io import BytesIO
 from typing import Any
+from zlib import crc32
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.ImageFile import ImageFile
+from PIL.PngImagePlugin import PngImageFile
 
-from atrous.pictures import profiles
+from atrous.pictures import bands, profiles
 from atrous.pictures.metadata import jpeg2000_profile, tagged_colours
 from atrous.pictures.pam import PamImageFile
 from atrous.pictures.samples import (
     Meaning,
     Notes,
     Picture,
+    Pixels,
     Taking,
     is_empty,
     look,
@@ -36,9 +42,6 @@ _ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 _TAGGED = ("PNG", "AVIF", "HEIF")
 _WIDE = ({9: "BT.2020", 11: "DCI-P3", 12: "Display P3"}, {16: "PQ", 18: "HLG"})
 """Primaries and transfers of H.273 that differ most from those of sRGB."""
-_BAND = 2**22
-"""Pixels."""
-
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 
 Found = tuple[NDArray[Any], int, bool]
@@ -63,7 +66,7 @@ def decode(picture: ImageFile, taking: Taking, notes: Notes, name: object) -> Pi
     if found is None:
         if taking.bands is None:
             say_eight_bits(taking, notes, name)
-            return Picture(_pixels(_eight_bits(picture, profile, notes, name)))
+            return Picture(_eight_bits(picture, profile, notes, name))
         found = _channels(picture)
     stored, high, alpha = found
     chosen = taking.chosen(len(stored), name)
@@ -134,60 +137,55 @@ def decode_tiff(
     return to_picture(stored, meaning, taking, notes, name)
 
 
-def _eight_bits(picture: Image.Image, profile: bytes, notes: Notes, name: object) -> Image.Image:
-    """A picture of at most 8 bits: inks and Lab as colours, in sRGB, over white."""
-    mode, info = picture.mode, picture.info
-    if mode in _ALPHA or "transparency" in info:
-        whole = picture.convert("RGBA")
+def _eight_bits(picture: ImageFile, profile: bytes, notes: Notes, name: object) -> Pixels:
+    """`(H, W, 3)` of a picture of at most 8 bits: inks and Lab as colours, in sRGB, over white."""
+    picture.load()
+    # Pillow takes all inks as Adobe stores them, negative.
+    negative = picture.format == "JPEG" and "adobe" not in picture.info
+
+    def all_grey() -> bool:
+        return all(profiles.is_grey(part.convert("RGB")) for _, part in bands.parts(picture))
+
+    grey, say = cache(all_grey), partial(notes.say, "profile")
+
+    def in_srgb(part: Image.Image) -> Image.Image:
+        return profiles.to_srgb(part, profile, grey, say, name) if profile else part
+
+    return bands.array(picture, lambda part: np.asarray(_shown(part, negative, in_srgb)))
+
+
+def _shown(
+    part: Image.Image, negative: bool, in_srgb: Callable[[Image.Image], Image.Image]
+) -> Image.Image:
+    """A part of a picture as RGB."""
+    mode = part.mode
+    if mode in _ALPHA or "transparency" in part.info:
+        whole = part.convert("RGBA")
         shown, alpha = whole.convert("RGB"), whole.getchannel("A")
-        return on_white(_srgb(shown, profile, notes, name), alpha)
+        return on_white(in_srgb(shown), alpha)
     if mode == "CMYK":
-        if picture.format == "JPEG" and "adobe" not in info:
-            # Pillow takes all inks as Adobe stores them, negative.
-            picture = Image.eval(picture, lambda ink: 255 - ink)
-        return _srgb(picture, profile, notes, name).convert("RGB")
+        if negative:
+            part = Image.eval(part, lambda ink: 255 - ink)
+        return in_srgb(part).convert("RGB")
     if mode == "LAB":
         from PIL import ImageCms
 
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB")
+        converted = ImageCms.profileToProfile(part, lab, srgb, outputMode="RGB")
         assert converted is not None
         return converted
-    if profile:
-        if mode not in ("L", "RGB"):
-            picture = picture.convert("L" if mode == "1" else "RGB")
-        return _srgb(picture, profile, notes, name).convert("RGB")
-    picture.load()
-    return picture if picture.mode == "RGB" else picture.convert("RGB")  # it would copy
-
-
-def _pixels(picture: Image.Image) -> NDArray[np.uint8]:
-    """`(H, W, 3)` of an RGB picture; by bands, as Pillow hands over what it has copied twice."""
-    width, height = picture.size
-    if width * height <= _BAND:
-        return np.asarray(picture)
-    pixels = np.empty((height, width, 3), np.uint8)
-    rows = max(1, _BAND // width)
-    for top in range(0, height, rows):
-        bottom = min(height, top + rows)
-        pixels[top:bottom] = np.asarray(picture.crop((0, top, width, bottom)))
-    return pixels
-
-
-def _srgb(picture: Image.Image, profile: bytes, notes: Notes, name: object) -> Image.Image:
-    if not profile:
-        return picture
-    return profiles.to_srgb(picture, profile, lambda text: notes.say("profile", text), name)
+    if mode not in ("L", "RGB"):
+        part = part.convert("L" if mode == "1" else "RGB")
+    return in_srgb(part).convert("RGB")
 
 
 def _channels(picture: Image.Image) -> Found:
     """What a picture of at most 8 bits is made of; of a palette the colours."""
     alpha = picture.mode in _ALPHA or "transparency" in picture.info
-    if picture.mode == "La":
-        picture = picture.convert("LA")
-    if picture.mode not in ("L", "LA", "RGB", "RGBA", "CMYK"):
-        picture = picture.convert("L" if picture.mode == "1" else "RGBA" if alpha else "RGB")
-    pixels = np.asarray(picture)
+    mode = "LA" if picture.mode == "La" else picture.mode
+    if mode not in ("L", "LA", "RGB", "RGBA", "CMYK"):
+        mode = "L" if mode == "1" else "RGBA" if alpha else "RGB"
+    pixels = bands.array(picture, lambda part: np.asarray(part.convert(mode)))
     return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0), 255, alpha
 
 
@@ -210,7 +208,7 @@ def _deep(picture: ImageFile) -> Found | None:
     if picture.mode in _SIXTEEN_BIT or (picture.mode == "I" and raw == "I;16B"):
         bits = re.fullmatch(r"I;(\d+)[A-Z]*", raw)
         high = 2 ** int(bits[1] if bits else 16) - 1
-        return np.asarray(picture)[None].astype(np.uint16), high, False
+        return bands.array(picture, _sixteen_bits)[None], high, False
     if picture.mode in ("I", "F"):
         return _wide(picture, raw), 0, False
     if picture.format == "TIFF" and ";16" in raw and picture.mode in ("RGB", "RGBA"):
@@ -230,40 +228,89 @@ def jpeg2000_depth(picture: ImageFile) -> int:
 
 def _wide(picture: Image.Image, raw: str) -> NDArray[Any]:
     """Numbers with sign or with a fraction, in the type that the file has."""
-    values = np.asarray(picture)[None]
+    values = bands.array(picture)[None]
     kinds = {"I;16S": np.int16, "I;16BS": np.int16, "I;32": np.uint32, "I;32N": np.uint32}
     return values.astype(kinds.get(raw, values.dtype))
 
 
 def _png(picture: ImageFile) -> Found:
-    """A PNG of 16 bits; OpenCV keeps those of colours, without the chunks that it warns of."""
-    data = _bytes(picture)
-    chunks, depth = [data[:8]], 16
-    at = 8
+    """A PNG of 16 bits, of which Pillow keeps the upper byte where there are colours.
+
+    The lower one it gives of the same bytes taken in the other order, so that never more is in
+    memory than the samples and one of the two.
+    """
+    kept, depth = _chunks(_bytes(picture))
+    mode, raw, transparent = picture.mode, picture.tile[0].args, picture.info.get("transparency")
+    alpha = mode == "RGBA"
+    marked = transparent is not None and not alpha
+    count, (width, height) = len(picture.getbands()), picture.size
+    stored = np.zeros((height, width, count + marked), np.uint16)
+    samples = stored[..., :count]
+    picture.load()
+    if raw == "LA;16B":
+        _forget(picture)
+        for place, part in bands.parts(_opened(_as_colours(kept), picture, "RGBA")):
+            grey_and_alpha = np.asarray(part).view(">u2")
+            samples[place] = grey_and_alpha[..., [0, 0, 0, 1]]
+    elif mode in ("RGB", "RGBA"):
+        _add(samples, picture, 8)
+        _forget(picture)
+        _add(samples, _opened(kept, picture, f"{mode};16L"), 0)
+    else:
+        _add(samples, picture, 0)
+    high = 65535
+    if 8 < depth < 16 and samples.max() < 2**depth:
+        high = 2**depth - 1  # not shifted up, as the format asks for
+    if marked:
+        colour = np.atleast_1d(np.asarray(transparent))
+        for place in bands.places(height, width):
+            through = (samples[place] == colour).all(-1)
+            stored[place][..., -1] = np.where(through, 0, high)
+    return np.moveaxis(stored, 2, 0), high, alpha or marked
+
+
+def _chunks(data: bytes) -> tuple[list[bytes], int]:
+    """What the pixels of a PNG are in, and how many bits of a sample say something."""
+    kept, depth, at = [data[:8]], 16, 8
     while at + 12 <= len(data):
         size, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
         if kind in _PNG_KEPT:
-            chunks.append(data[at : at + 12 + size])
+            kept.append(data[at : at + 12 + size])
         elif kind == b"sBIT" and size:
             depth = max(data[at + 8 : at + 8 + size])
         at += 12 + size
-    transparent = picture.info.get("transparency")
-    picture.load()  # finds damage
-    if picture.mode in ("RGB", "RGBA", "LA"):
-        stored = _by_opencv(b"".join(chunks))
-        if picture.mode == "LA" and len(stored) == 4:
-            stored = stored[2:]
-    else:
-        stored = np.asarray(picture)[None].astype(np.uint16)
-    alpha = picture.mode in ("RGBA", "LA")
-    high = 65535
-    if 8 < depth < 16 and stored.max() < 2**depth:
-        high = 2**depth - 1  # not shifted up, as the format asks for
-    if transparent is not None and not alpha:
-        through = (stored == np.reshape(transparent, (-1, 1, 1))).all(0)
-        stored = np.concatenate([stored, np.where(through, 0, high)[None].astype(np.uint16)])
-        alpha = True
-    return stored, high, alpha
+    return kept, depth
+
+
+def _opened(chunks: list[bytes], like: ImageFile, raw: str) -> ImageFile:
+    """A PNG whose bytes are taken in another way."""
+    picture = PngImageFile(BytesIO(b"".join(chunks)))
+    picture.tile = [picture.tile[0]._replace(args=raw)]
+    picture.decodermaxblock = like.decodermaxblock
+    return picture
+
+
+def _as_colours(chunks: list[bytes]) -> list[bytes]:
+    """Grey and transparency of 16 bits as four bands of 8: byte for byte the same."""
+    signature, head, *others = chunks
+    said = head[4:16] + b"\x08\x06" + head[18:21]
+    return [signature, head[:4] + said + crc32(said).to_bytes(4, "big"), *others]
+
+
+def _forget(picture: ImageFile) -> None:
+    """Let the pixels of a picture go, and nothing that is said of it."""
+    picture.thumbnail((1, 1), Image.Resampling.NEAREST)
+
+
+def _add(samples: NDArray[np.uint16], picture: ImageFile, shift: int) -> None:
+    """Add the samples of a picture `(H, W)` or `(H, W, C)` to `(H, W, C)`, shifted up."""
+    for place, part in bands.parts(picture):
+        values = np.asarray(part).astype(np.uint16)
+        samples[place] += values.reshape(*values.shape[:2], -1) << shift
+
+
+def _sixteen_bits(part: Image.Image) -> NDArray[Any]:
+    return np.asarray(part).astype(np.uint16)
 
 
 def _by_opencv(data: bytes) -> NDArray[Any]:
@@ -273,8 +320,10 @@ def _by_opencv(data: bytes) -> NDArray[Any]:
         raise OSError("damaged, or of a kind that OpenCV cannot read")
     if pixels.ndim == 2:
         return np.asarray(pixels)[None]
-    order = {2: [0, 1], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[pixels.shape[2]]
-    return np.moveaxis(pixels[..., order], 2, 0)
+    if pixels.shape[2] > 2:  # in place, as they may be many
+        for place in bands.places(*pixels.shape[:2]):
+            pixels[place][..., :3] = pixels[place][..., 2::-1].copy()
+    return np.moveaxis(pixels, 2, 0)
 
 
 def _portable(picture: ImageFile, plain: bool, most: int) -> Found:

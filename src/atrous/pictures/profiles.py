@@ -17,13 +17,18 @@ _SPACES = {"GRAY": "L", "RGB ": "RGB", "CMYK": "CMYK"}
 
 
 def to_srgb(
-    picture: Image.Image, profile: bytes, say: Callable[[str], object], name: object
+    picture: Image.Image,
+    profile: bytes,
+    all_grey: Callable[[], bool],
+    say: Callable[[str], object],
+    name: object,
 ) -> Image.Image:
     """A picture in sRGB.
 
     Args:
-        picture: of mode L, RGB or CMYK.
+        picture: of mode L, RGB or CMYK, whole or a part.
         profile: the colour space of its values, as an ICC profile.
+        all_grey: whether the whole picture `is_grey`, of mode RGB.
         say: called with a sentence where the profile cannot be used.
         name: of the picture, for the sentence.
 
@@ -37,9 +42,9 @@ def to_srgb(
         say(f"{name}: its colour profile is damaged ({reason}): its colours are taken as sRGB")
         return picture
     if space == "RGB" and picture.mode == "L":  # of a picture that was turned grey
-        return to_srgb(picture.convert("RGB"), profile, say, name)
-    if space == "L" and picture.mode == "RGB" and _is_grey(picture):  # of grey with transparency
-        return to_srgb(picture.getchannel(0), profile, say, name).convert("RGB")
+        return to_srgb(picture.convert("RGB"), profile, all_grey, say, name)
+    if space == "L" and picture.mode == "RGB" and all_grey():  # of grey with transparency
+        return to_srgb(picture.getchannel(0), profile, all_grey, say, name).convert("RGB")
     if space != picture.mode:
         say(
             f"{name}: its colour profile is for {space or 'another kind of'} values and not for "
@@ -55,7 +60,8 @@ def to_srgb(
     return converted
 
 
-def _is_grey(picture: Image.Image) -> bool:
+def is_grey(picture: Image.Image) -> bool:
+    """Whether red, green and blue are the same everywhere."""
     pixels = np.asarray(picture)
     return bool((pixels == pixels[..., :1]).all())
 

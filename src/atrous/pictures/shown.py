@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from atrous.pictures import profiles
+from atrous.pictures import bands, profiles
 from atrous.pictures.samples import (
     AGREED,
     Meaning,
@@ -43,32 +44,56 @@ def to_picture(
     Raises:
         InputError: the samples have no agreed range, and `taking` does not say one.
     """
-    colours = stored[:-1] if meaning.alpha else stored
-    invalid = without_data(colours, meaning.nodata)
-    if mask is not None:
-        invalid = mask == 0 if invalid is None else invalid | (mask == 0)
+    height, width = stored.shape[1:]
+    places = list(bands.places(height, width))
+
+    def coloured(place: bands.Place) -> Image.Image:
+        part = stored[:, *place]
+        return _coloured(part[:-1] if meaning.alpha else part, meaning, taking, notes, name)
+
+    is_grey = cache(lambda: all(profiles.is_grey(coloured(place)) for place in places))
+    pixels = np.empty((height, width, 3), np.uint8)
+    valid = np.ones((height, width), np.bool_)
+    for place in places:
+        shown = coloured(place)
+        if meaning.profile:
+            say = partial(notes.say, "profile")
+            shown = profiles.to_srgb(shown, meaning.profile, is_grey, say, name)
+        part = stored[:, *place]
+        shown, missing = _over_white(shown.convert("RGB"), part, meaning)
+        pixels[place] = np.asarray(shown)
+        if mask is not None:
+            missing = mask[place] == 0 if missing is None else missing | (mask[place] == 0)
+        if missing is not None:
+            np.logical_not(missing, out=valid[place])
+    return Picture(pixels, None if valid.all() else valid)
+
+
+def _coloured(
+    colours: Stored, meaning: Meaning, taking: Taking, notes: Notes, name: object
+) -> Image.Image:
+    """Grey, or red, green and blue, as the colour profile has them."""
     if meaning.palette is not None:
         rgb = meaning.palette[np.minimum(colours[0], len(meaning.palette) - 1)]
-        shown = Image.fromarray(np.ascontiguousarray(rgb))
-    else:
-        eight = _eight(colours, meaning, taking, notes, name)
-        grey = len(eight) == 1
-        shown = Image.fromarray(
-            np.ascontiguousarray(eight[0] if grey else np.moveaxis(eight, 0, 2))
-        )
-    if meaning.profile:
-        say = partial(notes.say, "profile")
-        shown = profiles.to_srgb(shown, meaning.profile, say, name)
-    shown = shown.convert("RGB")
-    if meaning.alpha:
-        declared = str(stored.dtype) in AGREED
-        alpha = (_declared if declared else _from_zero)(stored[-1], meaning.opaque)
-        if meaning.marks:
-            through = alpha == 0
-            invalid = through if invalid is None else invalid | through
-        shown = on_white(shown, Image.fromarray(alpha), meaning.premultiplied)
-    valid = None if invalid is None or not invalid.any() else ~invalid
-    return Picture(np.asarray(shown), valid)
+        return Image.fromarray(np.ascontiguousarray(rgb))
+    eight = _eight(colours, meaning, taking, notes, name)
+    grey = len(eight) == 1
+    return Image.fromarray(np.ascontiguousarray(eight[0] if grey else np.moveaxis(eight, 0, 2)))
+
+
+def _over_white(
+    shown: Image.Image, stored: Stored, meaning: Meaning
+) -> tuple[Image.Image, NDArray[np.bool_] | None]:
+    """Colours over white as far as they are transparent, and where samples are no data."""
+    if not meaning.alpha:
+        return shown, without_data(stored, meaning.nodata)
+    missing = without_data(stored[:-1], meaning.nodata)
+    declared = str(stored.dtype) in AGREED
+    alpha = (_declared if declared else _from_zero)(stored[-1], meaning.opaque)
+    if meaning.marks:
+        through = alpha == 0
+        missing = through if missing is None else missing | through
+    return on_white(shown, Image.fromarray(alpha), meaning.premultiplied), missing
 
 
 def on_white(colours: Image.Image, alpha: Image.Image, premultiplied: bool = False) -> Image.Image:
