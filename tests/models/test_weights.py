@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -347,6 +348,19 @@ def test_safetensors_round_trip(tmp_path: Path) -> None:
         models.save_safetensors(model, path, {"recipe": 3})  # type: ignore[dict-item]
     assert models.read_state(path)
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_the_same_network_is_the_same_file(tmp_path: Path) -> None:
+    model = models.build("deeplabv3plus_mobilenet", 3)
+    said = {f"text {number}": "é" * number for number in range(8)}
+    files = [models.save_safetensors(model, tmp_path / name, said) for name in ("a", "b")]
+    first, second = (path.read_bytes() for path in files)
+    assert first == second
+    assert int.from_bytes(first[:8], "little") % 8 == 0
+    with safe_open(files[0], "pt") as file:
+        assert file.metadata().items() >= said.items()
+        for name, tensor in model.state_dict().items():
+            assert torch.equal(file.get_tensor(name), tensor)
 
 
 def test_zoo_names_find_what_was_put_into_the_cache(

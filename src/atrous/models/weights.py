@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Mapping
@@ -307,5 +308,15 @@ def save_safetensors(
     state = {
         name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
     }
-    write_whole(path, save(state, {**(metadata or {}), **known}))
+    write_whole(path, _in_order(save(state, {**(metadata or {}), **known})))
     return path
+
+
+def _in_order(content: bytes) -> bytes:
+    """The same file with its texts in order; the library writes them in another each time."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors are aligned
+    return b"".join([len(text).to_bytes(8, "little"), text, memoryview(content)[end:]])
