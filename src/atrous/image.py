@@ -185,11 +185,10 @@ def turned(picture: Picture, stored: int) -> Picture:
     """A picture as it is shown that is stored as an EXIF orientation, 1 to 8, says."""
     if stored == 1:
         return picture
-    pixels = np.asarray(turn(Image.fromarray(picture.pixels), stored))
     valid = picture.valid
     if valid is not None:
-        valid = np.asarray(turn(Image.fromarray(valid.view(np.uint8)), stored)).view(np.bool_)
-    return Picture(pixels, valid)
+        valid = turn(valid.view(np.uint8), stored).view(np.bool_)
+    return Picture(turn(picture.pixels, stored), valid)
 
 
 def _tags(file: IO[bytes], name: str) -> tiff.Tags:

@@ -240,6 +240,7 @@ def unladen(tmp_path_factory: pytest.TempPathFactory) -> int:
         (16, 2, [], 20),
         (16, 3, [(b"tRNS", bytes(6))], 20),
         (8, 4, [], 15),
+        (8, 3, [(b"eXIf", odd.exif(6)[6:])], 15),
     ],
 )
 def test_bytes_of_memory_for_a_pixel(

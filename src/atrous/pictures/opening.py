@@ -16,6 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import IO, TypeVar
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from atrous.errors import InputError
@@ -33,15 +36,8 @@ _PIXEL_BYTES = 8
 
 _TILE_SIDES = 322, 323
 _CONTAINERS = ("AVIF", "HEIF")  # one may be called like the other
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+_FLIPS = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}
+_ON_ITS_SIDE = 5
 
 _open_lock = threading.Lock()
 _current = threading.local()
@@ -123,10 +119,12 @@ def current() -> str:
     return getattr(_current, "name", "")
 
 
-def turn(picture: Image.Image, stored: int) -> Image.Image:
-    """The picture as it is shown that is stored as an EXIF orientation, 1 to 8, says."""
-    method = _UPRIGHT.get(stored)
-    return picture if method is None else picture.transpose(method)
+def turn(pixels: NDArray[np.uint8], stored: int) -> NDArray[np.uint8]:
+    """`(H, W, …)` as it is shown that is stored as an EXIF orientation, 1 to 8, says."""
+    if stored >= _ON_ITS_SIDE:
+        pixels = np.asarray(cv2.transpose(pixels), np.uint8)
+    code = _FLIPS.get(stored)
+    return pixels if code is None else np.asarray(cv2.flip(pixels, code), np.uint8)
 
 
 @contextmanager
