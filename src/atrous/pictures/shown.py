@@ -53,7 +53,7 @@ def to_picture(
 
     is_grey = cache(lambda: all(profiles.is_grey(coloured(place)) for place in places))
     pixels = np.empty((height, width, 3), np.uint8)
-    valid = np.ones((height, width), np.bool_)
+    valid: NDArray[np.bool_] | None = None
     for place in places:
         shown = coloured(place)
         if meaning.profile:
@@ -64,9 +64,10 @@ def to_picture(
         pixels[place] = np.asarray(shown)
         if mask is not None:
             missing = mask[place] == 0 if missing is None else missing | (mask[place] == 0)
-        if missing is not None:
+        if missing is not None and missing.any():
+            valid = np.ones((height, width), np.bool_) if valid is None else valid
             np.logical_not(missing, out=valid[place])
-    return Picture(pixels, None if valid.all() else valid)
+    return Picture(pixels, valid)
 
 
 def _coloured(
