@@ -3,14 +3,12 @@
 python examples/deploy/compare.py STANDALONE.onnx PHOTOGRAPHS...
 
 One line for each runtime: its version, milliseconds for a photograph (the median), and the share of
-the pixels with the class that ONNX Runtime gives them in Python. `exact` is what ONNX Runtime says
-without any product that saturates, which differs for int8 on x86 processors without VNNI.
+the pixels with the class that ONNX Runtime gives them in Python.
 """
 
 from __future__ import annotations
 
 import mimetypes
-import re
 import shutil
 import statistics
 import subprocess
@@ -76,16 +74,6 @@ def _written(command: list[str | Path], model: Path, photograph: Path) -> tuple[
 def python(name: str, model: Path, photograph: Path) -> tuple[ClassMap, str]:
     """One of the scripts `plain_NAME.py`."""
     return _written([sys.executable, HERE / f"plain_{name}.py"], model, photograph)
-
-
-def exact(model: Path, photograph: Path) -> tuple[ClassMap, str]:
-    """ONNX Runtime in this process, sums of int8 products in full."""
-    options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.x64quantprecision", "1")
-    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    pixels = np.asarray(Image.open(photograph).convert("RGB"))
-    [classes] = session.run(["classes"], {"image": pixels[None]})
-    return classes[0], f"onnxruntime {onnxruntime.__version__}, exact: - ms"
 
 
 def node(model: Path, photograph: Path) -> tuple[ClassMap, str]:
@@ -217,7 +205,6 @@ def main(model: Path, photographs: list[Path]) -> None:
             program = absent
         runs: dict[str, Run | Absent] = {
             "ONNX Runtime, Python": partial(python, "onnxruntime"),
-            "ONNX Runtime, exact": exact,
             "ONNX Runtime, Node": node,
             "ONNX Runtime, Chromium": browser,
             "ONNX Runtime, Chromium, 1 thread": partial(browser, isolated=False),
@@ -235,13 +222,11 @@ def main(model: Path, photographs: list[Path]) -> None:
                 continue
             maps = [classes for classes, _ in found]
             first = first or maps
-            said = [re.search(r"(.*): ([\d.]+|-) ms", line) for _, line in found]
-            version = said[0][1] if said[0] else ""
-            times = [float(one[2]) for one in said if one and one[2] != "-"]
-            time = f"{statistics.median(times):.0f} ms" if times else "–"
+            said = [line.removesuffix(" ms").rpartition(": ") for _, line in found]
+            version, time = said[0][0], statistics.median(float(one[2]) for one in said)
             same = [float((a == b).mean()) for a, b in zip(maps, first, strict=True)]
             print(
-                f"{what:34s} {version:50s} {time:>8s}   {100 * statistics.mean(same):.4f} % "
+                f"{what:34s} {version:50s} {time:6.0f} ms   {100 * statistics.mean(same):.4f} % "
                 f"(least {100 * min(same):.4f} %)",
                 flush=True,
             )

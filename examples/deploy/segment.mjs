@@ -5,7 +5,8 @@ import { env, InferenceSession, Tensor } from "onnxruntime-node";
 import sharp from "sharp";
 
 const [model, photograph, output] = process.argv.slice(2);
-const session = await InferenceSession.create(model);
+const exact = { session: { x64quantprecision: "1" } }; // int8 overflows on x86 without VNNI
+const session = await InferenceSession.create(model, { extra: exact });
 const [, height, width] = session.inputMetadata[0].shape; // of a graph for any size they are names
 let picture = sharp(photograph).autoOrient().toColourspace("srgb").removeAlpha();
 if (typeof width === "number") picture = picture.resize(width, height, { fit: "fill" });

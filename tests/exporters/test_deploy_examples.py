@@ -38,16 +38,19 @@ class Exported:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    folder = tmp_path_factory.mktemp("deploy")
+    return made("fast", tmp_path_factory.mktemp("deploy"))
+
+
+def made(name: str, folder: Path) -> Exported:
     photograph = Image.fromarray(image.photograph()).resize((513, 513))
     photograph.save(folder / "cat.png")
-    model = OnnxModel.read(cache.resolve("fast"))
+    model = OnnxModel.read(cache.resolve(name))
     with Predictor.open(model, engine="onnxruntime") as predictor:
         pixels = np.asarray(photograph)
-        save(standalone(model, predictor, [pixels]), folder / "fast.onnx")
+        save(standalone(model, predictor, [pixels]), folder / "model.onnx")
         expected = predictor(pixels).class_map()
     assert len(np.unique(expected)) > 1
-    return Exported(folder / "fast.onnx", folder / "cat.png", expected)
+    return Exported(folder / "model.onnx", folder / "cat.png", expected)
 
 
 @pytest.mark.heavy
@@ -66,6 +69,14 @@ def test_plain_python_is_short_and_without_atrous(name: str) -> None:
 @pytest.mark.heavy
 def test_node(exported: Exported) -> None:
     assert exported.agreement(COMPARE.node) >= 0.9999
+
+
+@pytest.mark.heavy
+def test_int8_is_exact_where_products_of_bytes_overflow(tmp_path: Path) -> None:
+    """On x86 without VNNI; elsewhere it is anyway."""
+    quantised = made("fast-int8", tmp_path)
+    assert quantised.agreement(partial(COMPARE.python, "onnxruntime")) >= 0.9999
+    assert quantised.agreement(COMPARE.node) >= 0.9999
 
 
 @pytest.mark.heavy
