@@ -30,7 +30,7 @@ DEFAULT = PACKAGE / "default.onnx"
 """The model that ships inside the package, with fp16 weights."""
 
 DEFAULT_INT8 = DEFAULT.with_name("default-int8.onnx")
-"""The same in int8, for CPUs."""
+"""The same in int8, for CPUs that multiply bytes well."""
 
 Precision = Literal["fp32", "fp16", "int8"]
 Arithmetic = Literal["fp32", "bf16"]

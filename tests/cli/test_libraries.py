@@ -33,7 +33,9 @@ def test_warnings_and_log_lines_are_notes_that_name_the_picture(
     )  # fmt: skip
     lines = [line for line in done.err.splitlines() if not line.startswith("npz ")]
     assert {line.split()[0] for line in lines} <= {"note:", "failed:"}
-    said = [line for line in lines if line.endswith("(of others like it nothing is said)")]
+    said = [
+        line for line in lines if line.endswith("(further messages of this kind are not shown)")
+    ]
     assert [sum(name in line for line in said) for name in ("a.tif", "c.tif")] == [1, 1]
     assert "Tag data larger than file" in said[0]
     assert all("/in/" in line for line in lines)

@@ -32,7 +32,7 @@ def test_the_chain_with_the_seeds_flags(atrous: Run, voc: Path) -> None:
     assert accuracy == FIRST_WRONG
     assert stamp.startswith("squash-32: 6 of 6 images, paired by id; truth resized (nearest) to")
     assert "classes that occur nowhere left out" in stamp
-    assert "they pair by id" in done.err
+    assert "they are paired by id" in done.err
     drawn = {path.name for path in Path("drawn").iterdir()}
     assert drawn == {f"{name}{end}" for name in IDS for end in (".png", "_overlay.jpg")}
 

@@ -5,13 +5,22 @@ from pathlib import Path
 import pytest
 
 from atrous import artifact, engines
+from atrous.engines import processor
 from atrous.engines.base import Device
 
 
 @pytest.mark.parametrize(
-    ("device", "expected"), [("cpu", artifact.DEFAULT_INT8), ("cuda", artifact.DEFAULT)]
+    ("saturates", "device", "expected"),
+    [
+        (False, "cpu", artifact.DEFAULT_INT8),
+        (True, "cpu", artifact.DEFAULT),
+        (False, "cuda", artifact.DEFAULT),
+    ],
 )
-def test_int8_on_cpus(device: Device, expected: Path) -> None:
+def test_int8_where_the_processor_multiplies_bytes_well(
+    saturates: bool, device: Device, expected: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processor, "saturates", lambda: saturates)
     assert engines.find_model(None, device) == expected
 
 

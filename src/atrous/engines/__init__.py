@@ -10,7 +10,7 @@ from pathlib import Path
 
 from atrous import artifact
 from atrous.cache import resolve
-from atrous.engines import adapt, saturation
+from atrous.engines import adapt, processor, saturation
 from atrous.engines.base import Device, Engine, Options
 from atrous.engines.onnx_model import OnnxModel
 from atrous.errors import ConfigError, EngineError
@@ -144,15 +144,16 @@ def find_model(model: str | Path | None, device: Device = "cpu") -> Path:
     """The file behind the name of a model.
 
     Args:
-        model: see `atrous.cache.resolve`; without one, the model in the package: in int8 on CPUs,
-            in fp16 elsewhere.
+        model: see `atrous.cache.resolve`; without one, the model in the package: in int8 on CPUs
+            whose int8 products do not overflow, in fp16 elsewhere.
         device: where it will run.
 
     Raises:
         ArtifactError: there is none; says what was tried and where to get it.
     """
     if model is None:
-        return artifact.DEFAULT_INT8 if device == "cpu" else artifact.DEFAULT
+        bytes_pay = device == "cpu" and not processor.saturates()
+        return artifact.DEFAULT_INT8 if bytes_pay else artifact.DEFAULT
     return resolve(model)
 
 
