@@ -69,3 +69,10 @@ def test_which_row_a_file_is_of(
     assert cache.row_of(elsewhere) == published
     elsewhere.write_bytes(b"other weights")
     assert cache.row_of(elsewhere) is None
+
+
+def test_a_name_that_is_nearly_right_is_recognised() -> None:
+    with pytest.raises(ArtifactError, match=r"not a name of the zoo; did you mean default\?$"):
+        cache.resolve("defualt")
+    with pytest.raises(ArtifactError, match=r"not a name of the zoo \(default, "):
+        cache.resolve("somewhere/weights.pth")

@@ -1,4 +1,4 @@
-"""DeepLab segmentation, from trained weights to the fastest deployable model.
+"""Semantic segmentation, from trained weights to the fastest deployable model.
 
     import atrous
 

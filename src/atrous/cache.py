@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 from atrous import hub, zoo
@@ -33,9 +34,11 @@ def resolve(
     rows = [row for row in zoo.WEIGHTS.values() if kind in (None, row.kind)]
     row = next((row for row in rows if str(name) in (row.name, row.network, row.file_name)), None)
     if row is None:
+        names = [row.name for row in rows]
+        near = difflib.get_close_matches(str(name), names, 1)
         raise ArtifactError(
             f"{name}: not a file, no folder with mod.onnx, no {name}.onnx, and not a name of the "
-            f"zoo ({', '.join(row.name for row in rows)})"
+            "zoo" + (f"; did you mean {near[0]}?" if near else f" ({', '.join(names)})")
         )
     return packaged(row.file_name) or weights_file(row, progress)
 

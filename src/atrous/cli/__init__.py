@@ -35,7 +35,7 @@ from atrous.files import discard_unfinished
 
 app = typer.Typer(
     name="atrous",
-    help="DeepLab segmentation, from trained weights to the fastest deployable model.",
+    help="Semantic segmentation, from trained weights to the fastest deployable model.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -62,7 +62,7 @@ def _options(
         typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
-    """DeepLab segmentation, from trained weights to the fastest deployable model."""
+    """Semantic segmentation, from trained weights to the fastest deployable model."""
 
 
 class _Note(logging.Formatter):

@@ -40,7 +40,7 @@ EngineOption = Annotated[
     Literal["auto", "onnxruntime", "openvino", "torch"],
     typer.Option(
         help="The engine. auto takes torch for checkpoints, and for ONNX files openvino (on the "
-        "CPU, if it is installed) or onnxruntime."
+        "CPU, if it is installed and exact there) or onnxruntime."
     ),
 ]
 DeviceOption = Annotated[Device, typer.Option(help="The device that it runs on.")]
