@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from atrous import artifact, engines
-from atrous.serve import server
+from atrous.serve import logs, server
 from atrous.serve.service import Service
 from tests.builders.command import Run
 
@@ -24,6 +24,7 @@ def test_the_model_of_the_package_is_served_under_one_name(
         return True
 
     monkeypatch.setattr(server, "run", run)
+    monkeypatch.setattr(logs, "set_up", lambda *_: None)  # of the whole process
     monkeypatch.setattr(engines, "find_model", lambda *_: file)
     assert atrous("serve", "--port", "0", "--engine", "onnxruntime").code == 0
     assert served == ["default"]

@@ -16,7 +16,8 @@ from atrous.serve.ray import application
 
 with socket.create_server(("127.0.0.1", 0)) as free:
     port = free.getsockname()[1]
-ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+# Else it would join a cluster that somebody has started on this machine.
+ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
 serve.start(http_options={"port": port})
 for line in sys.stdin:
     if arguments := json.loads(line):

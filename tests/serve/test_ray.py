@@ -205,6 +205,7 @@ class Load:
 
 @cluster
 @pytest.mark.heavy
+@pytest.mark.slow
 def test_the_same_routes_as_the_server(nodes: Nodes, models: Models) -> None:
     url = nodes.deploy(**models.arguments(models.old))
     picture = halves()
@@ -237,6 +238,7 @@ def test_the_same_routes_as_the_server(nodes: Nodes, models: Models) -> None:
 
 @cluster
 @pytest.mark.heavy
+@pytest.mark.slow
 def test_a_replica_that_is_killed(nodes: Nodes, models: Models) -> None:
     """What was under way in it is told to try again; nothing waits in vain, and another comes."""
     url = nodes.deploy(**models.arguments(models.old))
