@@ -29,6 +29,7 @@ from atrous.labels import generic
 from atrous.preprocess import Preprocess
 from atrous.runtime.predictor import Predictor
 from atrous.serve.ray import NAME, Replica, Replication, application
+from tests.builders import processes
 from tests.builders.networks import make_small_model
 from tests.builders.server import halves, png
 
@@ -82,25 +83,10 @@ class Nodes:
         raise AssertionError(f"the cluster has ended with {self.process.wait()}")
 
     def replicas(self) -> list[psutil.Process]:
-        found = []
-        for process in psutil.Process(self.process.pid).children(recursive=True):
-            try:
-                if "ServeReplica" in " ".join(process.cmdline()):
-                    found.append(process)
-            except psutil.Error:
-                continue
-        return found
+        return processes.named(self.process, "ServeReplica")
 
     def close(self) -> None:
-        started = psutil.Process(self.process.pid).children(recursive=True)
-        try:
-            self.process.communicate(timeout=30)
-        finally:
-            for process in (*started, self.process):
-                try:
-                    process.kill()
-                except psutil.NoSuchProcess:
-                    continue
+        processes.end(self.process, 30)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from atrous import artifact
 from atrous.cache import resolve
 from atrous.engines import adapt, processor, saturation
 from atrous.engines.base import Device, Engine, Options
+from atrous.engines.built import warn_once
 from atrous.engines.onnx_model import OnnxModel
 from atrous.errors import ConfigError, EngineError
 
@@ -127,7 +128,7 @@ def _open(engine: str, source: Path | OnnxModel, options: Options) -> Engine:
             from atrous.engines.openvino import OpenVinoEngine
 
             if saturation.overflows(model):
-                _log.warning("%s", saturation.note(model))
+                warn_once(saturation.note(model))
 
             return OpenVinoEngine(model, options)
         from atrous.engines.onnxruntime import OnnxRuntimeEngine

@@ -1,7 +1,7 @@
 """Whether an int8 network loses accuracy on this processor, whatever it had when it was made.
 
 x86 before VNNI adds two products of bytes in 16 bits, which overflows with weights of 8 bits.
-ONNX Runtime can be told to add them exactly, for a fifth to a third of its speed, and is, in
+ONNX Runtime can be told to add them exactly, at some cost of speed, and is, in
 `atrous.engines.session`; OpenVINO cannot.
 """
 

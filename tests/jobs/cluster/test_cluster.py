@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from atrous.image import photograph
+from tests.builders import processes
 from tests.builders.command import Run
 
 pytestmark = [
@@ -80,25 +81,10 @@ class Nodes:
 
     def workers(self) -> list[psutil.Process]:
         """Processes of actors that hold an engine."""
-        found = []
-        for process in psutil.Process(self.process.pid).children(recursive=True):
-            try:
-                if "MapWorker" in " ".join(process.cmdline()):
-                    found.append(process)
-            except psutil.Error:
-                continue
-        return found
+        return processes.named(self.process, "MapWorker")
 
     def close(self) -> None:
-        started = psutil.Process(self.process.pid).children(recursive=True)
-        try:
-            self.process.communicate(timeout=20)
-        finally:
-            for process in (*started, self.process):
-                try:
-                    process.kill()
-                except psutil.NoSuchProcess:
-                    continue
+        processes.end(self.process, 20)
 
 
 @pytest.fixture(scope="module")
@@ -266,6 +252,13 @@ def test_a_picture_that_kills_its_worker(
     assert_same(tmp_path / "out", expected)
 
 
+def of_ones_own(folder: Path, small_model: Callable[..., onnx.ModelProto]) -> tuple[object, ...]:
+    """Save a model that the package does not have; the arguments that use it."""
+    folder.mkdir()
+    onnx.save(small_model(classes=21), folder / "mod.onnx")
+    return "-m", folder, "--labels", "voc", "--size", 32, "--threads", 1
+
+
 def test_urls_and_a_model_of_ones_own(
     nodes: Nodes,
     pictures: Path,
@@ -273,9 +266,7 @@ def test_urls_and_a_model_of_ones_own(
     small_model: Callable[..., onnx.ModelProto],
 ) -> None:
     """`dir::file` is a file system that all processes share and that counts as remote."""
-    (tmp_path / "model").mkdir()
-    onnx.save(small_model(classes=21), tmp_path / "model" / "mod.onnx")
-    common = ("-m", tmp_path / "model", "--labels", "voc", "--size", 32, "--threads", 1)
+    common = of_ones_own(tmp_path / "model", small_model)
     source = pictures / "sub"
     assert predict(source, "-o", tmp_path / "one", *common).returncode == 0
     arguments = (
@@ -326,9 +317,7 @@ def test_a_store_that_throttles_and_loses_connections(
 ) -> None:
     import fsspec
 
-    (tmp_path / "model").mkdir()
-    onnx.save(small_model(classes=21), tmp_path / "model" / "mod.onnx")
-    common = ("-m", tmp_path / "model", "--labels", "voc", "--size", 32, "--threads", 1)
+    common = of_ones_own(tmp_path / "model", small_model)
     source = tmp_path / "in"
     source.mkdir()
     good = sorted((pictures / "sub").iterdir())[:8]
