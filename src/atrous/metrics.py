@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any, Literal
 
 import numpy as np
@@ -51,6 +52,12 @@ class ConfusionMatrix:
                 )
         cells = np.bincount(rows * self.num_classes + columns, minlength=self.num_classes**2)
         self.counts += cells.reshape(self.counts.shape)
+
+    def __add__(self, other: ConfusionMatrix) -> ConfusionMatrix:
+        """What both have counted, as a new one."""
+        total = copy(self)
+        total.counts = self.counts + other.counts
+        return total
 
     @property
     def iou(self) -> NDArray[np.float64]:

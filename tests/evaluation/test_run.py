@@ -18,6 +18,7 @@ from atrous.evaluation.report import write_report
 from atrous.evaluation.result import Evaluation
 from atrous.evaluation.run import Evaluator
 from atrous.labels import LabelSet, generic
+from atrous.metrics import ConfusionMatrix
 from atrous.preprocess import Preprocess
 from atrous.runtime.predictor import Predictor
 from tests.builders.html import Page
@@ -132,6 +133,26 @@ def test_resumes_where_it_stopped_and_ends_with_the_same_figures(stop_at: int) -
     data.read.clear()
     assert evaluation(data, model=predictor(noisy)).run() == whole
     assert min(data.read) == "00"  # a finished run leaves nothing to go on from
+
+
+def test_an_interruption_while_an_image_is_added_counts_it_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = evaluation().run(restart=True)
+    half = evaluation()
+    score, calls = ConfusionMatrix.mean_iou.fget, []
+    assert score is not None
+
+    def interrupted(matrix: ConfusionMatrix) -> float:
+        calls.append(1)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return float(score(matrix))
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(ConfusionMatrix, "mean_iou", property(interrupted))
+        half.run()
+    assert evaluation().run() == whole
 
 
 def test_instances_change_nothing() -> None:

@@ -9,6 +9,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
@@ -42,9 +43,12 @@ Progress = Callable[[int, float], None]
 """Called with the number of images done and the mIoU so far, 0–1."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Tally:
     """What an evaluation has counted so far.
+
+    Adding an image makes a new one: wherever an interruption falls, an image is in all of its
+    sums or in none.
 
     Attributes:
         matrix: of all images.
@@ -56,11 +60,11 @@ class Tally:
     """
 
     matrix: ConfusionMatrix
-    scores: list[float] = field(default_factory=list)
+    scores: tuple[float, ...] = ()
     not_finite: int = 0
     same: int = 0
     compared: int = 0
-    failed: list[str] = field(default_factory=list)
+    failed: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -142,11 +146,12 @@ class Evaluator:
             keep: what was counted, until `forget` is called.
         """
         state = self._state_file()
-        tally = self._new_tally()
+        labels = self.dataset.labels
+        tally = Tally(ConfusionMatrix(labels.num_classes, labels.ignore_index, self.absent))
         if restart:
             self.forget()
         elif state.exists():
-            _load_tally(state, tally)
+            tally = _load_tally(state, tally)
         saved = time.monotonic()
         work = self._stages()
         try:
@@ -156,7 +161,7 @@ class Evaluator:
                 for item in pipeline.map(_Look(sample) for sample in left):
                     if item.error is not None:
                         raise item.error
-                    _add(item.value, tally)
+                    tally = _add(tally, item.value)
                     if progress is not None:
                         progress(len(tally.scores), tally.matrix.mean_iou)
                     if time.monotonic() - saved > SAVE_SECONDS:
@@ -233,7 +238,7 @@ class Evaluator:
             iou=dict(zip(names, percent, strict=True)),
             confusion=matrix.counts.tolist(),
             health=health,
-            failed=tally.failed,
+            failed=list(tally.failed),
         )
 
     def _stamp(self, name: str, options: Options) -> Stamp:
@@ -266,10 +271,6 @@ class Evaluator:
         digest = hashlib.sha256(what.encode(errors="surrogateescape")).hexdigest()
         return cache_dir() / "evaluations" / f"{digest[:32]}.npz"
 
-    def _new_tally(self) -> Tally:
-        labels = self.dataset.labels
-        return Tally(ConfusionMatrix(labels.num_classes, labels.ignore_index, self.absent))
-
 
 def _check_size(engine: Engine, name: str, preprocess: Preprocess, protocol: Protocol) -> None:
     fixed = engine.signature.size
@@ -295,17 +296,20 @@ def _failed(look: _Look, error: InputError | MemoryError) -> object:
     return SKIP
 
 
-def _add(look: _Look, tally: Tally) -> None:
+def _add(tally: Tally, look: _Look) -> Tally:
     if look.failed:
-        tally.failed.append(look.failed)
-        tally.scores.append(float("nan"))
-        return
+        return replace(
+            tally, scores=(*tally.scores, float("nan")), failed=(*tally.failed, look.failed)
+        )
     assert look.matrix is not None
-    tally.matrix.counts += look.matrix.counts
-    tally.scores.append(look.matrix.mean_iou)
-    tally.not_finite += not look.finite
-    tally.same += look.same
-    tally.compared += look.compared
+    return Tally(
+        tally.matrix + look.matrix,
+        (*tally.scores, look.matrix.mean_iou),
+        tally.not_finite + (not look.finite),
+        tally.same + look.same,
+        tally.compared + look.compared,
+        tally.failed,
+    )
 
 
 def _save_tally(path: Path, tally: Tally) -> None:
@@ -322,16 +326,18 @@ def _save_tally(path: Path, tally: Tally) -> None:
         write_atomic(path, write)
 
 
-def _load_tally(path: Path, tally: Tally) -> None:
+def _load_tally(path: Path, fresh: Tally) -> Tally:
     """Go on from a saved state; one that is damaged counts as none."""
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as state:
             counts, scores, numbers = state["counts"], state["scores"], state["numbers"]
             failed = state["failed"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return
-    if counts.shape == tally.matrix.counts.shape:
-        tally.matrix.counts = counts
-        tally.scores = scores.tolist()
-        tally.not_finite, tally.same, tally.compared = map(int, numbers)
-        tally.failed = [str(message) for message in failed]
+        return fresh
+    if counts.shape != fresh.matrix.counts.shape:
+        return fresh
+    matrix = copy(fresh.matrix)
+    matrix.counts = counts
+    not_finite, same, compared = map(int, numbers)
+    seen = tuple(str(message) for message in failed)
+    return Tally(matrix, tuple(scores.tolist()), not_finite, same, compared, seen)
