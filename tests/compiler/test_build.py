@@ -143,8 +143,9 @@ def test_int8(
     assert report.int8.processor == processor.instructions()
     saturates = processor.saturates() and engine == "openvino"
     assert report.int8.weight_bits == (7 if saturates else 8)
-    assert report.int8.layers >= 4
-    assert list(report.int8.kept.values()) == [plan.FIRST]
+    assert report.int8.layers >= 3
+    last = [plan.LAST] if engine == "onnxruntime" else []
+    assert list(report.int8.kept.values()) == [plan.FIRST, *last]
     assert "writing int8" in said
     assert any(line.startswith("int8: ") for line in report.lines())
     assert report.agreement is not None
@@ -338,7 +339,7 @@ def classes_of_synthetic(folder: Path) -> Path:
     draft = Sketch()
     x = draft.input(1, 3, SIDE, SIDE, name="input")
     x = draft.node("Relu", draft.conv(x, 3, 8, strides=[4, 4], pads=[0] * 4))
-    grid = draft.conv(x, 8, classes)
+    grid = draft.conv(draft.node("Relu", draft.conv(x, 8, 8)), 8, classes)
     output = draft.resize(grid, 1, classes, SIDE, SIDE, name="output")
     path = folder / "synthetic.onnx"
     onnx.save(draft.model(output, rank=4), path)

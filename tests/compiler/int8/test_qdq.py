@@ -341,6 +341,26 @@ def test_results_for_float_alone_stay_in_float() -> None:
     assert decibels(*run(model), *as_written(written)) > CLOSE
 
 
+@pytest.mark.parametrize("read", [False, True])
+def test_an_output_is_given_as_the_layer_computes_it(read: bool) -> None:
+    draft = Sketch()
+    x = draft.conv(draft.input(1, 3, 8, 8), 3, 4, name="scores")
+    if read:
+        draft.conv(x, 4, 4, name="beside")
+    model = draft.model("scores", rank=4)
+    if read:
+        model.graph.output.append(onnx.helper.make_tensor_value_info("beside", 1, None))
+    assert "scores" in pairs(quantised(model))
+    written = quantised(model, float_outputs=True)
+    graph = Graph(written)
+    maker = graph.maker("scores")
+    assert maker is not None
+    assert maker.op_type == "Conv"
+    assert ("scores" in pairs(written)) == read  # for the layer that reads bytes
+    for expected, actual in zip(run(model), as_written(written), strict=True):
+        assert decibels(expected, actual) > CLOSE
+
+
 @pytest.mark.parametrize("kind", ["Relu", "Clip"])
 def test_a_pair_that_stands_for_an_activation_stays(kind: str) -> None:
     """Dropped, the result would be that of a network without the activation, at -18 dB."""
@@ -352,6 +372,18 @@ def test_a_pair_that_stands_for_an_activation_stays(kind: str) -> None:
     written = quantised(model, float_outputs=True)
     assert kind not in kinds(written)
     assert decibels(*run(model), *as_written(written)) > CLOSE
+
+
+def test_what_decides_an_output() -> None:
+    draft = Sketch()
+    x = draft.node("Relu", draft.conv(draft.input(1, 3, 8, 8), 3, 4), name="features")
+    one = draft.node("Cast", draft.conv(x, 4, 4, name="one"), to=1, name="cast")
+    two = draft.node("MatMul", draft.conv(x, 4, 4, name="two"), f"x{INTERPOLATION}", name="wide")
+    three = draft.conv(draft.conv(x, 4, 4, name="inside"), 4, 4, name="three")
+    both = draft.node("Add", one, draft.node("Sub", two, three, name="difference"), name="sum")
+    model = draft.model(draft.node("ArgMax", both, axis=1, name="classes"), rank=4)
+    found = qdq.results(Graph(model))
+    assert found == {"classes", "sum", "cast", "one", "difference"}
 
 
 def forked() -> Model:

@@ -35,7 +35,8 @@ _PARTS = re.compile(r"_(fine|wide|pooled|coarse\d+)(_\d+)*$")
 
 FIRST = "the first layer, which reads the image: little work, much harm"
 POOLED = "behind global pooling: work of one pixel"
-_CHEAP = (FIRST, POOLED)
+LAST = "it gives the scores, which bytes would turn into 256 steps: edges become stairs"
+_CHEAP = (FIRST, POOLED, LAST)
 """Why layers stay in float that could read bytes without harm."""
 
 
@@ -167,7 +168,7 @@ def prepare(
         spans=spans,
         means={n: one.mean for n, one in found.statistics.items() if one.mean is not None},
         noise={},
-        kept={**_kept(graph, layers), **skipped},
+        kept={**_kept(graph, layers, form), **skipped},
         calibration=Calibration(
             method=settings.calibrate_mode,
             images=tuple(samples.image_id(path) for path in found.used),
@@ -258,16 +259,19 @@ def _origins(nodes: Sequence[onnx.NodeProto], layer: ConvLayer) -> dict[str, str
     return found
 
 
-def _kept(graph: Graph, layers: Collection[ConvLayer]) -> dict[str, str]:
+def _kept(graph: Graph, layers: Collection[ConvLayer], form: Form) -> dict[str, str]:
     """The layers that are not worth it or always harmful, and why."""
     kept = {}
     [image] = graph.inputs
+    last = qdq.results(graph) if form.int8_outputs else set()
     for layer in layers:
         output = graph.shape(layer.name) or ()
         if np.asarray(graph.constant(layer.weight)).shape[1] == 3 and _near(graph, layer, image):
             kept[layer.name] = FIRST
         elif len(output) == 4 and output[2:] == (1, 1):
             kept[layer.name] = POOLED
+        elif layer.name in last:
+            kept[layer.name] = LAST
     return kept
 
 

@@ -27,6 +27,12 @@ Range = tuple[float, float]
 _AROUND = ("Add", "Concat", "Relu", "Clip", "MaxPool", "AveragePool", "Reshape", "Transpose")
 """What is kept in int8 between two layers, so that nothing is converted back and forth."""
 
+_DECIDING = (
+    *("Add", "ArgMax", "Cast", "DepthToSpace", "Identity", "LogSoftmax", "Reshape", "Resize"),
+    *("Sigmoid", "Softmax", "Squeeze", "Transpose", "Upsample"),
+)
+"""What may stand between scores and an output."""
+
 _LEVELS = {8: 127, 7: 64}
 
 
@@ -101,6 +107,23 @@ def exact_tensors(graph: Graph, left: Collection[str]) -> set[str]:
         if node.op_type in _AROUND and node.op_type != "Add" and node.output[0] in exact:
             exact.update(node.input if node.op_type == "Concat" else node.input[:1])
     return exact
+
+
+def results(graph: Graph) -> set[str]:
+    """The tensors that the outputs are, or are enlarged, laid out, added or decided from.
+
+    A layer that gives one of them in bytes gives scores of 256 steps: two classes tie over whole
+    regions, and where the steps are enlarged, edges of the class map become stairs.
+    """
+    found = set(graph.outputs)
+    for node in reversed(graph.nodes):
+        if node.output[0] not in found:
+            continue
+        if node.op_type == "MatMul" and any(name.endswith(INTERPOLATION) for name in node.input):
+            found.update(node.input)
+        elif node.op_type in _DECIDING:
+            found.update(node.input if node.op_type == "Add" else node.input[:1])
+    return found
 
 
 def rounded(weight: NDArray[np.float32], axis: int | None, bits: int = 8) -> NDArray[np.float32]:
@@ -285,13 +308,25 @@ def _read_unquantised(
         if quantise is None or quantise.op_type != "QuantizeLinear":
             continue
         source, maker = quantise.input[0], graph.maker(quantise.input[0])
-        if maker is not None and source != maker.name:
-            continue  # the pair stands for an activation that the quantiser took out
         readers = graph.readers(node.output[0])
-        floats = [reader for reader in readers if reader.name not in quantised]
         last = float_outputs and maker is not None and maker.op_type in WEIGHTED
+        if maker is not None and source != maker.name:
+            if last and maker.name in graph.outputs and maker.name == node.output[0]:
+                _give_unquantised(graph, maker, quantise, node)
+            continue  # the pair stands for an activation that the quantiser took out
+        floats = [reader for reader in readers if reader.name not in quantised]
         if source in exact or (last and len(floats) == len(readers)):
             for reader in floats:
                 for at, name in enumerate(reader.input):
                     if name == node.output[0]:
                         reader.input[at] = source
+
+
+def _give_unquantised(
+    graph: Graph, maker: onnx.NodeProto, quantise: onnx.NodeProto, back: onnx.NodeProto
+) -> None:
+    """Make a layer give an output of the graph as it is; other readers keep the pair."""
+    result = back.output[0]
+    pair = graph.free_name(f"{result}_bytes")
+    graph.redirect(result, pair)
+    back.output[0], quantise.input[0], maker.output[0] = pair, result, result
