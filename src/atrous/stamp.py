@@ -21,6 +21,10 @@ KEY = "atrous"
 _STAMP = re.compile(r"([0-9a-f]{64}) ([0-9a-f]{64})")
 # Versions before hashes of the content wrote one hash and a setting of tiles.
 _EARLIER = re.compile(r"(?:[0-9a-f]{64}|unreadable)(?: [0-9.e+-]+)?")
+_HEAD = 4096  # behind the palette, if there is one
+_WRITTEN = re.compile(
+    rb'(\xff\xfe..atrous |tEXtatrous\0|<Item name="atrous">)[0-9a-f]{64}', re.DOTALL
+)
 _JPEG_START, _APP0, _COMMENT = b"\xff\xd8", b"\xff\xe0", b"\xff\xfe"
 
 
@@ -128,6 +132,15 @@ def of_jpeg(path: Path) -> FileStamp | None:
     key, _, text = data[at + 4 : end].decode(errors="replace").partition(" ")
     stamp = FileStamp.parse(text) if data[at : at + 2] == _COMMENT and key == KEY else None
     return stamp and stamp.of(hashlib.sha256(data[:at] + data[end:]).hexdigest())
+
+
+def is_stamped(path: Path) -> bool:
+    """Whether the first bytes of a picture hold a stamp, valid or not: nothing is decoded."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            return _WRITTEN.search(file.read(_HEAD)) is not None
+    except OSError:
+        return False
 
 
 def _end_of_header(data: bytes) -> int:

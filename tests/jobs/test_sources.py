@@ -1,9 +1,12 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from atrous.errors import InputError
+from atrous.image import write_mask, write_overlay
 from atrous.jobs.sources import find
+from atrous.labels import VOC
 
 
 def touch(root: Path, *names: str) -> None:
@@ -101,3 +104,23 @@ def test_a_linked_folder_once_whatever_led_there(tmp_path: Path) -> None:
     assert stems(tmp_path, "photos") == ["a", "link/b"]
     assert stems(tmp_path, "photos", "elsewhere") == ["a", "link/b"]
     assert len(stems(tmp_path, "photos/**/*.jpg")) == 2
+
+
+def test_what_atrous_made_earlier_is_no_photograph(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class_map, pixels = np.zeros((4, 6), np.uint8), np.zeros((4, 6, 3), np.uint8)
+    touch(tmp_path, "a.jpg", "masks/theirs.png")
+    mask, overlay, single = (
+        tmp_path / name for name in ("old/masks/a.png", "old/overlays/a.jpg", "seen.jpg")
+    )
+    write_mask(mask, class_map, VOC, "a" * 64)
+    for path in (overlay, single):
+        write_overlay(path, pixels, class_map, VOC, made_from="b" * 64)
+    assert stems(tmp_path, ".") == ["a", "masks/theirs"]
+    assert [record.message for record in caplog.records] == [
+        "3 left out: masks and overlays by Atrous 3"
+    ]
+    assert stems(tmp_path, "old/masks/a.png", "seen.jpg") == ["a", "seen"]
+    with pytest.raises(InputError, match="no images in it; 2 left out: masks and overlays by"):
+        find([tmp_path / "old"])

@@ -25,13 +25,15 @@ from atrous.errors import AtrousError, InputError
 from atrous.files import is_special
 from atrous.palette import OPACITY
 from atrous.runtime.predictor import Predictor
-from atrous.stamp import FileStamp, hashed, of_jpeg
+from atrous.stamp import FileStamp, hashed, is_stamped, of_jpeg
 
 Pixels = NDArray[np.uint8]
 
 MASKS, OVERLAYS = "masks", "overlays"
 FOLDERS = (MASKS, OVERLAYS)
 JPEG = (".jpg", ".jpeg")
+_FOLDERS = frozenset(FOLDERS)
+_SUFFIXES = frozenset((*JPEG, ".png", ".tif", ".tiff"))
 
 FAILURES = (AtrousError, OSError, MemoryError)
 """What an image fails with while the others go on."""
@@ -325,6 +327,19 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: cannot be made a folder: {error.strerror}") from None
+
+
+def is_result(path: Path) -> bool:
+    """Whether a file is a mask or an overlay that Atrous wrote, by its name and its first bytes."""
+    return path.suffix.lower() in _SUFFIXES and is_stamped(path)
+
+
+def is_result_in_place(path: Path) -> bool:
+    """The same for files below folders called as those of results; no other file is opened.
+
+    For searches that read few of many files, where opening each of them would take the time.
+    """
+    return not _FOLDERS.isdisjoint(path.absolute().parent.parts) and is_result(path)
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from atrous.errors import InputError
 from atrous.jobs.names import stems, whole_path
-from atrous.jobs.output import FOLDERS
+from atrous.jobs.output import FOLDERS, is_result
 from atrous.pictures.folders import Found, search, sort
 
 
@@ -39,7 +39,8 @@ def find(sources: Sequence[str | Path], output: Path | None = None) -> list[Sour
 
     What counts in a folder says `atrous.pictures.folders.search`.
 
-    A file named by itself counts as an image whatever its ending. What cannot be looked into, as a
+    A file named by itself counts as an image whatever its ending, and also if Atrous made it; in
+    folders masks and overlays by Atrous are left out. What cannot be looked into, as a
     name of nothing beside others, becomes a source with an error. What is left out is said in one
     line of the log.
 
@@ -75,14 +76,14 @@ def matches(source: str | Path, excluded: Collection[Path] = ()) -> Found:
     """
     path, found = Path(source), Found()
     if path.is_dir():
-        found = search(path, excluded=excluded)
+        found = search(path, excluded=excluded, is_result=is_result)
     elif path.exists():
         found.pictures[path] = Path(path.name)
     else:
         for name in sorted(glob.glob(str(source), recursive=True)):  # noqa: PTH207 (absolute patterns)
             one = Path(name)
             if one.is_dir():
-                found.add(search(one, excluded=excluded))
+                found.add(search(one, excluded=excluded, is_result=is_result))
             else:
                 sort(one, Path(one.name), found)
         if found == Found():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter, deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,8 @@ _log = logging.getLogger("atrous")
 _LISTED = 8
 
 WITHOUT = "without ending"
-"""What is counted as this kind."""
+RESULTS = "masks and overlays by Atrous"
+"""What is counted as these kinds."""
 
 
 @dataclass(slots=True)
@@ -64,6 +65,7 @@ def search(
     recursive: bool = True,
     excluded: Collection[Path] = (),
     also: Collection[str] = (),
+    is_result: Callable[[Path], bool] | None = None,
 ) -> Found:
     """Find the pictures in a folder.
 
@@ -77,6 +79,7 @@ def search(
         recursive: search the folders in it too.
         excluded: folders to leave out without a word, resolved.
         also: endings that count as well.
+        is_result: tells pictures that were made of others, which are left out and counted.
 
     Returns:
         Pictures in order, those of a folder before those of the folders in it.
@@ -108,6 +111,9 @@ def search(
                     found.left_out["folders"] += 1
             else:
                 sort(path, name, found, also)
+                if is_result is not None and path in found.pictures and is_result(path):
+                    del found.pictures[path]
+                    found.left_out[RESULTS] += 1
         waiting.extend(reversed(inside))
     return found
 

@@ -4,8 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
+from atrous import image
 from atrous.compiler.int8 import samples
 from atrous.errors import AtrousError, ConfigError, InputError
+from atrous.labels import VOC
 from atrous.preprocess import Preprocess
 from atrous.vastai import npz
 from tests.builders.rasters import png
@@ -234,3 +236,13 @@ def test_calibration_images_are_read_as_the_network_reads_them(tmp_path: Path) -
     path = png(tmp_path / "a.png", np.full((1, 4, 4), 819, np.uint16), 16)
     assert samples.read(path)[0, 0, 0] == 3
     assert samples.read(path, Preprocess(value_range=(0, 4095)))[0, 0, 0] == 51
+
+
+@pytest.mark.parametrize("suffix", [None, "png"])
+def test_masks_that_atrous_wrote_calibrate_nothing(
+    tmp_path: Path, suffix: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    touch(tmp_path, "a.png", "masks/b.png")
+    image.write_mask(tmp_path / "out/masks/a.png", np.zeros((4, 6), np.uint8), VOC, "a" * 64)
+    assert names(samples.choose(tmp_path, suffix)) == ["a.png", "b.png"]
+    assert "1 left out: masks and overlays by Atrous 1" in caplog.text

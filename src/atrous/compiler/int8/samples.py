@@ -16,7 +16,8 @@ from atrous.data import open_dataset
 from atrous.data.dataset import Decode
 from atrous.data.masks import read_ids
 from atrous.errors import ConfigError, InputError
-from atrous.pictures.folders import search
+from atrous.jobs.output import is_result_in_place
+from atrous.pictures.folders import RESULTS, search
 from atrous.pictures.formats import SUFFIXES
 from atrous.preprocess import Preprocess
 from atrous.vastai import npz
@@ -194,8 +195,8 @@ def _found(path: str, suffix: str | None) -> _Found:
             f"{WHERE}: expected a folder of images, or a data set as voc:VOCdevkit:train, found "
             f"{what} at {path} (seen from {Path.cwd()})"
         )
-    listed = search(folder, also=(npz.SUFFIX,))
-    if ending is None:
+    listed = search(folder, also=(npz.SUFFIX,), is_result=is_result_in_place)
+    if ending is None or RESULTS in listed.left_out:
         listed.note(path)
     # What cannot be looked into is an image that cannot be read, which is said.
     files = _of_ending([*listed.pictures, *listed.failures], ending, path, listed.left_out)
