@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from atrous import external_data, onnx_cost, snapshot
 from atrous.cache import PACKAGE
-from atrous.errors import ArtifactError, AtrousError
+from atrous.errors import ArtifactError, AtrousError, MissingModel
 from atrous.files import write_whole
 from atrous.labels import LabelSet
 from atrous.preprocess import Preprocess
@@ -122,7 +122,7 @@ def load(path: Path) -> onnx.ModelProto:
         external_data.read(model, path)
         onnx.checker.check_model(model)
     except FileNotFoundError:
-        raise ArtifactError(f"{path}: no such file") from None
+        raise MissingModel(f"{path}: no such file") from None
     except AtrousError:
         raise
     except Exception as error:  # protobuf, onnx and the file system each raise their own

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from atrous import hub, zoo
 from atrous.download import Progress, cache_dir, download
-from atrous.errors import ArtifactError
+from atrous.errors import ArtifactError, MissingModel
 from atrous.files import sha256
 
 PACKAGE = Path(__file__).parent / "assets"
@@ -26,7 +26,7 @@ def resolve(
         progress: as for `weights_file`.
 
     Raises:
-        ArtifactError: there is none; says what was tried and where to get it.
+        MissingModel: there is none; says what was tried and where to get it.
     """
     path = given(name)
     if path is not None:
@@ -36,7 +36,7 @@ def resolve(
     if row is None:
         names = [row.name for row in rows]
         near = difflib.get_close_matches(str(name), names, 1)
-        raise ArtifactError(
+        raise MissingModel(
             f"{name}: not a file, no folder with mod.onnx, no {name}.onnx, and not a name of the "
             "zoo" + (f"; did you mean {near[0]}?" if near else f" ({', '.join(names)})")
         )

@@ -180,9 +180,9 @@ def test_processes(atrous: Run) -> None:
         (("-d", "npu"), 2, "-d: expected cpu, cuda, tensorrt or the number of a card, got 'npu'"),
         (("q", 1), 2, "expected options alone, got 'q 1'"),
         (("-p", 1, "p", 1), 2, "expected options alone, got 'p 1'"),
-        (("--images", "empty"), 1, "empty: no images in it"),
+        (("--images", "empty"), 2, "empty: no images in it"),
         (("--from", "images"), 2, "--from images decodes files: expected --images, a folder"),
-        (("--datalist", "no.txt", "--path_output", "out"), 1, "no.txt: No such file"),
+        (("--datalist", "no.txt", "--path_output", "out"), 2, "no.txt: No such file"),
         (("--datalist", "npz_datalist.txt"), 2, "--datalist LIST and --path_output FOLDER belong"),
         (("--plot", "x.png"), 2, "--plot draws what --sweep finds"),
         (
@@ -191,7 +191,7 @@ def test_processes(atrous: Run) -> None:
             "expected --rate, images per second, or --latency-bound, milli",
         ),
         (("--compare", "a.json", "b.json"), 2, "--compare A.json B.json measures nothing"),
-        (("-m", "absent"), 1, "absent: not a file"),
+        (("-m", "absent"), 2, "absent: not a file"),
     ],
 )
 def test_one_clear_message(wrong: tuple[Any, ...], code: int, message: str, atrous: Run) -> None:

@@ -242,8 +242,8 @@ def test_wrong_command_lines(atrous: Run, file: Path, words: tuple[str, ...], me
 @pytest.mark.heavy
 def test_a_pair_that_is_not_there(atrous: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:
     done = atrous("compile", "--explain", pair[0], tmp_path / "none")
-    assert done.code == 1
+    assert done.code == 2
     assert f"error: {tmp_path}/none: not a file" in done.err
     done = atrous("compile", "--explain", *pair, "--images", tmp_path / "none")
-    assert done.code == 1
+    assert done.code == 2
     assert "none: no such file or folder" in done.err

@@ -190,8 +190,8 @@ def test_somebody_elses_model_with_the_seeds_vdsp_file(
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["missing.jpg", "-o", "o"], 1, "error: missing.jpg: no such file or folder"),
-        ([PHOTOGRAPH, "-o", "o", "-m", "none"], 1, "none: not a file, no folder with mod.onnx"),
+        (["missing.jpg", "-o", "o"], 2, "error: missing.jpg: no such file or folder"),
+        ([PHOTOGRAPH, "-o", "o", "-m", "none"], 2, "none: not a file, no folder with mod.onnx"),
         ([PHOTOGRAPH, "-o", "o", "--size", "big"], 2, "--size: expected N, HEIGHT,WIDTH or ["),
         ([PHOTOGRAPH, "-o", "o", "--size", "65"], 2, "the network takes (513, 513) pixels"),
         ([PHOTOGRAPH, "-o", "o", "--labels", "coco"], 2, "expected voc, cityscapes, or the names"),
@@ -206,7 +206,7 @@ def test_somebody_elses_model_with_the_seeds_vdsp_file(
         ),
         ([PHOTOGRAPH, "-o", "o.tif"], 2, "is written as .png, or .tif with --tile, an overlay as"),
         ([PHOTOGRAPH, "-o", "o.bmp", "--tile", "9"], 2, "written as .png or .tif, an overlay as"),
-        ([PHOTOGRAPH, "*.jpg", "-o", "o.png"], 1, "*.jpg: no such file or folder"),
+        ([PHOTOGRAPH, "*.jpg", "-o", "o.png"], 2, "*.jpg: no such file or folder"),
     ],
 )
 def test_errors_are_one_line_and_nothing_is_written(

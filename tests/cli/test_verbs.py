@@ -105,7 +105,7 @@ def test_export_of_what_cannot_be_exported(atrous: Run, tmp_path: Path) -> None:
     output = tmp_path / "m.onnx"
     for arguments, code, message in (
         (("default", "-o", output), 2, "is an ONNX file already"),
-        (("missing.pth", "-o", output), 1, "missing.pth: not a file"),
+        (("missing.pth", "-o", output), 2, "missing.pth: not a file"),
         (("x.pth", "-o", output, "--format", "torchscript", "--opset", "11"), 2, "belong to"),
     ):
         done = atrous("export", *arguments)

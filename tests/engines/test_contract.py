@@ -336,12 +336,12 @@ def test_tensorrt_keeps_its_builds_in_a_folder_of_the_model(
 
 
 def test_options_are_checked(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="threads: expected 0"):
+    with pytest.raises(ConfigError, match="threads: expected 0"):
         Options(threads=-1)
-    with pytest.raises(InputError, match="streams: expected 1 or more, got 0"):
+    with pytest.raises(ConfigError, match="streams: expected 1 or more, got 0"):
         Options(streams=0)
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="cache: expected a folder, found a file"):
+    with pytest.raises(ConfigError, match="cache: expected a folder, found a file"):
         Options(cache=tmp_path / "file")
 
 

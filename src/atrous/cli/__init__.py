@@ -30,7 +30,7 @@ from atrous.cli.serve import serve
 from atrous.cli.stream import stream
 from atrous.cli.terminal import with_flags
 from atrous.cli.train import train
-from atrous.errors import AtrousError, ConfigError
+from atrous.errors import AtrousError
 from atrous.files import discard_unfinished
 
 app = typer.Typer(
@@ -71,7 +71,7 @@ class _Note(logging.Formatter):
 
 
 def main() -> None:
-    """Run the command line: exit code 0 done, 1 the work failed, 2 the command was wrong."""
+    """Run the command line: exit code 0, all was done; else see `failures`."""
     with streams.escaping():
         notes = logging.StreamHandler()
         notes.setFormatter(_Note("note: %(message)s"))
@@ -92,11 +92,11 @@ def _exit_code(run: Callable[[], object]) -> int:
         run()
     except AtrousError as error:
         print(f"error: {with_flags(str(error))}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
+        return failures.exit_code(error)
     except OSError as error:
         if error.errno != errno.EPIPE:  # who reads has had enough, as `head`
             print(f"error: {with_flags(failures.said(error))}", file=sys.stderr)
-        return 1
+        return failures.exit_code(error)
     except (KeyboardInterrupt, SystemExit) as stop:
         # typer makes an exit with this code of Ctrl-C.
         if isinstance(stop, SystemExit) and stop.code != 130:

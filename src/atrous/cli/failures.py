@@ -1,9 +1,18 @@
-"""What is said where the system refuses: a disk is full or read-only, a name is too long."""
+"""What is said where the system refuses, and the exit codes of errors."""
 
 from __future__ import annotations
 
 import errno
 import os
+
+from atrous.errors import ConfigError, MissingInput, MissingModel
+
+FAILED, USAGE = 1, 2
+"""Exit codes: a part of the work failed; the command could never have worked, so nothing was done.
+
+A usage error is a wrong option, a wrong configuration, or the name of nothing. Everything else
+counts as work that failed: a damaged file, a missing package or device, a full disk.
+"""
 
 _ROOM = "make room there, and give the same command again: what was finished is kept"
 _PLACE = "choose another place"
@@ -22,6 +31,12 @@ _NEXT = {
     errno.EINVAL: _PLACE,
     errno.ENAMETOOLONG: "choose a shorter name",
 }
+
+
+def exit_code(error: Exception) -> int:
+    """The exit code of a command that an error stopped."""
+    usage = isinstance(error, ConfigError | MissingInput | MissingModel)
+    return USAGE if usage else FAILED
 
 
 def said(error: OSError) -> str:

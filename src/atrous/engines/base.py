@@ -21,7 +21,7 @@ from atrous.cores import cores
 from atrous.engines.built import warn_once
 from atrous.engines.meaning import Hints, Layout
 from atrous.engines.signature import Signature
-from atrous.errors import EngineError, InputError
+from atrous.errors import ConfigError, EngineError
 from atrous.preprocess import Tensor
 
 Device = Literal["cpu", "cuda", "tensorrt"]
@@ -46,7 +46,7 @@ class Options:
         precision: what floats are computed in, `fp32` or `bf16`; by default what the model says.
 
     Raises:
-        InputError: a value is out of range, or `cache` is a file.
+        ConfigError: a value is out of range, or `cache` is a file.
     """
 
     device: Device = "cpu"
@@ -61,16 +61,16 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.device not in get_args(Device):
-            raise InputError(
+            raise ConfigError(
                 f"device: expected cpu, cuda or tensorrt, got {self.device!r}; which GPU is used "
                 "says the variable CUDA_VISIBLE_DEVICES"
             )
         if self.threads < 0:
-            raise InputError(f"threads: expected 0 (one per core) or more, got {self.threads}")
+            raise ConfigError(f"threads: expected 0 (one per core) or more, got {self.threads}")
         if self.streams < 1:
-            raise InputError(f"streams: expected 1 or more, got {self.streams}")
+            raise ConfigError(f"streams: expected 1 or more, got {self.streams}")
         if self.cache is not None and os.path.isfile(self.cache):  # noqa: PTH113 (never raises)
-            raise InputError(f"cache: expected a folder, found a file: {self.cache}")
+            raise ConfigError(f"cache: expected a folder, found a file: {self.cache}")
         _ = self.hints
 
     def with_changes(

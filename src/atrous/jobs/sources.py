@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from atrous.errors import InputError
+from atrous.errors import MissingInput
 from atrous.jobs.names import stems, whole_path
 from atrous.jobs.output import FOLDERS, is_result
 from atrous.pictures.folders import Found, search, sort
@@ -29,9 +29,9 @@ class Source:
     error: str = ""
 
     def check(self) -> None:
-        """Raise `InputError` if it is known that it cannot be read."""
+        """Raise `MissingInput` if it is known that it cannot be read."""
         if self.error:
-            raise InputError(self.error)
+            raise MissingInput(self.error)
 
 
 def find(sources: Sequence[str | Path], output: Path | None = None) -> list[Source]:
@@ -49,7 +49,7 @@ def find(sources: Sequence[str | Path], output: Path | None = None) -> list[Sour
         output: folder of the results, which are left out; images that lie in it are not.
 
     Raises:
-        InputError: there is no image at all.
+        MissingInput: there is no image at all.
     """
     made = [] if output is None else [output, *(output / name for name in FOLDERS)]
     excluded = {Path(os.path.realpath(folder)) for folder in made}  # also of a link to itself
@@ -57,7 +57,7 @@ def find(sources: Sequence[str | Path], output: Path | None = None) -> list[Sour
     for source in sources:
         found.add(matches(source, excluded))
     if not found.pictures:
-        raise InputError("; ".join(found.failures.values()))
+        raise MissingInput("; ".join(found.failures.values()))
     found.note()
     names = stems(_once(found.pictures), whole_path)
     failed = [Source(path, Path(path.name), error) for path, error in found.failures.items()]

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from atrous import limits
-from atrous.errors import ArtifactError
+from atrous.errors import ArtifactError, MissingModel
 
 TORCH_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".tar")
 WRAPPERS = ("model_state", "state_dict", "model_state_dict", "model", "network", "net")
@@ -95,7 +95,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise ArtifactError(f"{path}: no such file; expected a .safetensors or .pth checkpoint")
+        raise MissingModel(f"{path}: no such file; expected a .safetensors or .pth checkpoint")
     if path.suffix == ".safetensors":
         try:
             state = load_file(path)

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atrous import image, limits, texts
-from atrous.errors import AtrousError, InputError
+from atrous.errors import AtrousError, InputError, MissingInput
 from atrous.files import check_writable, write_atomic
 from atrous.jobs.names import stems
 from atrous.jobs.output import make_folder, state
@@ -61,12 +61,12 @@ def find_images(folder: Path, *, said: bool = False) -> dict[str, Path]:
         said: say what is left out.
 
     Raises:
-        InputError: there is no such folder.
+        MissingInput: there is no such folder.
     """
     try:
         next(folder.iterdir(), None)
     except OSError as error:
-        raise InputError(f"{folder}: {error.strerror}; expected a folder of images") from None
+        raise MissingInput(f"{folder}: {error.strerror}; expected a folder of images") from None
     listed = search(folder, recursive=False)
     paths = sorted((*listed.pictures, *listed.failures))
     names = stems({path: Path(path.name) for path in paths}, lambda path: path)
@@ -368,7 +368,8 @@ def _lines(path: Path) -> list[str]:
     try:
         lines = texts.read_lines(path)
     except (OSError, UnicodeError) as error:
-        raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+        kind = MissingInput if isinstance(error, OSError) else InputError
+        raise kind(f"{path}: {getattr(error, 'strerror', None) or error}") from None
     if not lines:
         raise InputError(f"{path}: empty")
     return lines

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from atrous.errors import ConfigError, InputError
+from atrous.errors import ConfigError, InputError, MissingInput
 from atrous.jobs import sources
 from atrous.jobs.names import stems, whole_path
 from atrous.jobs.output import FOLDERS, join
@@ -66,7 +66,7 @@ def find(places: Sequence[str], output: str) -> list[RemoteImage]:
 
     Raises:
         ConfigError: a URL is none that fsspec knows, or needs a package.
-        InputError: there is no image at all.
+        MissingInput: there is no image at all.
     """
     made = (output, *(join(output, name) for name in FOLDERS))
     paths = {Path(os.path.realpath(path)) for path in map(local, made) if path is not None}
@@ -89,7 +89,7 @@ def find(places: Sequence[str], output: str) -> list[RemoteImage]:
         failures |= {str(name): error for name, error in one.failures.items()}
         rest.left_out += one.left_out
     if not found:
-        raise InputError("; ".join(failures.values()))
+        raise MissingInput("; ".join(failures.values()))
     rest.note()
     names = stems(found, _whole)
     failed = [RemoteImage(place, Path(place).name, error) for place, error in failures.items()]

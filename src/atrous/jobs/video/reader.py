@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from atrous.errors import AtrousError, InputError
+from atrous.errors import AtrousError, InputError, MissingInput
 from atrous.jobs.video.clock import Clock
 from atrous.jobs.video.interlaced import Deinterlacer
 from atrous.jobs.video.joined import another
@@ -324,7 +324,8 @@ class Reader:
             )
         except (av.FFmpegError, OSError, ValueError) as error:
             step = "name a camera that is there" if camera else "check that it is whole and a video"
-            raise InputError(
+            there = camera or network or os.path.lexists(self.name)
+            raise (InputError if there else MissingInput)(
                 f"{self.name}: expected a video, cannot be opened: {reason(error)}; {step}"
             ) from None
 
