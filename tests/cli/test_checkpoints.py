@@ -21,7 +21,7 @@ from atrous.serve.service import Service
 from atrous.serve.settings import Settings
 from tests.builders.cases import Cases, expected
 from tests.builders.command import Run
-from tests.builders.shallow import make_shallow
+from tests.builders.shallow import make_exports_quick, make_shallow
 
 pytestmark = pytest.mark.heavy
 
@@ -45,6 +45,7 @@ workspace:
 @pytest.fixture(autouse=True)
 def _little(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     make_shallow(monkeypatch)
+    make_exports_quick(monkeypatch)
     monkeypatch.setenv("ATROUS_CACHE", str(tmp_path / "cache"))
     torch.manual_seed(0)
 

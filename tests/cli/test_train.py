@@ -15,7 +15,7 @@ from atrous.data.synthetic import draw
 from atrous.evaluation import result as results
 from atrous.training import config
 from tests.builders.command import Run
-from tests.builders.shallow import make_shallow
+from tests.builders.shallow import make_exports_quick, make_shallow
 
 CLASSES = ["ground", "road"]
 SIZE = (48, 64)
@@ -68,6 +68,7 @@ def test_the_readme_goes_from_masks_to_predictions(
 ) -> None:
     """Every command as it stands there, but on little: pixels, layers, steps."""
     make_shallow(monkeypatch)
+    make_exports_quick(monkeypatch)
     [described] = blocks(SECTION, "yaml")
     assert yaml.safe_load(described) == yaml.safe_load(Path("own.yaml").read_text())
     [commands] = blocks(SECTION, "sh")
