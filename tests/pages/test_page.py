@@ -37,3 +37,10 @@ def test_templates_mark_nothing_as_safe() -> None:
         text = template.read_text()
         assert not re.search(r"\|\s*safe\b", text)
         assert "autoescape" not in text
+
+
+def test_a_thumbnail_shows_its_picture_whole() -> None:
+    # The legend of an overlay lies at its lower edge.
+    style = (Path(pages.__file__).parent / "templates/style.css").read_text()
+    [rule] = re.findall(r"\.gallery img \{(.*?)\}", style)
+    assert "object-fit: contain" in rule

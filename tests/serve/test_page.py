@@ -144,7 +144,11 @@ def test_pointing_says_the_class(page: Watched) -> None:
 def test_a_class_alone(page: Watched) -> None:
     page.show(png(halves(300, 400)))
     page.page.locator("#opacity").fill("100")
+    swatch = "getComputedStyle(document.querySelector('[data-name={}] .swatch')).backgroundColor"
+    assert page.page.evaluate(swatch.format("cat")) == "rgb(220, 40, 0)"
+    assert page.page.evaluate(swatch.format("background")) == "rgba(0, 0, 0, 0)"  # bare
     page.page.click("[data-name=background]")
+    assert page.page.evaluate(swatch.format("background")) == "rgb(0, 0, 0)"
     assert page.page.get_attribute("[data-name=background]", "aria-pressed") == "true"
     seen = page.pixels(".stage")
     height, width = seen.shape[:2]

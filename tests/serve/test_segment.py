@@ -69,6 +69,7 @@ def test_models_are_chosen_by_name(live: Live) -> None:
     assert models[1]["labels"]["ignore_index"] == 255
     assert models[1]["labels"]["classes"][8] == {
         "id": 8, "name": "cat", "colour": "#400000", "paint": "#009e73",
+        "painted": True,
     }  # fmt: skip
     assert models[1]["input"] == {"height": 8, "width": 8}
     assert len(models[1]["labels"]["classes"]) == VOC.num_classes

@@ -71,12 +71,16 @@ class InferResponse(BaseModel):
 
 
 class ClassLabel(BaseModel):
-    """What a class id means; `colour` is its own in masks, `paint` that in overlays, `#rrggbb`."""
+    """What a class id means; `colour` is its own in masks, `paint` that in overlays, `#rrggbb`.
+
+    Classes that are not `painted` stay bare in overlays, as a background does.
+    """
 
     id: int
     name: str
     colour: str
     paint: str
+    painted: bool
 
 
 class Labels(BaseModel):

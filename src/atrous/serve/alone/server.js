@@ -166,8 +166,8 @@ export async function render(blob, { output, opacity }) {
     for (let id = 0; id < 256; id++) colours[id] = pixel(`#${id.toString(16).padStart(2, "0").repeat(3)}`);
     context.putImageData(paint(map, size, colours, false), 0, 0);
   } else {
-    for (const { id, name, paint: colour } of classes)
-      if (id || name !== "background") colours[id] = pixel(colour);
+    for (const { id, paint: colour, painted } of classes)
+      if (painted) colours[id] = pixel(colour);
     const layer = make("canvas", { width, height });
     layer.getContext("2d").putImageData(paint(map, size, colours), 0, 0);
     context.drawImage(await createImageBitmap(blob, { imageOrientation: "from-image" }), 0, 0);

@@ -104,7 +104,6 @@ function unpack({ runs, width, height, ...answer }, photo) {
     small: { size: small, map: resize(map, size, small) },
     photo: fits ? photo.canvas : null,
     about: about.filter(Boolean).join(" · "),
-    ignored: labels.ignore_index,
   };
 }
 

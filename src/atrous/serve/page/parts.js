@@ -55,7 +55,8 @@ export class Pane {
 export function drawLegend(table, results, alone, pick) {
   const rows = new Map();
   results.forEach(({ classes }, column) => {
-    for (const { name, paint: colour, share } of classes) {
+    for (const { name, paint, painted, share } of classes) {
+      const colour = painted || name === alone ? paint : "none";
       if (!rows.has(name)) rows.set(name, { name, colour, shares: results.map(() => 0) });
       rows.get(name).shares[column] = share;
     }

@@ -42,11 +42,10 @@ function drawClasses() {
   at("hint").hidden = alone !== null;
   drawLegend(at("legend"), results, alone, pick);
   results.forEach((result, i) => {
-    const { model, classes, ignored, small, about } = result;
+    const { model, classes, small, about } = result;
     const colours = new Uint32Array(256);
-    for (const { id, name, paint: colour } of classes) {
-      const plain = id === ignored || (id === 0 && name === "background");
-      if (alone === null ? !plain : name === alone) colours[id] = pixel(colour);
+    for (const { id, name, paint: colour, painted } of classes) {
+      if (alone === null ? painted : name === alone) colours[id] = pixel(colour);
     }
     const what = classes.map(({ name, share }) => `${name} ${percent(share)}`).join(", ");
     panes[i].show(result, {
