@@ -54,9 +54,12 @@ class Agreement(Record):
 
     def __str__(self) -> str:
         """One line for people."""
-        many = "1 image" if self.images == 1 else f"{self.images} images"
+        return self.of("1 image" if self.images == 1 else f"{self.images} images")
+
+    def of(self, what: str) -> str:
+        """One line for people that says what the images are."""
         return (
-            f"same class on {as_share(self.agreement)} of the pixels of {many}, "
+            f"same class on {as_share(self.agreement)} of the pixels of {what}, "
             f"largest difference of a logit {self.largest_difference:.2g} "
             f"in a range of {self.logit_range:.3g}"
         )

@@ -11,6 +11,8 @@ import yaml
 from PIL import Image
 
 from atrous import artifact
+from atrous.cli import compile as compile_cli
+from atrous.compiler.progress import Progress
 from atrous.image import photograph
 from tests.builders.command import Run
 
@@ -63,7 +65,7 @@ def test_compiles_and_says_what_it_did(atrous: Run, file: Path, tmp_path: Path) 
     folder = tmp_path / "out" / "half"
     assert (folder / "mod.onnx").is_file()
     unchanged = "commute-enlargement: its pattern is not in this network"
-    for words in ("half: fp16", unchanged, "agreement:"):
+    for words in ("half: fp16", unchanged, "agreement with the input model:"):
         assert words in done.out
     assert f"written: {folder}/mod.onnx" in done.out
     assert "backend.compile.data_transport_mode" in done.out
@@ -247,3 +249,18 @@ def test_a_pair_that_is_not_there(atrous: Run, pair: tuple[Path, Path], tmp_path
     done = atrous("compile", "--explain", *pair, "--images", tmp_path / "none")
     assert done.code == 2
     assert "none: no such file or folder" in done.err
+
+
+def test_a_long_step_says_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = iter((0.0, 1.0, 11.0, 12.0, 13.0, 20.0))
+    monkeypatch.setattr(compile_cli.time, "monotonic", lambda: next(now))
+    with compile_cli._progress() as tell:
+        for number in (1, 2, 3, 4):
+            tell(Progress("calibrating", number, 50, "ranges"))
+        tell(Progress("measuring", 1, 4))
+        tell(Progress("measuring", 2, 4))
+    assert capsys.readouterr().err.splitlines() == [
+        "calibrating", "calibrating: 3 of 50, ranges", "measuring"
+    ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,9 @@ from atrous.formatting import shown
 if TYPE_CHECKING:
     from atrous.compiler.config import CompileConfig
     from atrous.compiler.progress import Progress, Tell
+
+SILENT = 10.0
+"""Seconds after which a step says once more how far it is, where there is no terminal."""
 
 
 def compile_model(
@@ -181,7 +185,7 @@ def _explain(
 
 @contextmanager
 def _progress() -> Iterator[Tell]:
-    """What shows progress: one line that changes on a terminal, else a line for each step."""
+    """What shows progress: one line that changes on a terminal, else a line now and then."""
     from rich.progress import Progress as Display
     from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -193,12 +197,14 @@ def _progress() -> Iterator[Tell]:
             yield lambda progress: display.update(task, description=shown(progress))
         return
 
-    last = ""
+    last, at = "", 0.0
 
     def line(progress: Progress) -> None:
-        nonlocal last
-        if progress.step != last:
-            print(progress.step, file=sys.stderr, flush=True)
+        nonlocal last, at
+        new, now = progress.step != last, time.monotonic()
+        if new or now - at >= SILENT:
+            print(progress.step if new else progress, file=sys.stderr, flush=True)
+            at = now
         last = progress.step
 
     yield line

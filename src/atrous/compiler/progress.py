@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,17 @@ class Progress:
 
 
 Tell = Callable[[Progress], None]
+
+
+class _Parts(Sized, Iterable[T_co], Protocol[T_co]):
+    """What can be counted before it is gone through."""
+
+
+def counted(parts: _Parts[T_co], step: str, tell: Tell) -> Iterator[T_co]:
+    """The parts of a step, each told as it is begun."""
+    for number, part in enumerate(parts, 1):
+        tell(Progress(step, number, len(parts)))
+        yield part
 
 
 def silent(progress: Progress) -> None:

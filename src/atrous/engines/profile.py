@@ -146,14 +146,16 @@ def profile_both(
 ) -> tuple[Profile, Profile]:
     """Time two ONNX networks in turn, so that what else the machine does slows both the same.
 
+    Both are run as Atrous runs them, up to the logits, so that both do the same work.
+
     Args:
-        before: run with its last resize, as any other tool would run it.
-        after: run up to the logits where the engine stops.
+        before: one of them.
+        after: the other.
         engine: see `profile`, as for what follows and for what is raised.
         options: how the engine uses the machine.
         runs: of each.
     """
-    one, other = _profiles([(before, True), (after, False)], engine, options or Options(), runs)
+    one, other = _profiles([(before, False), (after, False)], engine, options or Options(), runs)
     return one, other
 
 

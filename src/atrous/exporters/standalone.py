@@ -277,6 +277,10 @@ def _padding(preprocess: Preprocess) -> tuple[float, ...]:
     return own if preprocess.colour == "rgb" else own[::-1]
 
 
+VIEWS = "the photograph in the package, its mirror image and its turn by 90°"
+"""What `views` are, for people."""
+
+
 def views() -> list[NDArray[np.uint8]]:
     """The photograph in the package, in its mirror, and turned."""
     photo = photograph()

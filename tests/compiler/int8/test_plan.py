@@ -304,7 +304,7 @@ def test_layers_named_by_the_user_are_not_judged(
     monkeypatch.setattr(noise, "LOUD", np.inf)
     seen: list[str] = []
 
-    def harmful(model: Any, groups: list[list[str]], *rest: Any) -> dict[str, str]:
+    def harmful(model: Any, groups: list[list[str]], *rest: Any, **more: Any) -> dict[str, str]:
         seen.extend(name for group in groups for name in group)
         return {"before": "why"}
 
@@ -383,7 +383,8 @@ def test_the_images(make: Make, images: Path) -> None:
     assert len(prepared.inputs) == 3
     assert make(network()).calibration.images == tuple("012345")
     assert len(make(network()).inputs) == 6
-    assert "measuring the noise of each layer" in said
+    assert "measuring the noise of each layer: 3 of 3" in said
+    assert any(step.startswith("choosing ranges: 1 of ") for step in said)
     said.clear()
     make(network(), sampler=Sampler(get_data_num=9), tell=said)
     assert any("holds 6 images, fewer than the 9 wanted" in step for step in said)

@@ -64,13 +64,12 @@ def result(mean_iou: float, more: dict[str, Any] | None = None, **stamp: Any) ->
     )
 
 
-def timed(milliseconds: float, count: int, head: bool = False) -> Profile:
+def timed(milliseconds: float, count: int) -> Profile:
     return Profile(
         engine="openvino",
         version="2026.1",
         threads=2,
         runs=10,
-        head=head,
         milliseconds=milliseconds,
         spread=(milliseconds - 1, milliseconds + 1),
         layers=tuple(
@@ -113,7 +112,7 @@ def whole() -> CompileReport:
         agreement=Agreement(
             images=3, agreement=0.99999961, largest_difference=1.3e-5, logit_range=31.42
         ),
-        before=timed(100, 40, head=True),
+        before=timed(100, 40),
         after=timed(40, 30),
         accuracies=(AccuracyChange.between(result(64.0), result(63.99, precision="fp16")),),
     )
@@ -235,7 +234,9 @@ def test_the_page(tmp_path: Path) -> None:
         "weights/<small>.pth",
         "Labels <voc> were assumed.",
         "backend.type",
-        "The input model is run whole",
+        "Both models were run in turn, and do the same work.",
+        "both up to the logits, without the last resize",
+        "on the photograph in the package, its mirror image and its turn by 90°",
     ):
         assert text in page.text, text
     assert "layer<25>" not in page.text
@@ -253,7 +254,7 @@ def test_int8_on_the_page(tmp_path: Path) -> None:
         "int8",
         "Accuracy",
         "Where accuracy went",
-        "Signal to noise of each layer if it alone is int8, worst first",
+        "Noise of each layer if it alone is int8, noisiest first",
         "What was compiled",
     ]
     for text in (
@@ -326,7 +327,7 @@ def test_the_input_model_may_not_run_there(tmp_path: Path) -> None:
     page = read_page(one, tmp_path)
     assert "40.0 ms" in page.text
     assert "as fast" not in page.text
-    assert "The input model is run whole" not in page.text
+    assert "Both models were run" not in page.text
     assert "time on openvino 2026.1, 2 threads: 40.0 ms a run" in one.lines()
 
 
@@ -340,8 +341,10 @@ def test_the_terminal() -> None:
         "other: switched off",
         "work: 17.00 → 8.50 GMAC (-50.0 %)",
         "file: 21.0 MB → 10.5 MB (-50.0 %)",
-        "time on openvino 2026.1, 2 threads: 100.0 ms → 40.0 ms a run (2.50× as fast)",
-        "agreement: same class on 99.9999 % of the pixels of 3 images, largest difference of a "
+        "time on openvino 2026.1, 2 threads: 100.0 ms → 40.0 ms a run (2.50× as fast; both up "
+        "to the logits, without the last resize)",
+        "agreement with the input model: same class on 99.9999 % of the pixels of the photograph "
+        "in the package, its mirror image and its turn by 90°, largest difference of a "
         "logit 1.3e-05 in a range of 31.4",
         "squash-513 on voc:val, 725 images: mIoU 64.00 → 63.99 % (-0.01 points)",
         "no effect here: backend.type, a.b, a.c, a.d and 1 more",
@@ -396,3 +399,18 @@ def test_numbers_for_people(shown: str, text: str) -> None:
 def test_threads_in_words(threads: int, text: str) -> None:
     assert report(threads=threads).engine_text == f"openvino 2026.1, {text}"
     assert report(threads=threads, engine_version="").engine_text == f"openvino, {text}"
+
+
+def test_a_long_bar_is_much_noise(tmp_path: Path) -> None:
+    noise = {"loud": 10.0, "middle": 20.0, "quiet": 40.0}
+    report_page.save(report(int8=quantised(noise=noise)), tmp_path)
+    text = (tmp_path / "report.html").read_text().partition("noisiest first")[2]
+    assert "noise as a share of the signal" in text
+    rows = re.findall(
+        r'<td class="n">([\d.]+)<td class="n">([\d.]+)<td class="bar"><i style="width:([\d.]+)',
+        text,
+    )
+    shares, decibels, widths = zip(*((float(v) for v in row) for row in rows), strict=True)
+    assert decibels == (10.0, 20.0, 40.0)
+    assert shares == (31.62, 10.0, 1.0)
+    assert widths == pytest.approx([100 * share / shares[0] for share in shares], abs=0.05)

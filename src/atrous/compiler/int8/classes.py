@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from atrous.compiler.progress import Tell, counted, silent
 from atrous.engines.session import open_session
 from atrous.metrics import ConfusionMatrix
 
@@ -36,6 +37,8 @@ def harmful(
     write: Write,
     inputs: Sequence[NDArray[np.generic]],
     labels: Sequence[str] = (),
+    *,
+    tell: Tell = silent,
 ) -> dict[str, str]:
     """Which of some suspected layers have to stay in float, by what they do to the class maps.
 
@@ -50,6 +53,7 @@ def harmful(
         write: see `Write`.
         inputs: of the network.
         labels: names of the classes, for the reasons.
+        tell: called with every group.
 
     Returns:
         Layer → why it stays in float.
@@ -60,7 +64,7 @@ def harmful(
     floats = [name for group in groups for name in group]
     before = _against(truth, _scores(write(floats), inputs))
     kept: dict[str, str] = {}
-    for group in groups:
+    for group in counted(groups, "judging int8 by classes", tell):
         tried = [name for name in floats if name not in group]
         after = _against(truth, _scores(write(tried), inputs))
         if why := _cost(before, after, labels):

@@ -18,7 +18,7 @@ from atrous.compiler.form import Form
 from atrous.compiler.graph.graph import Graph
 from atrous.compiler.int8 import calibrate, classes, noise, qdq, ranges, samples
 from atrous.compiler.int8.qdq import ConvLayer, Range
-from atrous.compiler.progress import Progress, Tell
+from atrous.compiler.progress import Tell, counted
 from atrous.compiler.rewrites import Rewritten
 from atrous.compiler.sections import Quantize
 from atrous.engines.layer_names import LayerNames
@@ -158,9 +158,8 @@ def prepare(
             percentile=percentile,
             symmetric=form.symmetric,
         )
-        for name, one in found.statistics.items()
+        for name, one in counted(found.statistics.items(), "choosing ranges", tell)
     }
-    tell(Progress("measuring the noise of each layer"))
     few = samples.spread(found.used, classes.JUDGED)
     prepared = Prepared(
         model=network.model,
@@ -177,11 +176,12 @@ def prepare(
         inputs=tuple(_input(graph, path, network.preprocess) for path in few),
         form=form,
     )
-    measured = noise.local(graph, layers, spans, prepared.measured, form)
-    prepared = replace(prepared, noise=measured)
-    suspects = _suspects(graph, prepared)
-    tell(Progress("judging int8 by classes"))
-    harmful = classes.harmful(network.model, suspects, prepared.write, prepared.inputs, labels)
+    batches = counted(prepared.measured, "measuring the noise of each layer", tell)
+    prepared = replace(prepared, noise=noise.local(graph, layers, spans, batches, form))
+    suspects = _suspects(graph, prepared, tell)
+    harmful = classes.harmful(
+        network.model, suspects, prepared.write, prepared.inputs, labels, tell=tell
+    )
     return replace(prepared, kept={**prepared.kept, **harmful})
 
 
@@ -203,7 +203,7 @@ def named_layers(
     products = [node for node in nodes if node.op_type in ("MatMul", "Gemm")]
     origins = {layer.name: _origins(nodes, layer) for layer in layers}
     wanted: dict[str, str] = {}
-    for key, counted in (
+    for key, indexed in (
         ("skip_conv_layers", convolutions),
         ("skip_matmul_layers", products),
         ("exclude_layers", nodes),
@@ -216,12 +216,12 @@ def named_layers(
                     if entry and (entry in (node.name, *node.output) or _is(entry, module))
                 ]
             else:
-                found = counted[entry : entry + 1] if entry >= 0 else []
+                found = indexed[entry : entry + 1] if entry >= 0 else []
             # The layers that rewrites made have names of their own.
             if not found and not any(entry == layer.name for layer in layers):
                 raise ConfigError(
                     f"backend.quantize.{key}: {entry!r} is not in the network; expected an index "
-                    f"below {len(counted)}, or the name of a node"
+                    f"below {len(indexed)}, or the name of a node"
                 )
             outputs = {name for node in found for name in node.output}
             hit = [n for n, makers in origins.items() if n == entry or outputs & makers.keys()]
@@ -275,7 +275,7 @@ def _kept(graph: Graph, layers: Collection[ConvLayer], form: Form) -> dict[str, 
     return kept
 
 
-def _suspects(graph: Graph, prepared: Prepared) -> list[list[str]]:
+def _suspects(graph: Graph, prepared: Prepared, tell: Tell) -> list[list[str]]:
     """The layers that alone disturb the logits, those that belong together in one group.
 
     The parts that a rewrite makes of one layer share a decision, and what is joined as it is.
@@ -287,7 +287,7 @@ def _suspects(graph: Graph, prepared: Prepared) -> list[list[str]]:
             noisy.setdefault(whole, []).append(layer)
     alone = {
         whole: noise.on_output(graph, group, prepared.spans, prepared.measured, prepared.form)
-        for whole, group in noisy.items()
+        for whole, group in counted(noisy.items(), "measuring noisy layers on the scores", tell)
     }
     loud = sorted((whole for whole in noisy if alone[whole] < noise.LOUD), key=lambda w: -alone[w])
     return [[layer.name for layer in noisy[whole]] for whole in loud]

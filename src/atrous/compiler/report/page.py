@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atrous.compiler.report.report import CompileReport, StageScores
+from atrous.compiler.report.report import SAME_WORK, CompileReport, StageScores
+from atrous.exporters.standalone import VIEWS
 from atrous.files import write_whole
 from atrous.pages.page import render
 
@@ -62,6 +63,8 @@ def page(report: CompileReport, place: Path) -> str:
         report=report,
         compared=shlex.join((before, str(place / "mod"))),
         shown=SHOWN,
+        same_work=SAME_WORK,
+        views=VIEWS,
         floats=floats,
         noise=noise,
         operators_before=report.before.by_operator() if report.before is not None else {},

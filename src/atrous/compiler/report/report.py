@@ -14,8 +14,12 @@ from atrous.compiler.rewrites import Rewrite
 from atrous.engines.profile import Profile
 from atrous.errors import ConfigError
 from atrous.evaluation.result import Evaluation, check_comparable
+from atrous.exporters.standalone import VIEWS
 from atrous.formatting import as_change, as_ms, as_points, as_share, megabytes, shortened
 from atrous.record import Record
+
+SAME_WORK = "both up to the logits, without the last resize"
+"""What was timed."""
 
 
 class ModelScores(Record):
@@ -229,10 +233,11 @@ class CompileReport(Record):
         if self.after is not None:
             times = f"{as_ms(self.after.milliseconds)} a run"
             if self.before is not None:
-                times = f"{as_ms(self.before.milliseconds)} → {times} ({self.faster:.2f}× as fast)"
+                times = f"{as_ms(self.before.milliseconds)} → {times} ({self.faster:.2f}× as fast"
+                times += f"; {SAME_WORK})"
             lines.append(f"time on {self.engine_text}: {times}")
         if self.agreement is not None:
-            lines.append(f"agreement: {self.agreement}")
+            lines.append(f"agreement with the input model: {self.agreement.of(VIEWS)}")
         if self.standalone is not None:
             share = as_share(self.standalone)
             lines.append(f"standalone.onnx: same class as Atrous on {share} of the pixels")
