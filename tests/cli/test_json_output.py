@@ -8,7 +8,7 @@ import typer.main
 from rich.console import Console
 
 from atrous.cli import app, terminal
-from tests.builders.command import Run
+from tests.builders.command import Done, Run
 
 
 def options(command: Any, name: str = "") -> dict[str, list[Any]]:
@@ -42,7 +42,11 @@ def test_json_takes_no_value_and_json_file_takes_one() -> None:
 def test_a_file_behind_json_is_answered_with_the_option_that_takes_one(
     command: tuple[str, ...], atrous: Run
 ) -> None:
-    done = atrous(*command, "--json", "out.json")
+    for words in (("--json", "out.json"), ("--json=out.json",)):
+        refused(atrous(*command, *words), command)
+
+
+def refused(done: Done, command: tuple[str, ...]) -> None:
     assert (done.code, done.out) == (2, "")
     takes = "bench" in command or "eval" in command
     expected = "give --json-file out.json" if takes else "> out.json"
@@ -60,3 +64,18 @@ def test_what_is_printed_beside_a_bar_goes_where_it_was_sent(
         print('{"a": 1}')  # noqa: T201
     assert capsys.readouterr().out == '{"a": 1}\n'
     assert "segmenting" in bar.getvalue()
+
+
+def test_no_bar_before_anything_is_known(capsys: pytest.CaptureFixture[str], atrous: Run) -> None:
+    for kind in (None, True):
+        bar = io.StringIO()
+        with terminal.progress(Console(file=bar, force_terminal=kind)) as progress:
+            task = progress.add_task("frames", total=None)
+        assert "frames" not in bar.getvalue()
+        assert kind or bar.getvalue() == ""
+        with terminal.progress(Console(file=bar, force_terminal=kind)) as progress:
+            task = progress.add_task("frames", total=None)
+            progress.update(task, completed=1)
+        assert "frames" in bar.getvalue()
+    done = atrous("eval", "--data", "voc:none:val")
+    assert done.err.startswith("error: none: expected VOC2012")

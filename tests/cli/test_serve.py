@@ -1,5 +1,6 @@
 """`atrous serve`, as far as it is not the server: that runs in processes of its own."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,14 @@ def test_the_model_of_the_package_is_served_under_one_name(
     monkeypatch.setattr(engines, "find_model", lambda *_: file)
     assert atrous("serve", "--port", "0", "--engine", "onnxruntime").code == 0
     assert served == ["default"]
+
+
+def test_an_address_that_is_taken_is_named_once(atrous: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = atrous("serve", "--port", port)
+    assert done.code == 2
+    assert done.err == (
+        f"error: cannot listen on 127.0.0.1, port {port}: Address already in use; --host and "
+        "--port take another address\n"
+    )

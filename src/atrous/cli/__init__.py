@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from atrous import __version__
-from atrous.cli import failures, streams
+from atrous.cli import failures, json_output, streams, terminal
 from atrous.cli.bench import bench
 from atrous.cli.compile import compile_model
 from atrous.cli.data import data
@@ -28,7 +28,6 @@ from atrous.cli.page import page
 from atrous.cli.predict import predict
 from atrous.cli.serve import serve
 from atrous.cli.stream import stream
-from atrous.cli.terminal import with_flags
 from atrous.cli.train import train
 from atrous.errors import AtrousError
 from atrous.files import discard_unfinished
@@ -67,7 +66,7 @@ def _options(
 
 class _Note(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:
-        return with_flags(super().formatMessage(record))
+        return terminal.with_flags(super().formatMessage(record))
 
 
 def main() -> None:
@@ -77,7 +76,7 @@ def main() -> None:
         notes.setFormatter(_Note("note: %(message)s"))
         logging.getLogger("atrous").handlers = [notes]
         name_pictures()
-        code = _exit_code(app)
+        code = _exit_code(_run)
         if code == 0:
             code = _exit_code(streams.flush)
         else:  # which has been said already
@@ -86,16 +85,21 @@ def main() -> None:
     sys.exit(code)
 
 
+def _run() -> None:
+    json_output.refuse_value(sys.argv[1:])
+    app()
+
+
 def _exit_code(run: Callable[[], object]) -> int:
     """Run something, and say in one line what stopped it."""
     try:
         run()
     except AtrousError as error:
-        print(f"error: {with_flags(str(error))}", file=sys.stderr)
+        print(f"error: {terminal.with_flags(str(error))}", file=sys.stderr)
         return failures.exit_code(error)
     except OSError as error:
         if error.errno != errno.EPIPE:  # who reads has had enough, as `head`
-            print(f"error: {with_flags(failures.said(error))}", file=sys.stderr)
+            print(f"error: {terminal.with_flags(failures.said(error))}", file=sys.stderr)
         return failures.exit_code(error)
     except (KeyboardInterrupt, SystemExit) as stop:
         # typer makes an exit with this code of Ctrl-C.

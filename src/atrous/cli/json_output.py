@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -10,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from atrous.cli import terminal
 from atrous.errors import ConfigError
 from atrous.formatting import escaped
 
@@ -63,7 +65,29 @@ def refuse_file(
     """
     for word in words if as_json else ():
         if str(word).lower().endswith(".json"):
-            raise ConfigError(
-                f"--json prints on standard output and takes no file, got {word}; to write the "
-                f"file, give {instead.format(word)}"
-            )
+            raise _takes_no_file(word, instead)
+
+
+def refuse_value(words: Sequence[str]) -> None:
+    """Refuse `--json=FILE`, which the parser would refuse without a hint.
+
+    Args:
+        words: of the command line.
+
+    Raises:
+        ConfigError: one of them is that.
+    """
+    for word in itertools.takewhile(lambda word: word != "--", words):
+        option, equals, file = word.partition("=")
+        if option == "--json" and equals:
+            flags = terminal.flags_of_verb()
+            if "as_json" in flags:
+                takes = "json_file" in flags
+                raise _takes_no_file(file, "--json-file {}" if takes else "--json > {}")
+
+
+def _takes_no_file(file: str | Path, instead: str) -> ConfigError:
+    return ConfigError(
+        f"--json prints on standard output and takes no file, got {file}; to write the file, give "
+        f"{instead.format(file)}"
+    )

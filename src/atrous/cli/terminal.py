@@ -12,19 +12,37 @@ from atrous.formatting import shown
 __all__ = ["console", "failed", "note", "progress", "say", "with_flags"]
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress
+    from collections.abc import Iterator
+
+    from rich.console import Console, RenderableType
+    from rich.progress import Progress, Task
 
 
 def progress(console: Console, *, transient: bool = False) -> Progress:
-    """A bar behind the description of its task."""
+    """A bar behind the description of its task, drawn as soon as something is known of it."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining
+
+    class Begun(Progress):
+        @property
+        def begun(self) -> list[Task]:
+            return [task for task in self.tasks if task.total is not None or task.completed]
+
+        def get_renderables(self) -> Iterator[RenderableType]:
+            if self.begun:
+                yield self.make_tasks_table(self.begun)
+
+        def stop(self) -> None:
+            if self.begun:
+                super().stop()
+            else:  # without the empty line that would follow a bar
+                self.live.transient = True
+                self.live.stop()
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
     # rich would send what is printed to its own console, which a file or a pipe is not.
     printed = sys.stdout.isatty()
-    return Progress(*columns, console=console, transient=transient, redirect_stdout=printed)
+    return Begun(*columns, console=console, transient=transient, redirect_stdout=printed)
 
 
 def note(text: str) -> None:
@@ -51,6 +69,13 @@ def with_flags(text: str) -> str:
     text = shown(text)
     if "`" not in text:
         return text
+    flags = flags_of_verb()
+    flags["preprocess"] = flags.get("vdsp_params", "`preprocess`")
+    return re.sub(r"`(\w+)`", lambda field: flags.get(field[1], field[0]), text)
+
+
+def flags_of_verb() -> dict[str | None, str]:
+    """Parameters of the verb on the command line → the flags that give them."""
     from typer.main import get_command
 
     from atrous.cli import app
@@ -58,6 +83,4 @@ def with_flags(text: str) -> str:
     command = get_command(app)
     for word in sys.argv[1:]:
         command = getattr(command, "commands", {}).get(word, command)
-    flags = {parameter.name: parameter.opts[0] for parameter in command.params}
-    flags["preprocess"] = flags.get("vdsp_params", "`preprocess`")
-    return re.sub(r"`(\w+)`", lambda field: flags.get(field[1], field[0]), text)
+    return {parameter.name: parameter.opts[0] for parameter in command.params}

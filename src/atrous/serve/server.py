@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -36,7 +38,7 @@ def listen(settings: Settings) -> socket.socket:
         bound = socket.create_server(address[:2], family=family, backlog=1024)
     except OSError as error:
         raise ConfigError(
-            f"cannot listen on {settings.host}, port {settings.port}: {error.strerror or error}; "
+            f"cannot listen on {settings.host}, port {settings.port}: {_reason(error)}; "
             "`host` and `port` take another address"
         ) from None
     bound.setblocking(False)
@@ -44,6 +46,12 @@ def listen(settings: Settings) -> socket.socket:
     # answer's body waits 40 ms for the client to acknowledge its head.
     bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return bound
+
+
+def _reason(error: OSError) -> str:
+    """What the system says; Python adds the address to it, which is named already."""
+    known = error.errno in errno.errorcode and not isinstance(error, socket.gaierror)
+    return os.strerror(error.errno or 0) if known else error.strerror or str(error)
 
 
 def url_of(bound: socket.socket) -> str:
