@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from atrous.vastai.npz_eval import AnswerScore
 
 npz = typer.Typer(
-    help="VastModelZOO's npz chain: make npz files, run a network on them, score the answers.",
+    help="Evaluate with npz files, as VastModelZOO does: make them, run a network, score answers.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
