@@ -1,5 +1,6 @@
 """What several tests need: photographs-like images, a small model, the shared data."""
 
+import gc
 import logging
 import os
 import signal
@@ -52,13 +53,31 @@ TOGETHER = {
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """xdist's own `xdist_group` is without effect under pytest 9.2, and says nothing of it."""
+    """Hands out the tests: by the file where it has no heavy ones, else by the function.
+
+    One by one costs more than most of them take. xdist's own `xdist_group` is without effect under
+    pytest 9.2, and says nothing of it.
+    """
     from xdist.scheduler import LoadScopeScheduling
+
+    config.option.loadscopereorder = False  # the heavy ones are first, see below
+
+    @cache
+    def is_one(file: str) -> bool:
+        return file in TOGETHER or "mark.heavy" not in (config.rootpath / file).read_text()
 
     class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return file if file in TOGETHER else nodeid
+            return file if is_one(file) else nodeid.partition("[")[0]
+
+        def mark_test_complete(self, node: object, item_index: int, duration: float = 0) -> None:
+            """Forgets what is done: xdist counts all of it again after each test."""
+            super().mark_test_complete(node, item_index, duration)
+            work = self.assigned_work[node]
+            scope = self._split_scope(self.registered_collections[node][item_index])
+            if all(work[scope].values()):
+                del work[scope]
 
     return Scheduling(config, log)
 
@@ -75,6 +94,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes long comes first, so that no process of xdist ends long after the other."""
     items.sort(key=lambda item: not any(item.iter_markers("heavy")))
+
+
+def pytest_collection_finish() -> None:
+    """What is there now stays to the end, and need not be looked through at every collection."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,6 +11,7 @@ from atrous.training.config import OptimizerSettings, TrainSettings
 from atrous.training.folded import Folded
 from atrous.training.schedule import make_optimizer
 from atrous.training.trainee import Average, Trainee, norms, prepare
+from tests.builders.shallow import make_shallow
 
 pytestmark = pytest.mark.heavy
 
@@ -52,8 +53,9 @@ def plain_mode(network: DeepLab, frozen: bool) -> None:
     ],
 )
 def test_values_gradients_and_statistics_are_those_of_the_network(
-    variant: str, separable: bool, frozen: bool
+    variant: str, separable: bool, frozen: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    make_shallow(monkeypatch)
     network = shaken(variant, separable=separable)
     again = shaken(variant, separable=separable)
     x = torch.randn(2, 3, 41, 50, dtype=torch.float64)
