@@ -110,6 +110,17 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def short_measurements() -> Iterator[None]:
+    """Under load a machine may never settle, and nobody reads the figures of tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("atrous.bench.warmup.LIMIT", 0.0)
+        patch.setattr("atrous.bench.warmup.WITHIN", 1e9)
+        patch.setattr("atrous.compiler.build.RUNS", 1)
+        patch.setattr("atrous.engines.profile.REST", 0.0)
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     if not SHARED.is_dir():

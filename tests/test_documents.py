@@ -206,8 +206,6 @@ def stage(
     """A folder with what the documents take for granted: photographs, models, a data set."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr("atrous.bench.warmup.LIMIT", 0.0)
-    monkeypatch.setattr("atrous.bench.warmup.WITHIN", 1e9)
     for name in ("examples", "recipes"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "photographs").mkdir()

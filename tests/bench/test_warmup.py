@@ -4,7 +4,13 @@ from itertools import count
 
 import pytest
 
-from atrous.bench.warmup import LIMIT, WarmUp, settled, warm_up
+from atrous.bench.warmup import LIMIT, WITHIN, WarmUp, settled, warm_up
+
+
+@pytest.fixture(autouse=True)
+def _as_for_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atrous.bench.warmup.LIMIT", LIMIT)
+    monkeypatch.setattr("atrous.bench.warmup.WITHIN", WITHIN)
 
 
 @pytest.mark.parametrize(

@@ -30,9 +30,6 @@ def folder(
 ) -> Path:
     """A deployed network of 32×32, its vdsp file, a list of three npz files, and photographs."""
     monkeypatch.chdir(tmp_path)
-    # Under load the machine of a test may never settle, and nobody reads its figures.
-    monkeypatch.setattr("atrous.bench.warmup.LIMIT", 0.0)
-    monkeypatch.setattr("atrous.bench.warmup.WITHIN", 1e9)
     (tmp_path / "deploy_weights" / "NAME").mkdir(parents=True)
     onnx.save(small_model(classes=21), tmp_path / "deploy_weights" / "NAME" / "mod.onnx")
     (tmp_path / "vdsp.json").write_text(json.dumps(VDSP))

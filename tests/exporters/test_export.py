@@ -92,14 +92,9 @@ NEWER = ("deeplabv3_resnet50", "deeplabv3plus_hrnetv2_32", "lraspp_mobilenet_v3_
          "hf_deeplabv3_mobilenet_v2_tf")  # fmt: skip
 
 
-@pytest.mark.parametrize("variant", NEWER)
-def test_every_operator_by_the_newer_exporter(variant: str, tmp_path: Path) -> None:
-    check(variant, tmp_path, DEFAULT_OPSET)
-
-
 @pytest.mark.parametrize("variant", [name for name in zoo.VARIANTS if name not in ALIKE])
 def test_every_kind_of_network(variant: str, tmp_path: Path) -> None:
-    check(variant, tmp_path, 17)
+    check(variant, tmp_path, DEFAULT_OPSET if variant in NEWER else 17)
 
 
 @pytest.mark.slow

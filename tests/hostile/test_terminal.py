@@ -42,7 +42,6 @@ UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A network, pictures and their masks, of which every name is hostile."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("atrous.bench.warmup.LIMIT", 0.0)
     preprocess = Preprocess(size=(32, 32), normalisation="div255")
     colours = ((0, 0, 0), (200, 0, 0), (0, 0, 200))
     labels = LabelSet(EVIL, tuple(CLASSES), colours, 255)
