@@ -46,9 +46,10 @@ STRIDES = [
 ]
 
 
-# ResNet-101 is ResNet-50 with more of the same blocks: names and shapes are compared in any case.
+# More blocks, or wider ones, than another has: names and shapes are compared in any case.
+LARGER = ("_resnet101", "_hrnetv2_48")
 GOLDENS = [
-    pytest.param(variant, marks=[pytest.mark.slow] * variant.endswith("resnet101"))
+    pytest.param(variant, marks=[pytest.mark.slow] * variant.endswith(LARGER))
     for variant in dict.fromkeys(variant for variant, _ in STRIDES)
 ]
 

@@ -49,13 +49,26 @@ def plain_mode(network: DeepLab, frozen: bool) -> None:
         ("deeplabv3plus_mobilenet", False),
         ("deeplabv3plus_mobilenet", True),
         ("deeplabv3_mobilenet", False),
-        ("deeplabv3plus_resnet50", False),
     ],
 )
 def test_values_gradients_and_statistics_are_those_of_the_network(
     variant: str, separable: bool, frozen: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_shallow(monkeypatch)
+    assert_same_training(variant, separable, frozen)
+
+
+@pytest.mark.parametrize(
+    "frozen",
+    [pytest.param(False, marks=pytest.mark.slow, id="train"), pytest.param(True, id="frozen")],
+)
+def test_residual_blocks_too(frozen: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_shallow(monkeypatch)
+    assert_same_training("deeplabv3plus_resnet50", False, frozen)
+
+
+def assert_same_training(variant: str, separable: bool, frozen: bool) -> None:
+    """Values, gradients and statistics are those of the network."""
     network = shaken(variant, separable=separable)
     again = shaken(variant, separable=separable)
     x = torch.randn(2, 3, 41, 50, dtype=torch.float64)
