@@ -181,12 +181,16 @@ def atrous(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
         monkeypatch.setattr("typer.main.get_command", command)
         monkeypatch.setenv("COLUMNS", "200")
         code: object = 0
+        logger = logging.getLogger("atrous")
+        before = logger.level, logger.propagate
         try:
             main()
         except SystemExit as stop:
             code = stop.code or 0
         finally:
-            logging.getLogger("atrous").handlers.clear()
+            logger.handlers.clear()
+            logger.setLevel(before[0])
+            logger.propagate = before[1]  # `serve` says more, and to itself
         found = capsys.readouterr()
         assert isinstance(code, int)
         return Done(code, found.out, found.err)

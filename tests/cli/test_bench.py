@@ -15,6 +15,7 @@ import onnx
 import pytest
 from PIL import Image
 
+from atrous.cli.options import parse_size
 from tests.builders.command import Run
 
 VDSP = {
@@ -113,8 +114,12 @@ def test_hyphens_do_as_well(atrous: Run) -> None:
 
 
 @pytest.mark.parametrize("size", ["32", "32,32", "[3,32,32]", "3,32,32", "32x32", "[3, 32, 32]"])
-def test_shapes(size: str, atrous: Run) -> None:
-    done = atrous("bench", *MODEL, "-s", size, *QUICK)
+def test_shapes(size: str) -> None:
+    assert parse_size(size) == (32, 32)
+
+
+def test_the_shape_is_said_as_vastmodelzoo_writes_it(atrous: Run) -> None:
+    done = atrous("bench", *MODEL, "-s", "32x32", *QUICK)
     assert "-s [3,32,32]" in done.out, done.err
 
 
