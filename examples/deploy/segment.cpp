@@ -36,7 +36,9 @@ int main(int count, char** arguments) try {
   if (count != 4) throw std::runtime_error("usage: segment STANDALONE.onnx PHOTOGRAPH.ppm CLASSES.pgm");
   Picture picture = read(arguments[2]);
   ov::Core core;
-  ov::CompiledModel model = core.compile_model(arguments[1], "CPU");
+  // Processors with bf16 round to it by default.
+  ov::CompiledModel model = core.compile_model(
+      arguments[1], "CPU", ov::hint::inference_precision(ov::element::f32));
   ov::InferRequest request = model.create_infer_request();
   // The graph resizes and normalises; a graph for one size refuses pictures of another.
   ov::Shape shape{1, picture.height, picture.width, 3};
