@@ -5,9 +5,12 @@
     python benchmarks/compile.py --checkpoint deeplabv3plus_mobilenet=best.pth
     python benchmarks/compile.py --agreement --images PHOTOGRAPHS    # class maps instead of times
     python benchmarks/compile.py --int8 --images TRAINING_IMAGES     # int8 against int8 peers
+    python benchmarks/compile.py --networks segformer_b0 upernet_convnext_tiny   # other libraries'
+    python benchmarks/compile.py --json benchmarks/results/compile-fp32.json     # keep every value
     python benchmarks/compile.py --compile-time                      # all six, fp32 and fp16
 
-Work: one RGB image in memory → its class map at 513×513, fp32. Every contender gets the same
+Work: one RGB image in memory → its class map at 513×513 (512×512 for the networks of
+`others.py`), fp32. Every contender gets the same
 photograph through the same preprocessing (`atrous.preprocess`, 1 ms). Atrous compiles with default
 settings for the engine named. The peers run the whole network:
 
@@ -50,7 +53,8 @@ from pathlib import Path
 
 import contenders
 import numpy as np
-from contenders import ENGINES, SIDE, Pixels
+import tables
+from contenders import ENGINES, OTHERS, Pixels, side
 
 from atrous import cache, image, zoo
 from atrous.jobs.sources import find
@@ -86,27 +90,38 @@ def worker(pipe: Connection, kind: str, arguments: tuple[object, ...]) -> None:
         pipe.send((1e3 * (time.perf_counter() - start), result))
 
 
-def prepare(folder: Path, network: str, checkpoint: Path | None, dtype: str) -> None:
-    """Write the checkpoint, the exported file and the compiled folders of one network."""
+def export(folder: Path, network: str, checkpoint: Path | None) -> None:
+    """Write the checkpoint and the exported file of one network of the zoo."""
     import torch
 
     from atrous import models
-    from atrous.compiler import build, config
     from atrous.engines.torch import describe
     from atrous.exporters.onnx import export_onnx
     from atrous.labels import LABEL_SETS
 
-    weights, plain = folder / f"{network}.pth", folder / f"{network}.onnx"
+    weights = folder / f"{network}.pth"
+    if checkpoint:
+        shutil.copy(checkpoint, weights)
+    else:
+        torch.manual_seed(0)
+        torch.save({"model_state": models.build(network).eval().state_dict()}, weights)
+    loaded = models.load(weights)
+    metadata = describe(loaded, weights, LABEL_SETS["voc"])
+    export_onnx(loaded, folder / f"{network}.onnx", metadata=metadata, pixels=image.photograph())
+
+
+def prepare(folder: Path, network: str, checkpoint: Path | None, dtype: str) -> None:
+    """Write the exported file and the compiled folders of one network."""
+    from atrous.compiler import build, config
+
+    plain = folder / f"{network}.onnx"
     if not plain.exists():
-        if checkpoint:
-            shutil.copy(checkpoint, weights)
+        if network in OTHERS:
+            import others
+
+            others.export(network, plain)
         else:
-            torch.manual_seed(0)
-            state = models.build(network).eval().state_dict()
-            torch.save({"model_state": state}, weights)
-        loaded = models.load(weights)
-        metadata = describe(loaded, weights, LABEL_SETS["voc"])
-        export_onnx(loaded, plain, metadata=metadata, pixels=image.photograph())
+            export(folder, network, checkpoint)
     for engine in ENGINES:
         name = f"{network}-{engine}-{dtype}"
         if find_spec(engine) and not (folder / name).exists():
@@ -128,8 +143,10 @@ def prepare(folder: Path, network: str, checkpoint: Path | None, dtype: str) -> 
             print(f"{name}: compiled in {time.perf_counter() - start:.0f} s")
 
 
-def race(folder: Path, network: str, threads: int, turns: tuple[int, int], int8: bool) -> None:
-    """Let all contenders take turns, unmeasured and measured ones, and print what they took."""
+def race(
+    folder: Path, network: str, threads: int, turns: tuple[int, int], int8: bool
+) -> dict[str, list[float]]:
+    """Let all contenders take turns, unmeasured and measured ones; print and return the ms."""
     warmup, rounds = turns
     pixels = image.photograph()
     context = multiprocessing.get_context("spawn")
@@ -138,7 +155,12 @@ def race(folder: Path, network: str, threads: int, turns: tuple[int, int], int8:
         ours, theirs = context.Pipe()
         arguments = (folder, network, threads, *extra)
         context.Process(target=worker, args=(theirs, kind, arguments), daemon=True).start()
-        if reason := ours.recv():
+        theirs.close()  # else the end of a process that crashes would not be seen
+        try:
+            reason = ours.recv()
+        except EOFError:
+            reason = "it crashed"
+        if reason:
             print(f"  {name}: left out: {reason.splitlines()[0]}")
         else:
             running[name] = ours
@@ -154,6 +176,7 @@ def race(folder: Path, network: str, threads: int, turns: tuple[int, int], int8:
     for pipe in running.values():
         pipe.send(None)
     report(network, times, results, "int8" if int8 else "fp32")
+    return times
 
 
 def report(
@@ -163,7 +186,7 @@ def report(
     medians = {name: float(np.median(values)) for name, values in times.items()}
     ours = [name for name in times if name.startswith("atrous")]
     peers = [name for name in times if not name.startswith(("atrous", "own"))]
-    print(f"\n{network}: RGB image → class map {SIDE}×{SIDE}, {dtype}, ms")
+    print(f"\n{network}: RGB image → class map {side(network)}×{side(network)}, {dtype}, ms")
     for name in sorted(times, key=medians.__getitem__):
         low, high = np.percentile(times[name], [10, 90])
         same = (results[name] == results[ours[0]]).mean()
@@ -223,7 +246,7 @@ def compile_time(folder: Path, network: str) -> None:
 def main() -> None:
     """Prepare the networks and print what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--networks", nargs="+", default=None, choices=list(zoo.VARIANTS))
+    parser.add_argument("--networks", nargs="+", default=None, choices=[*zoo.VARIANTS, *OTHERS])
     parser.add_argument("--checkpoint", action="append", default=[], metavar="NETWORK=FILE")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--warmup", type=int, default=3)
@@ -235,6 +258,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100, help="images for --agreement")
     parser.add_argument("--calibrate", type=int, default=50, help="images for --int8")
     parser.add_argument("--compile-time", action="store_true")
+    parser.add_argument("--json", type=Path, help="keep every value in this file")
     arguments = parser.parse_args()
     checkpoints = dict(entry.split("=", 1) for entry in arguments.checkpoint)
     networks = arguments.networks or (list(zoo.VARIANTS) if arguments.compile_time else DEFAULT)
@@ -251,6 +275,7 @@ def main() -> None:
                 parser.error("--int8 calibrates on --images FOLDER")
             for path in chosen:
                 shutil.copy(path, put_aside)
+        kept: dict[str, dict[str, list[float]]] = {}
         for network in networks:
             file = checkpoints.get(network)
             for wanted in {"fp32", dtype}:
@@ -261,7 +286,9 @@ def main() -> None:
                 agreement(folder, network, paths[: arguments.count], dtype)
             else:
                 turns = (arguments.warmup, arguments.rounds)
-                race(folder, network, arguments.threads, turns, arguments.int8)
+                kept[network] = race(folder, network, arguments.threads, turns, arguments.int8)
+                if arguments.json:
+                    tables.keep(arguments.json, kept)
 
 
 if __name__ == "__main__":

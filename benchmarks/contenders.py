@@ -1,6 +1,7 @@
 """What `compile.py` lets run against each other: Atrous and its peers on one network.
 
-Each function opens a network and returns what turns an RGB image into its class map at 513×513.
+Each function opens a network and returns what turns an RGB image into its class map, of the size
+that the network takes.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -21,16 +23,26 @@ from atrous import image, upsample
 from atrous.geometry import Axis
 from atrous.preprocess import Preprocess
 
+if TYPE_CHECKING:
+    from torch import nn
+
 Pixels = NDArray[np.uint8]
 Work = Callable[[Pixels], Pixels]
 
-SIDE = 513
+OTHERS = ("segformer_b0", "upernet_convnext_tiny", "pspnet_resnet50", "hrnet18_fcn")
+"""The networks of `others.py`."""
+
 ENGINES = ("openvino", "onnxruntime")
 
 
-def tensor(pixels: Pixels) -> NDArray[np.float32]:
+def side(network: str) -> int:
+    """Rows and columns of a network's input and of the class map."""
+    return 512 if network in OTHERS else 513
+
+
+def tensor(pixels: Pixels, network: str) -> NDArray[np.float32]:
     """The network input that every contender gets."""
-    return Preprocess()(pixels)[None]
+    return Preprocess(size=(side(network),) * 2)(pixels)[None]
 
 
 def running_argmax(logits: NDArray[np.float32]) -> Pixels:
@@ -52,10 +64,12 @@ def atrous(folder: Path, network: str, engine: str, dtype: str, threads: int) ->
         folder / f"{network}-{engine}-{dtype}", engine=engine, options=Options(threads=threads)
     )
 
+    size = side(network)
+
     def run(pixels: Pixels) -> Pixels:
-        grid = opened.run(tensor(pixels))[0]
+        grid = opened.run(tensor(pixels, network))[0]
         return upsample.argmax(
-            grid, *opened.signature.on_grid(grid, (SIDE, SIDE), Axis(SIDE), Axis(SIDE))
+            grid, *opened.signature.on_grid(grid, (size, size), Axis(size), Axis(size))
         )
 
     return run
@@ -65,17 +79,26 @@ def torch_channels_last(folder: Path, network: str, threads: int) -> Work:
     """PyTorch, eager, with the memory format that it is fastest in."""
     import torch
 
-    from atrous import models
-
     torch.set_num_threads(threads)
-    model = models.load(folder / f"{network}.pth").to(memory_format=torch.channels_last)
+    model = as_torch(folder, network).to(memory_format=torch.channels_last)
 
     def run(pixels: Pixels) -> Pixels:
         with torch.inference_mode():
-            batch = torch.from_numpy(tensor(pixels)).to(memory_format=torch.channels_last)
+            batch = torch.from_numpy(tensor(pixels, network)).to(memory_format=torch.channels_last)
             return model(batch).argmax(1)[0].to(torch.uint8).numpy()
 
     return run
+
+
+def as_torch(folder: Path, network: str) -> nn.Module:
+    """A network as PyTorch runs it."""
+    if network in OTHERS:
+        import others
+
+        return others.make(network)
+    from atrous import models
+
+    return models.load(folder / f"{network}.pth")
 
 
 def onnxruntime(folder: Path, network: str, threads: int, inside: bool, int8: bool = False) -> Work:
@@ -86,11 +109,11 @@ def onnxruntime(folder: Path, network: str, threads: int, inside: bool, int8: bo
     settings.intra_op_num_threads = threads
     file = exported(folder, network, inside)
     if int8:
-        file = statically_quantised(folder, file)
+        file = statically_quantised(folder, file, network)
     session = ort.InferenceSession(file, settings, providers=["CPUExecutionProvider"])
     if inside:
-        return lambda pixels: session.run(None, {"input": tensor(pixels)})[0][0]
-    return lambda pixels: running_argmax(session.run(None, {"input": tensor(pixels)})[0])
+        return lambda pixels: session.run(None, {"input": tensor(pixels, network)})[0][0]
+    return lambda pixels: running_argmax(session.run(None, {"input": tensor(pixels, network)})[0])
 
 
 def openvino(folder: Path, network: str, threads: int, inside: bool, int8: bool = False) -> Work:
@@ -106,13 +129,14 @@ def openvino(folder: Path, network: str, threads: int, inside: bool, int8: bool 
     if int8:
         import nncf
 
-        inputs = nncf.Dataset([tensor(pixels) for pixels in calibration(folder)])
-        model = nncf.quantize(model, inputs, subset_size=len(calibration(folder)))
+        inputs = nncf.Dataset([tensor(pixels, network) for pixels in calibration(folder)])
+        kind = nncf.ModelType.TRANSFORMER if network == "segformer_b0" else None
+        model = nncf.quantize(model, inputs, subset_size=len(calibration(folder)), model_type=kind)
     compiled = ov.Core().compile_model(model, "CPU", settings)
     request = compiled.create_infer_request()
 
     def run(pixels: Pixels) -> Pixels:
-        outputs = request.infer({0: tensor(pixels)}, share_inputs=True, share_outputs=True)
+        outputs = request.infer({0: tensor(pixels, network)}, share_inputs=True, share_outputs=True)
         return outputs[0][0].copy() if inside else running_argmax(outputs[0])
 
     return run
@@ -125,7 +149,9 @@ def mnn(folder: Path, network: str, threads: int, inside: bool) -> Work:
 
     file = folder / f"{network}{'-argmax' * inside}.mnn"
     if not file.exists():
-        tool = [sys.executable, "-m", "MNN.tools.mnnconvert", "-f", "ONNX"]
+        # `MNN.tools.mnnconvert` would report to its maker, and install what that takes.
+        convert = "import _tools, sys; _tools.mnnconvert(['mnnconvert', *sys.argv[1:]])"
+        tool = [sys.executable, "-c", convert, "-f", "ONNX"]
         tool += ["--modelFile", exported(folder, network, inside), "--MNNModel", str(file)]
         subprocess.run([*tool, "--bizCode", "bench"], check=True, capture_output=True)
     settings = {"backend": "CPU", "numThread": threads, "precision": "high"}
@@ -133,10 +159,10 @@ def mnn(folder: Path, network: str, threads: int, inside: bool) -> Work:
     module = nn.load_module_from_file(str(file), [], [], runtime_manager=manager)
 
     def run(pixels: Pixels) -> Pixels:
-        batch = tensor(pixels)
+        batch = tensor(pixels, network)
         output = module.forward([expr.const(batch, list(batch.shape), expr.NCHW)])[0]
         if inside:
-            return np.asarray(output.read()).reshape(SIDE, SIDE).astype(np.uint8)
+            return np.asarray(output.read()).reshape([side(network)] * 2).astype(np.uint8)
         return running_argmax(np.asarray(expr.convert(output, expr.NCHW).read()))
 
     return run
@@ -156,7 +182,7 @@ def exported(folder: Path, network: str, inside: bool) -> str:
         wide = [onnx.helper.make_node("ArgMax", [graph.output[0].name], ["w"], axis=1, keepdims=0)]
         cast = onnx.helper.make_node("Cast", ["w"], ["classes"], to=onnx.TensorProto.UINT8)
         graph.node.extend([*wide, cast])
-        shape = onnx.helper.make_tensor_value_info("classes", 2, [1, SIDE, SIDE])
+        shape = onnx.helper.make_tensor_value_info("classes", 2, [1, *[side(network)] * 2])
         graph.output[0].CopyFrom(shape)
         onnx.save(model, file)
     return str(file)
@@ -167,7 +193,7 @@ def calibration(folder: Path) -> list[Pixels]:
     return [image.read(path) for path in sorted((folder / "calibration").iterdir())]
 
 
-def statically_quantised(folder: Path, file: str) -> str:
+def statically_quantised(folder: Path, file: str, network: str) -> str:
     """ONNX Runtime's own int8 of a file: QDQ, per channel, uint8 × int8."""
     from onnxruntime import quantization as q
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -184,7 +210,7 @@ def statically_quantised(folder: Path, file: str) -> str:
 
         def get_next(self) -> dict[str, NDArray[np.float32]] | None:
             pixels = next(self.images, None)
-            return None if pixels is None else {"input": tensor(pixels)}
+            return None if pixels is None else {"input": tensor(pixels, network)}
 
     q.quantize_static(
         str(prepared),
@@ -198,35 +224,27 @@ def statically_quantised(folder: Path, file: str) -> str:
     return str(target)
 
 
-def _int8() -> dict[str, tuple[str, tuple[object, ...]]]:
-    """In int8, beside our own fp32."""
-    found: dict[str, tuple[str, tuple[object, ...]]] = {}
-    for engine, needed in (("openvino", "nncf"), ("onnxruntime", "onnxruntime")):
-        if find_spec(engine):
-            found[f"atrous {engine}"] = ("atrous", (engine, "int8"))
-            found[f"own fp32 {engine}"] = ("atrous", (engine, "fp32"))
-            if find_spec(needed):
-                found[f"{engine}"] = (engine, (False, True))
-                found[f"{engine} argmax"] = (engine, (True, True))
-    return found
-
-
-def _float() -> dict[str, tuple[str, tuple[object, ...]]]:
-    """In fp32."""
-    found: dict[str, tuple[str, tuple[object, ...]]] = {}
-    for engine in ENGINES:
-        if find_spec(engine):
-            found[f"atrous {engine}"] = ("atrous", (engine, "fp32"))
-            found[f"{engine}"] = (engine, (False,))
-            found[f"{engine} argmax"] = (engine, (True,))
-    if find_spec("torch"):
-        found["pytorch channels-last"] = ("torch_channels_last", ())
-    if find_spec("MNN"):
-        found["mnn"] = ("mnn", (False,))
-        found["mnn argmax"] = ("mnn", (True,))
-    return found
-
-
 def listed(int8: bool) -> dict[str, tuple[str, tuple[object, ...]]]:
     """Name → function of this file, and the arguments that are its own."""
-    return _int8() if int8 else _float()
+    found: dict[str, tuple[str, tuple[object, ...]]] = {}
+    for engine, quantiser in (("openvino", "nncf"), ("onnxruntime", "onnxruntime")):
+        found[f"atrous {engine}"] = ("atrous", (engine, "int8" if int8 else "fp32"))
+        if int8:
+            found[f"own fp32 {engine}"] = ("atrous", (engine, "fp32"))
+        peer = quantiser if int8 else engine
+        if _installed(peer):
+            found[f"{engine}"] = (engine, (False, int8))
+            found[f"{engine} argmax"] = (engine, (True, int8))
+    if not int8:
+        found["pytorch channels-last"] = ("torch_channels_last", ())
+        if _installed("MNN"):
+            found["mnn"] = ("mnn", (False,))
+            found["mnn argmax"] = ("mnn", (True,))
+    return found
+
+
+def _installed(peer: str) -> bool:
+    there = find_spec(peer) is not None
+    if not there:
+        print(f"  {peer}: left out: not installed; a ratio against the best peer needs it")
+    return there
