@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from atrous.data.dataset import Dataset, Sample
@@ -19,7 +20,9 @@ def open_voc(root: Path, split: str, spec: str) -> Dataset:
     Args:
         root: the folder `VOC2012`, or one that holds it, or one that holds `VOCdevkit`.
         split: name of a file in `ImageSets/Segmentation` without its `.txt`, or a path of such a
-            file. `train_aug` takes its masks from `SegmentationClassAug`.
+            file. Its masks are in `SegmentationClass`; those of `train_aug`, and of every split
+            that needs masks which are only in `SegmentationClassAug`, are all taken from there, so
+            that one split is annotated in one way.
         spec: as the user wrote it.
 
     Raises:
@@ -39,12 +42,24 @@ def open_voc(root: Path, split: str, spec: str) -> Dataset:
     if not listed.is_file():
         check_split(split, known, spec, folder)
     ids = read_list(listed)
-    masks = base / ("SegmentationClassAug" if listed.stem == AUGMENTED else "SegmentationClass")
+    masks = _masks(base, listed.stem, ids)
     if not masks.is_dir():
         raise ConfigError(f"{spec}: no folder {masks}, which holds the masks of {listed.stem}")
     samples = tuple(Sample(i, base / "JPEGImages" / f"{i}.jpg", masks / f"{i}.png") for i in ids)
     siblings = tuple(f"voc:{root}:{name}" for name in known if folder / f"{name}.txt" != listed)
     return Dataset(f"voc:{listed.stem}", spec, VOC, samples, read_ids, siblings=siblings)
+
+
+def _masks(base: Path, split: str, ids: Collection[str]) -> Path:
+    """The folder that a split takes its masks from."""
+    own, augmented = base / "SegmentationClass", base / "SegmentationClassAug"
+    if split == AUGMENTED:
+        return augmented
+    wanted = {f"{name}.png" for name in ids}
+    missing, also_missing = (
+        wanted.difference(path.name for path in one.glob("*.png")) for one in (own, augmented)
+    )
+    return augmented if missing and not also_missing else own
 
 
 def find_base(root: Path) -> Path | None:
