@@ -23,8 +23,9 @@ settings for the engine named. The peers run the whole network:
 Method: each contender lives in a process of its own, which sleeps while others run, so that no
 thread pool spins beside another; all take turns, one image each, `--rounds` times after `--warmup`
 unmeasured ones. Shown are the median, the 10th and 90th percentile in ms, and the median of the
-ratios of the turns of one round. Weights without a checkpoint are random, which changes no time;
-class maps that mean something need `--checkpoint`.
+ratios of the turns of one round. Weights without a checkpoint are random, which changes no time in
+fp32. In int8 it does: which of our layers stay in float is decided by class maps, and those of
+random weights mean nothing. So `--int8` and `--agreement` want `--checkpoint`.
 
 `--int8` calibrates everything on the same `--calibrate` images of the folder (kl_divergence for
 Atrous) and compares with ONNX Runtime's static quantisation (QDQ, per channel, after its own

@@ -37,14 +37,15 @@ from pathlib import Path
 
 import contenders
 import numpy as np
+import tables
 from compile import prepare
-from contenders import SIDE
 from PIL import Image
 
 from atrous.jobs.sources import find
 from atrous.labels import LABEL_SETS
 
 NETWORK = "deeplabv3plus_mobilenet"
+SIDE = contenders.side(NETWORK)
 PAUSE = 0.3
 Turn = Callable[[], None]
 
@@ -156,7 +157,12 @@ def race(folder: Path, images: list[Path], arguments: argparse.Namespace) -> dic
         ours, theirs = context.Pipe()
         made = partial(make, folder, images, output, arguments.threads)
         context.Process(target=worker, args=(theirs, made), daemon=True).start()
-        if reason := ours.recv():
+        theirs.close()  # else the end of a process that crashes would not be seen
+        try:
+            reason = ours.recv()
+        except EOFError:
+            reason = "it crashed"
+        if reason:
             print(f"{name}: left out: {reason.splitlines()[0]}")
         else:
             running[name] = ours
@@ -217,7 +223,8 @@ def main() -> None:
         times = race(folder, images, arguments)
         report(times, len(images))
         if arguments.save:
-            arguments.save.write_text(json.dumps({"images": len(images), "seconds": times}))
+            kept = {**tables.here(), "images": len(images), "seconds": times}
+            arguments.save.write_text(json.dumps(kept))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Keep what `compile.py` measured, and write the tables of the documents from it.
+"""Keep what `compile.py` and `folder.py` measured, and write the documents' tables from it.
 
-    python benchmarks/tables.py    # README.md and docs/benchmarks.md, from benchmarks/results
+    python benchmarks/tables.py    # README.md, docs/benchmarks.md and docs/stream.md
 
 A table stands between `<!-- table: NAME -->` and `<!-- end of table -->`; a test holds every one of
 them to the raw figures.
@@ -20,12 +20,12 @@ import numpy as np
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md")
+DOCUMENTS = tuple(ROOT / name for name in ("README.md", "docs/benchmarks.md", "docs/stream.md"))
 
 Times = Mapping[str, list[float]]
 """Contender → ms of each of its turns, all in the same rounds."""
 
-_TABLE = re.compile(r"(<!-- table: (\S+) -->\n\n).*?(\n\n<!-- end of table -->)", re.DOTALL)
+_TABLE = re.compile(r"(<!-- table: (\S+) -->\n+).*?(\n+<!-- end of table -->)", re.DOTALL)
 _NAMES = {
     "deeplabv3plus_mobilenet": "DeepLabV3+-MobileNet",
     "deeplabv3_mobilenet": "DeepLabV3-MobileNet",
@@ -36,6 +36,12 @@ _NAMES = {
     "pspnet_resnet50": "PSPNet-R50-D8, 512²",
     "hrnet18_fcn": "HRNet-W18 with an FCN head, 512²",
 }
+_HEADLINE = (
+    *("deeplabv3plus_mobilenet", "deeplabv3_mobilenet"),
+    *("segformer_b0", "upernet_convnext_tiny"),
+)
+"""The networks of the README's table."""
+
 _PEERS = {
     "openvino": "OpenVINO",
     "onnxruntime": "ONNX Runtime",
@@ -48,13 +54,18 @@ _PACKAGES = ("openvino", "onnxruntime", "torch", "MNN", "nncf", "transformers")
 
 def keep(path: Path, networks: Mapping[str, Times]) -> None:
     """Add what was measured to a file, which begins anew on another machine or other versions."""
-    here = {"machine": _machine(), "versions": _versions()}
+    made = here()
     kept = json.loads(path.read_text()) if path.exists() else {}
-    if {name: kept.get(name) for name in here} != here:
-        kept = {**here, "networks": {}}
+    if {name: kept.get(name) for name in made} != made:
+        kept = {**made, "networks": {}}
     for network, times in networks.items():
         kept["networks"][network] = {n: [round(ms, 2) for ms in t] for n, t in times.items()}
     path.write_text(json.dumps(kept, separators=(",", ":")).replace("],", "],\n") + "\n")
+
+
+def here() -> dict[str, object]:
+    """The machine and the versions that something is measured with."""
+    return {"machine": _machine(), "versions": _versions()}
 
 
 def _machine() -> str:
@@ -117,7 +128,9 @@ def _ms(value: float) -> str:
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |".replace("|  |", "| |") for line in lines)
+    return "\n".join(
+        f"| {' | '.join(line)} |".replace("|  |", "| |").replace("|  |", "| |") for line in lines
+    )
 
 
 def _against(race: Race, ours: str, peer: str, *, named: bool = False) -> str:
@@ -126,16 +139,17 @@ def _against(race: Race, ours: str, peer: str, *, named: bool = False) -> str:
 
 
 def speed() -> str:
-    """Our faster engine against the best peer, in fp32 and int8."""
+    """Our faster engine against the best peer, in fp32 and int8, and whole folders."""
     fp32, int8 = _load("compile-fp32"), _load("compile-int8")
     rows = []
-    for network in [n for n in _NAMES if n in fp32]:
+    for network in _HEADLINE:
         cells = [_NAMES[network]]
         for found in (fp32, int8):
             race = found.get(network)
             cells += ["", ""] if race is None else _both(race)
         rows.append(cells)
-    return _table(["", "fp32", "against the best peer", "int8", "against the best peer"], rows)
+    table = _table(["", "fp32", "against the best peer", "int8", "against the best peer"], rows)
+    return f"{table}\n\n{folder_in_words()}"
 
 
 def _both(race: Race) -> list[str]:
@@ -168,8 +182,61 @@ def machine(name: str) -> str:
     """Where and with what a file was measured."""
     kept = json.loads((RESULTS / f"{name}.json").read_text())
     versions = ", ".join(f"{package} {version}" for package, version in kept["versions"].items())
-    rounds = min(len(t) for times in kept["networks"].values() for t in times.values())
-    return f"{kept['machine']}; {rounds} rounds or more; {versions}."
+    races = kept["networks"].values() if "networks" in kept else [kept["seconds"]]
+    rounds = min(len(turns) for race in races for turns in race.values())
+    return f"Measured on {kept['machine']}; at least {rounds} rounds; {versions}."
+
+
+class Folder:
+    """Images per second of everything that goes from a folder of JPEG files to masks."""
+
+    def __init__(self) -> None:
+        kept = json.loads((RESULTS / "folder.json").read_text())
+        self.images = kept["images"]
+        self.seconds = {name: np.array(turns) for name, turns in kept["seconds"].items()}
+
+    def rate(self, name: str) -> float:
+        """The median of a contender's turns, images a second."""
+        return float(np.median(self.images / self.seconds[name]))
+
+    def ratio(self, name: str) -> float:
+        """How many times as fast we are: the median over the rounds."""
+        return float(np.median(self.seconds[name] / self.seconds["atrous"]))
+
+    def best(self, *, int8: bool) -> str:
+        """The fastest plain loop."""
+        peers = [n for n in self.seconds if n not in ("atrous", "reference")]
+        return max((n for n in peers if n.endswith(" int8") == int8), key=self.rate)
+
+
+def folder() -> str:
+    """Every contender."""
+    found = Folder()
+    rows = [["**`atrous predict`** (int8)", f"**{found.rate('atrous'):.1f}**", ""]]
+    for name in sorted(set(found.seconds) - {"atrous"}, key=found.rate, reverse=True):
+        rows.append([_called(name), f"{found.rate(name):.1f}", f"{found.ratio(name):.2f}×"])
+    return _table(["", "images/s", "Atrous is as fast"], rows)
+
+
+def _called(name: str) -> str:
+    if name == "reference":
+        return "the reference's way: PyTorch fp32, one after the other"
+    engine, *rest = name.split()
+    how = "fp32"
+    if "int8" in rest:
+        how = "NNCF's int8" if engine == "openvino" else "static int8"
+    return f"{_PEERS[engine]}, {how}{', argmax in the graph' * ('argmax' in rest)}"
+
+
+def folder_in_words() -> str:
+    """What the README says of it."""
+    found = Folder()
+    int8, fp32 = (found.ratio(found.best(int8=int8)) for int8 in (True, False))
+    return (
+        f"From a folder of JPEG files to masks, `atrous predict` makes {found.rate('atrous'):.1f} "
+        f"images/s, **{int8:.2f}×** as many as the best plain loop in int8\nand **{fp32:.2f}×** as "
+        "many as the best one in fp32 (`python benchmarks/folder.py`, DeepLabV3+-MobileNet)."
+    )
 
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -178,6 +245,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "compile-int8": lambda: engines("compile-int8"),
     "machine-fp32": lambda: machine("compile-fp32"),
     "machine-int8": lambda: machine("compile-int8"),
+    "folder": folder,
+    "folder-in-words": folder_in_words,
+    "machine-folder": lambda: machine("folder"),
 }
 
 
