@@ -69,7 +69,7 @@ def here() -> dict[str, object]:
 
 
 def _machine() -> str:
-    model = platform.processor() or platform.machine()
+    model = platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         found = re.search(r"model name\s*: (.+)", cpuinfo.read_text())
