@@ -39,6 +39,7 @@ LAYERS = [
         "formatting",
         "geometry",
         "hub",
+        "onnx_content",
         "onnx_cost",
         "record",
         "resize",

@@ -73,6 +73,30 @@ def test_damaged_files_are_named(content: bytes, tmp_path: Path) -> None:
         artifact.load(path)
 
 
+def test_a_name_that_is_no_text_is_found_when_the_file_is_read(
+    small_model: Model, tmp_path: Path
+) -> None:
+    model = small_model()
+    model.graph.node[0].doc_string = "explained"
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model.SerializeToString().replace(b"explained", b"exp\xffained"))
+    with pytest.raises(ArtifactError, match=r"m\.onnx: not a valid ONNX model: 'utf-8' codec"):
+        artifact.load(path)
+
+
+@pytest.mark.parametrize("change", [lambda raw: raw + bytes(4), lambda raw: raw + bytes(1)])
+def test_a_tensor_whose_bytes_are_not_its_shape_is_found_when_the_file_is_read(
+    change: Callable[[bytes], bytes], small_model: Model, tmp_path: Path
+) -> None:
+    model = small_model()
+    tensor = model.graph.initializer[0]
+    assert tensor.raw_data
+    tensor.raw_data = change(tensor.raw_data)
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(ArtifactError, match=r"tensor '.*' has \d+ bytes, its shape \(.*\) \d+"):
+        artifact.load(tmp_path / "m.onnx")
+
+
 def test_the_default_model_describes_itself() -> None:
     found = artifact.metadata_of(artifact.load(artifact.DEFAULT), artifact.DEFAULT)
     assert found is not None

@@ -14,7 +14,7 @@ from typing import Literal
 import onnx
 from pydantic import ValidationError
 
-from atrous import external_data, onnx_cost, snapshot
+from atrous import external_data, onnx_content, onnx_cost, snapshot
 from atrous.cache import PACKAGE
 from atrous.errors import ArtifactError, AtrousError, MissingModel
 from atrous.files import write_whole
@@ -121,6 +121,7 @@ def load(path: Path) -> onnx.ModelProto:
         onnx_cost.check(model, path)
         external_data.read(model, path)
         onnx.checker.check_model(model)
+        onnx_content.check(model)
     except FileNotFoundError:
         raise MissingModel(f"{path}: no such file") from None
     except AtrousError:

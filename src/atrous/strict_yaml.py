@@ -33,7 +33,8 @@ _BRANCH = re.compile(r"str|int|(list|dict|tuple|literal)\[.*\]")
 class _Loader(yaml.SafeLoader):
     """Refuses a key that stands twice in one mapping, of which YAML would keep the last.
 
-    It also refuses what is nested too deep, or becomes too much where aliases are written out.
+    It also refuses what is nested too deep, what becomes too much where aliases are written out,
+    and escapes that stand for no character.
     """
 
     depth = 0
@@ -45,6 +46,12 @@ class _Loader(yaml.SafeLoader):
             raise yaml.MarkedYAMLError(problem="nested too deep", problem_mark=mark)
         node = super().compose_node(parent, index)
         self.depth -= 1
+        if isinstance(node, yaml.ScalarNode) and not node.value.isascii():
+            try:
+                node.value.encode()
+            except UnicodeEncodeError:
+                problem = "half of a surrogate pair, which is no character"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from None
         return node
 
     def get_single_node(self) -> Any:

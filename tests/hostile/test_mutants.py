@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from atrous.cores import cores
+from tests.builders.mutated_readers import Trials
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,6 +48,15 @@ def ended_badly(folder: Path, count: int, processes: int) -> list[object]:
 @pytest.mark.heavy
 def test_400_damaged_files(tmp_path: Path) -> None:
     assert ended_badly(tmp_path, 400, 1) == []
+
+
+@pytest.mark.heavy
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_damage_that_was_once_not_refused(tmp_path: Path) -> None:
+    """Names that are no text, bytes beside a shape, half a surrogate pair, samples of many bits."""
+    trials = Trials(tmp_path)
+    found = {number: trials.run(number) for number in (13051, 17050, 132752, 39260, 175627)}
+    assert not any(found.values()), found
 
 
 @pytest.mark.slow

@@ -189,10 +189,9 @@ class GeoRaster:
                 "them to one"
             )
         bits = file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
-        if tags is not None:
-            high = tags.high
-        else:
-            high = 2 ** int(bits or 8 * np.dtype(file.dtypes[0]).itemsize) - 1
+        stored = 8 * np.dtype(file.dtypes[0]).itemsize
+        # A damaged tag names more bits than are stored.
+        high = min(tags.high if tags else 2 ** int(bits or stored) - 1, 2**stored - 1)
         flags = file.mask_flag_enums[0]
         self._masked = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
         picture = file.driver in _PICTURES
