@@ -59,7 +59,7 @@ def shares(class_map: Pixels) -> dict[str, str]:
 
 
 def test_a_photograph_gets_an_overlay_a_legend_and_times(page: Watched, pair: Pair) -> None:
-    assert page.page.is_visible("#empty")
+    page.page.wait_for_selector("#empty")  # as soon as the page is laid out
     assert not page.page.is_visible("#result")
     page.show(CAT, "cat.png")
     assert not page.page.is_visible("#empty")
