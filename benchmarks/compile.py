@@ -41,7 +41,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import multiprocessing
 import os
 import shutil
 import subprocess
@@ -150,21 +149,11 @@ def race(
     """Let all contenders take turns, unmeasured and measured ones; print and return the ms."""
     warmup, rounds = turns
     pixels = image.photograph()
-    context = multiprocessing.get_context("spawn")
     running: dict[str, Connection] = {}
     for name, (kind, extra) in contenders.listed(int8).items():
-        ours, theirs = context.Pipe()
-        arguments = (folder, network, threads, *extra)
-        context.Process(target=worker, args=(theirs, kind, arguments), daemon=True).start()
-        theirs.close()  # else the end of a process that crashes would not be seen
-        try:
-            reason = ours.recv()
-        except EOFError:
-            reason = "it crashed"
-        if reason:
-            print(f"  {name}: left out: {reason.splitlines()[0]}")
-        else:
-            running[name] = ours
+        pipe = contenders.begin(name, worker, kind, (folder, network, threads, *extra))
+        if pipe is not None:
+            running[name] = pipe
     times: dict[str, list[float]] = {name: [] for name in running}
     results: dict[str, Pixels] = {}
     for number in range(warmup + rounds):

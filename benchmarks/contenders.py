@@ -6,11 +6,13 @@ that the network takes.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -248,3 +250,24 @@ def _installed(peer: str) -> bool:
     if not there:
         print(f"  {peer}: left out: not installed; a ratio against the best peer needs it")
     return there
+
+
+def begin(name: str, target: Callable[..., None], *arguments: object) -> Connection | None:
+    """Start a contender in a process of its own, and print why if it does not come up.
+
+    Args:
+        name: for the reason.
+        target: takes the process's end of the pipe and `arguments`; it sends an empty text when
+            it is ready, or what went wrong.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    context.Process(target=target, args=(theirs, *arguments), daemon=True).start()
+    theirs.close()  # else the end of a process that crashes would not be seen
+    try:
+        reason = ours.recv()
+    except EOFError:
+        reason = "it crashed"
+    if reason:
+        print(f"  {name}: left out: {reason.splitlines()[0]}")
+    return None if reason else ours

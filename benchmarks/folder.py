@@ -25,7 +25,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import multiprocessing
 import shutil
 import tempfile
 import time
@@ -149,23 +148,14 @@ def listed() -> dict[str, Callable[..., Turn]]:
 
 def race(folder: Path, images: list[Path], arguments: argparse.Namespace) -> dict[str, list[float]]:
     """Seconds of every turn of every contender."""
-    context = multiprocessing.get_context("spawn")
     running: dict[str, Connection] = {}
     for name, make in listed().items():
         output = folder / "masks" / name.replace(" ", "-")
         output.mkdir(parents=True, exist_ok=True)
-        ours, theirs = context.Pipe()
         made = partial(make, folder, images, output, arguments.threads)
-        context.Process(target=worker, args=(theirs, made), daemon=True).start()
-        theirs.close()  # else the end of a process that crashes would not be seen
-        try:
-            reason = ours.recv()
-        except EOFError:
-            reason = "it crashed"
-        if reason:
-            print(f"{name}: left out: {reason.splitlines()[0]}")
-        else:
-            running[name] = ours
+        pipe = contenders.begin(name, worker, made)
+        if pipe is not None:
+            running[name] = pipe
     times: dict[str, list[float]] = {name: [] for name in running}
     for number in range(arguments.warmup + arguments.rounds):
         for name, pipe in running.items():

@@ -93,7 +93,7 @@ def test_a_tensor_whose_bytes_are_not_its_shape_is_found_when_the_file_is_read(
     assert tensor.raw_data
     tensor.raw_data = change(tensor.raw_data)
     onnx.save(model, tmp_path / "m.onnx")
-    with pytest.raises(ArtifactError, match=r"tensor '.*' has \d+ bytes, its shape \(.*\) \d+"):
+    with pytest.raises(ArtifactError, match=r"not a valid ONNX model: tensor '.+': "):
         artifact.load(tmp_path / "m.onnx")
 
 

@@ -1,14 +1,15 @@
 // Segment a photograph: node segment.mjs STANDALONE.onnx PHOTOGRAPH CLASSES.png
 // Before: npm ci --ignore-scripts
 
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 
 import { env, InferenceSession, Tensor } from "onnxruntime-node";
 import sharp from "sharp";
 
 const [model, photograph, output] = process.argv.slice(2);
 // Without VNNI, int8 overflows; with it, this option only takes time.
-const vnni = readFileSync("/proc/cpuinfo", "utf8").includes("vnni");
+const cpu = "/proc/cpuinfo";
+const vnni = existsSync(cpu) && readFileSync(cpu, "utf8").includes("vnni");
 const exact = { session: { x64quantprecision: "1" } };
 const session = await InferenceSession.create(model, vnni ? {} : { extra: exact });
 const [, height, width] = session.inputMetadata[0].shape; // of a graph for any size they are names

@@ -92,14 +92,19 @@ def test_voc_aug_takes_the_other_masks(voc: Path) -> None:
         open_dataset(f"voc:{voc}:train_aug")
 
 
-def test_voc_finds_the_masks_of_any_list(voc: Path) -> None:
+def test_voc_finds_the_masks_of_any_list(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
     def masks(ids: str) -> set[int]:
         (voc / "VOCdevkit/VOC2012/ImageSets/Segmentation/more.txt").write_text("\n".join(ids))
         data = open_dataset(f"voc:{voc}:more")
         return {int(data.read_label(sample).max()) for sample in data.samples}
 
     assert masks("ac") == {15}
+    assert caplog.messages == []
     assert masks("acd") == {7}  # `d` is only there, and one split is annotated in one way
+    assert caplog.messages == [
+        "more: 1 of its 3 masks are not in SegmentationClass; all are taken from "
+        "SegmentationClassAug"
+    ]
     (voc / "VOCdevkit/VOC2012/SegmentationClassAug/c.png").unlink()
     with pytest.raises(InputError, match=r"SegmentationClass/d\.png"):
         masks("acd")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from atrous.cli.streams import console
 from atrous.formatting import shown
 
-__all__ = ["console", "failed", "note", "progress", "say", "with_flags"]
+__all__ = ["console", "failed", "flags_of_verb", "note", "progress", "say", "with_flags"]
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

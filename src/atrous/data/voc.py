@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from atrous.errors import ConfigError
 from atrous.labels import VOC
 
 AUGMENTED = "train_aug"
+
+_log = logging.getLogger("atrous")
 
 
 def open_voc(root: Path, split: str, spec: str) -> Dataset:
@@ -59,7 +62,17 @@ def _masks(base: Path, split: str, ids: Collection[str]) -> Path:
     missing, also_missing = (
         wanted.difference(path.name for path in one.glob("*.png")) for one in (own, augmented)
     )
-    return augmented if missing and not also_missing else own
+    if not missing or also_missing:
+        return own
+    _log.warning(
+        "%s: %d of its %d masks are not in %s; all are taken from %s",
+        split,
+        len(missing),
+        len(wanted),
+        own.name,
+        augmented.name,
+    )
+    return augmented
 
 
 def find_base(root: Path) -> Path | None:

@@ -381,9 +381,12 @@ def test_what_decides_an_output() -> None:
     two = draft.node("MatMul", draft.conv(x, 4, 4, name="two"), f"x{INTERPOLATION}", name="wide")
     three = draft.conv(draft.conv(x, 4, 4, name="inside"), 4, 4, name="three")
     both = draft.node("Add", one, draft.node("Sub", two, three, name="difference"), name="sum")
+    ends = [draft.constant([n], dtype=np.int64) for n in (0, 7, 2)]
+    cut = draft.node("Slice", draft.conv(x, 4, 4, name="four"), *ends, name="cut")
+    both = draft.node("Concat", both, cut, axis=1, name="joined")
     model = draft.model(draft.node("ArgMax", both, axis=1, name="classes"), rank=4)
     found = qdq.results(Graph(model))
-    assert found == {"classes", "sum", "cast", "one", "difference"}
+    assert found == {"classes", "joined", "cut", "four", "sum", "cast", "one", "difference"}
 
 
 def forked() -> Model:

@@ -27,9 +27,10 @@ Range = tuple[float, float]
 _AROUND = ("Add", "Concat", "Relu", "Clip", "MaxPool", "AveragePool", "Reshape", "Transpose")
 """What is kept in int8 between two layers, so that nothing is converted back and forth."""
 
+_JOINING = ("Add", "Concat")
 _DECIDING = (
-    *("Add", "ArgMax", "Cast", "DepthToSpace", "Identity", "LogSoftmax", "Reshape", "Resize"),
-    *("Sigmoid", "Softmax", "Squeeze", "Transpose", "Upsample"),
+    *("ArgMax", "Cast", "DepthToSpace", "Identity", "LogSoftmax", "Pad", "Reshape", "Resize"),
+    *("Sigmoid", "Slice", "Softmax", "Squeeze", "Transpose", "Unsqueeze", "Upsample", *_JOINING),
 )
 """What may stand between scores and an output."""
 
@@ -122,7 +123,7 @@ def results(graph: Graph) -> set[str]:
         if node.op_type == "MatMul" and any(name.endswith(INTERPOLATION) for name in node.input):
             found.update(node.input)
         elif node.op_type in _DECIDING:
-            found.update(node.input if node.op_type == "Add" else node.input[:1])
+            found.update(node.input if node.op_type in _JOINING else node.input[:1])
     return found
 
 
