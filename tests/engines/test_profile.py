@@ -49,17 +49,14 @@ def test_what_it_says(engine: str, model: Path) -> None:
     assert Profile.model_validate_json(found.model_dump_json()) == found
 
 
-def test_the_last_resize_is_run_on_demand_only(engine: str, model: Path) -> None:
+def test_the_last_resize_is_not_timed(engine: str, model: Path) -> None:
     names = {"onnxruntime": ("Resize", "Upsample"), "openvino": ("Interpolate",)}[engine]
-    short, whole = (profile(model, engine=engine, runs=1, head=head) for head in (False, True))
-    assert not any(name in operators(short) for name in names)
-    assert any(name in operators(whole) for name in names)
-    assert (short.head, whole.head) == (False, True)
+    assert onnx.load(model).graph.node[-1].op_type == "Resize"
+    assert not any(name in operators(profile(model, engine=engine, runs=1)) for name in names)
 
 
 def test_two_in_turn(engine: str, model: Path) -> None:
     before, after = profile_both(model, model, engine=engine, runs=2)
-    assert (before.head, after.head) == (False, False)
     assert len(before.layers) == len(after.layers) > 0
 
 

@@ -59,7 +59,6 @@ class Profile(Record):
         version: of the engine.
         threads: asked for, 0 for one per core.
         runs: that were measured, after a warm-up.
-        head: whether the last resize was run too, or left to `atrous.upsample`.
         milliseconds: median of a whole run; nothing watches the layers meanwhile.
         spread: 10th and 90th percentile of the same.
         layers: slowest first, from other runs; empty on devices other than the CPU, where engines
@@ -70,7 +69,6 @@ class Profile(Record):
     version: str
     threads: int
     runs: int
-    head: bool = False
     milliseconds: float
     spread: tuple[float, float]
     layers: tuple[Layer, ...] = ()
@@ -111,9 +109,8 @@ def profile(
     engine: str,
     options: Options | None = None,
     runs: int = 10,
-    head: bool = False,
 ) -> Profile:
-    """Time an ONNX network, set up as the engine of that name sets it up.
+    """Time an ONNX network, set up as the engine of that name sets it up: up to the logits.
 
     The input is standard-normal noise, or mid-grey where it is uint8, of the model's size, and of
     `FREE` where that is open.
@@ -123,8 +120,6 @@ def profile(
         engine: `onnxruntime` or `openvino`.
         options: how the engine uses the machine; nothing is kept in `cache`.
         runs: how often to run it, once with the layers watched and once without.
-        head: run the last resize too, as any other tool would, and not only up to the logits
-            where the engine stops.
 
     Raises:
         ArtifactError: the file is damaged, or is not a segmentation network.
@@ -132,7 +127,7 @@ def profile(
         EngineError: the engine is not installed, refuses the model, or reads no ONNX files.
         InputError: `runs` is under 1.
     """
-    [one] = _profiles([(model, head)], engine, options or Options(), runs)
+    [one] = _profiles([model], engine, options or Options(), runs)
     return one
 
 
@@ -146,8 +141,6 @@ def profile_both(
 ) -> tuple[Profile, Profile]:
     """Time two ONNX networks in turn, so that what else the machine does slows both the same.
 
-    Both are run as Atrous runs them, up to the logits, so that both do the same work.
-
     Args:
         before: one of them.
         after: the other.
@@ -155,14 +148,14 @@ def profile_both(
         options: how the engine uses the machine.
         runs: of each.
     """
-    one, other = _profiles([(before, False), (after, False)], engine, options or Options(), runs)
+    one, other = _profiles([before, after], engine, options or Options(), runs)
     return one, other
 
 
 def _profiles(
-    models: Sequence[tuple[Path | OnnxModel, bool]], engine: str, options: Options, runs: int
+    models: Sequence[Path | OnnxModel], engine: str, options: Options, runs: int
 ) -> list[Profile]:
-    first = models[0][0]
+    first = models[0]
     if runs < 1:
         raise InputError(f"runs: expected 1 or more, got {runs}")
     if engine == "torch":
@@ -175,14 +168,14 @@ def _profiles(
     if reason := engines.missing(engine):
         raise EngineError(f"{first}: {reason}")
     names, measures, options = [], [], replace(options, cache=None)
-    for model, head in models:
+    for model in models:
         network = engines.read_model(model, options)
         names.append(LayerNames(network.proto))
         renamed = replace(network, proto=names[-1].model)
         if engine != "openvino":
             options.need_fp32(engine, network.metadata)
         computed = replace(options, precision=options.arithmetic(network.metadata))
-        measures.append(_MEASURES[engine](runnable(renamed, whole=head), computed))
+        measures.append(_MEASURES[engine](runnable(renamed), computed))
     totals = _timed([measure.run for measure in measures], runs)
     return [
         Profile(
@@ -190,12 +183,11 @@ def _profiles(
             version=engines.version(engine),
             threads=options.threads,
             runs=runs,
-            head=head,
             milliseconds=round(float(np.median(times)), 4),
             spread=(_percentile(times, 10), _percentile(times, 90)),
             layers=_layers(measure.watch(runs), name),
         )
-        for (_, head), name, measure, times in zip(models, names, measures, totals, strict=True)
+        for name, measure, times in zip(names, measures, totals, strict=True)
     ]
 
 

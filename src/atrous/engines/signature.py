@@ -170,13 +170,12 @@ class Runnable:
         return specs[0]
 
 
-def runnable(model: OnnxModel, *, whole: bool = False) -> Runnable:
-    """What a runtime is given of a network.
+def runnable(model: OnnxModel) -> Runnable:
+    """What a runtime is given of a network: without its last resize, where `atrous.upsample` can.
 
     Args:
         model: in our form, see `adapt`; left as it is.
-        whole: keep the last resize, which `atrous.upsample` does otherwise where it can.
     """
-    proto, rule = (model.proto, None) if whole else drop_last_resize(model.proto)
+    proto, rule = drop_last_resize(model.proto)
     meaning = model.meaning or PLAIN
     return Runnable(model.name, proto.SerializeToString(), rule or "half_pixel", meaning)
