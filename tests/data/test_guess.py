@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from atrous.data import open_dataset
 from atrous.data.guess import guess
@@ -150,3 +150,13 @@ def test_no_masks(images: str, tmp_path: Path) -> None:
         photograph(tmp_path / images.format(name))
     with pytest.raises(ConfigError, match="no masks that belong to pictures; found 3 in"):
         guess(tmp_path, tmp_path)
+
+
+def test_blurred_masks_are_two_classes(tmp_path: Path) -> None:
+    soft = np.asarray(Image.fromarray(TRUTH * 255).filter(ImageFilter.GaussianBlur(1)))
+    for name in "abc":
+        photograph(tmp_path / f"images/{name}.png")
+        mask(tmp_path / f"masks/{name}.png", soft)
+    found = guess(tmp_path, tmp_path)
+    assert yaml.safe_load(found.text)["values"] == {0: "background", 255: "object"}
+    assert any("greys that JPEG or a smooth resize left" in one for one in found.reasons)

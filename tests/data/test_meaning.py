@@ -255,3 +255,35 @@ def test_one_limit_of_pixels_for_image_and_mask(tmp_path: Path) -> None:
             InputError, match=r"is 25 pixels, the limit is 24; .* raise `max_pixels`"
         ):
             broken(data.samples[0])
+
+
+def test_white_of_16_bits_has_a_way_out(tmp_path: Path) -> None:
+    data = opened(tmp_path, [np.uint16(TRUTH) * 65535], classes=TWO)
+    with pytest.raises(InputError, match=r"as values: {0: ground, 65535: road}"):
+        read(data)
+
+
+def test_a_value_below_0_has_a_way_out(tmp_path: Path) -> None:
+    data = opened(tmp_path, [np.int32(TRUTH) * -1], classes=TWO)
+    with pytest.raises(InputError, match=r"as values: {-1: ground, 0: road}"):
+        read(data)
+
+
+@pytest.mark.parametrize("classes", [TWO, [*TWO, "sky"]])
+def test_blurred_edges_are_recognised(classes: list[str], tmp_path: Path) -> None:
+    white = np.repeat(np.uint8([0] * 6 + [30, 128, 230] + [255] * 6)[None], 4, 0)
+    data = opened(tmp_path, [white], classes=classes)
+    with pytest.raises(InputError, match="black and white with greys between them"):
+        read(data)
+
+
+def test_raw_ids_are_not_blurred(tmp_path: Path) -> None:
+    data = opened(tmp_path, [np.uint8([[0, 0, 0, 255, 255, 11, 20, 33]])], classes=TWO)
+    with pytest.raises(InputError, match="say what they stand for in values"):
+        read(data)
+
+
+def test_transparent_masks_are_named(tmp_path: Path) -> None:
+    data = opened(tmp_path, [np.dstack([WHITE] * 4)], classes=TWO)
+    with pytest.raises(InputError, match=r"pixels are RGBA, .* some of them transparent"):
+        read(data)

@@ -146,3 +146,48 @@ def test_lists_may_name_images_with_what_is_around(tmp_path: Path) -> None:
     keys: dict[str, Any] = {"image_suffix": "_x", "splits": {"val": "val.txt"}}
     data = opened(tmp_path, "i/a_x.png i/b_x.png i/c_x.png m/a.png m/b.png m/c.png", **keys)
     assert [one.id for one in data.samples] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "i/a.png\ni/b.png",
+        "./i/a.png\n./i/b.png",
+        "/i/a.png\n/i/b.png",
+        "{root}/i/a.png\n{root}/i/b.png",
+        "/home/somebody/set/i/a.png\n/home/somebody/set/i/b.png",
+        "i\\a.png\r\ni\\b.png\r\n",
+        "C:\\set\\i\\a.png\r\nC:\\set\\i\\b.png\r\n",
+        '"a"\n"b"',
+        "'a.png'\n'b.png'",
+        "image,mask\ni/a.png,m/a.png\ni/b.png,m/b.png",
+    ],
+)
+def test_lists_name_images_as_tools_do(lines: str, tmp_path: Path) -> None:
+    (tmp_path / "val.txt").write_text(lines.replace("{root}", str(tmp_path)))
+    files = "i/a.png i/b.png i/c.png m/a.png m/b.png m/c.png"
+    data = opened(tmp_path, files, splits={"val": "val.txt"})
+    found = [(s.image, s.label) for s in data.samples]
+    assert found == [(tmp_path / f"i/{n}.png", tmp_path / f"m/{n}.png") for n in "ab"]
+
+
+def test_a_file_of_another_split_is_not_the_one_of_the_same_name(tmp_path: Path) -> None:
+    (tmp_path / "val.txt").write_text("i/two/a.png\nb\n")
+    files = "i/one/a.png i/one/b.png i/two/a.png m/a.png m/b.png"
+    data = opened(tmp_path, files, images="i/one", splits={"val": "val.txt"})
+    assert not data.samples[0].image.exists()
+    assert data.samples[1].image == tmp_path / "i/one/b.png"
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("", "val.txt: names no image$"),
+        ("a 1\nb -1\n", "no line names an image .*, the first is 'a 1'; expected names such as a,"),
+        ("i/a.png m/a.png\nb\n", "'b': expected an image and its mask, as in 'i/a.png m/a.png'"),
+    ],
+)
+def test_lists_of_something_else(lines: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "val.txt").write_text(lines)
+    with pytest.raises(ConfigError, match=message):
+        opened(tmp_path, "i/a.png m/a.png i/b.png m/b.png", splits={"val": "val.txt"})

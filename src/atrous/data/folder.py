@@ -36,10 +36,9 @@ from atrous import image, strict_yaml
 from atrous.data import classes as meanings
 from atrous.data.dataset import Dataset, Decode, Sample
 from atrous.data.meaning import Said, advice, decoder, looks
-from atrous.data.pairing import Affix, Names, Pairs, has_pairs, listed_pairs, pair
-from atrous.data.splits import check_split, check_unique, read_lines
+from atrous.data.pairing import Affix, Names, Pairs, listed_pairs, pair, pairs_in
+from atrous.data.splits import check_split, listed_names, read_lines
 from atrous.errors import ConfigError
-from atrous.pictures.formats import SUFFIXES
 from atrous.pictures.opening import MAX_PIXELS
 from atrous.pictures.samples import Taking
 from atrous.record import Record
@@ -130,22 +129,30 @@ def open_folder(path: Path, split: str, spec: str) -> Dataset:
 
 
 def _samples(described: Description, split: str, path: Path) -> tuple[Sample, ...]:
-    lines = None
     if split in described.splits:
-        listed = path.parent / described.splits[split]
-        lines = read_lines(listed)
-        if has_pairs(lines):
-            # The folders are not needed, so they need not be there.
-            roots = [path.parent, path.parent / _place(described.images, split), listed.parent]
-            roots += [path.parent / _place(described.masks, split)]
-            return _as_samples(listed_pairs(lines, roots, listed), path.parent)
-    images_folder = _folder(described.images, split, path)
-    masks_folder = _folder(described.masks, split, path)
-    pairs = pair(images_folder, masks_folder, described.names, path)
-    if lines is not None:
-        names = _names(lines, path.parent / described.splits[split], described.names)
-        pairs = {name: pairs.get(name, (None, None)) for name in names}
-    return _as_samples(pairs, images_folder)
+        return _listed(described, split, path)
+    images = _folder(described.images, split, path)
+    masks = _folder(described.masks, split, path)
+    return _as_samples(pair(images, masks, described.names, path), images)
+
+
+def _listed(described: Description, split: str, path: Path) -> tuple[Sample, ...]:
+    """The samples that the list of a split names."""
+    listed = path.parent / described.splits[split]
+    lines = read_lines(listed)
+    if not lines:
+        raise ConfigError(f"{listed}: names no image")
+    roots = [path.parent, path.parent / _place(described.images, split), listed.parent]
+    pairs = pairs_in(lines, listed)
+    if pairs is not None:
+        # The folders are not needed, so they need not be there.
+        roots += [path.parent / _place(described.masks, split)]
+        return _as_samples(listed_pairs(pairs, roots, listed), path.parent)
+    images = _folder(described.images, split, path)
+    masks = _folder(described.masks, split, path)
+    there = pair(images, masks, described.names, path)
+    names = listed_names(lines, there, described.names, roots, listed)
+    return _as_samples({name: there.get(name, (None, None)) for name in names}, images)
 
 
 def _as_samples(pairs: Pairs, folder: Path) -> tuple[Sample, ...]:
@@ -220,17 +227,3 @@ def _folder(value: str | dict[str, str], split: str, path: Path) -> Path:
     if not folder.is_dir():
         raise ConfigError(f"{path}: no folder {folder}")
     return folder
-
-
-def _names(lines: list[str], path: Path, around: Names) -> list[str]:
-    """The shared names of a list; it may name files, with their endings and what is around."""
-    names = []
-    for line in lines:
-        known = Path(line).suffix.lower() in SUFFIXES
-        own = Path(line) if known else Path(f"{line}.x")
-        found = (
-            around.images.name(own) if around.images and "." not in around.images.suffix else None
-        )
-        names.append(found or (own.with_suffix("").as_posix() if known else line))
-    check_unique(names, path)
-    return names

@@ -14,7 +14,7 @@ import yaml
 
 from atrous import texts
 from atrous.data.masks import Look
-from atrous.data.meaning import looks
+from atrous.data.meaning import blurred, looks
 from atrous.data.pairing import Affix, Names, affixes
 from atrous.errors import ConfigError
 from atrous.labels import CITYSCAPES, VOC, Colour
@@ -296,6 +296,11 @@ def _classes(
         every = {colour for one in found for colour in (*one.colours, *one.palette.values())}
         reasons.append(f"the masks hold {len(every)} colours: give them their names")
         return {"classes": _name_colours(sorted(every)), "mask_type": "rgb"}
+    if not values and len(names) in (0, 2) and blurred(found):
+        reasons.append(
+            "the masks are black and white, with greys that JPEG or a smooth resize left"
+        )
+        used = [0, 255]
     return {**_of_values(used, names, values, reasons), "mask_type": "ids"}
 
 

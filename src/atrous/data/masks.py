@@ -82,6 +82,7 @@ class IdReader:
         palette: ids of colours; an index whose colour is that of another id is refused.
         grey: colours whose three parts are equal count as that grey.
         max_pixels: larger masks are refused; `None` takes any.
+        advice: what helps where masks hold values that are no ids; empty if unknown.
     """
 
     modes: tuple[str, ...] = _ID_MODES
@@ -90,6 +91,7 @@ class IdReader:
     palette: tuple[tuple[Colour, int], ...] = ()
     grey: bool = False
     max_pixels: int | None = MAX_PIXELS
+    advice: str = ""
 
     def __call__(self, path: Path) -> NDArray[np.uint8]:
         """`(H, W)` uint8 class ids, not checked for being one unless a table says which are.
@@ -105,7 +107,8 @@ class IdReader:
             if values.dtype.itemsize > 1 and (values.min() < 0 or values.max() > 255):
                 raise MaskError(
                     NO_CLASS,
-                    f"holds the values {values.min()}..{values.max()}, expected ids up to 255",
+                    f"holds the values {values.min()}..{values.max()}, expected ids up to 255"
+                    + (f"; {self.advice}" if self.advice else ""),
                 )
             if self.palette and mask.mode == "P":
                 self._check_palette(mask, values)
@@ -137,7 +140,10 @@ class IdReader:
         wanted = (
             "palette indices" if self.modes == ("P",) else "class ids in a grey or palette image"
         )
-        raise MaskError(COLOURED, f"its pixels are {mask.mode}, expected {wanted}")
+        clear = ""
+        if mask.mode in ("RGBA", "LA", "PA") and mask.getextrema()[-1] != (255, 255):
+            clear = ", some of them transparent; store masks without transparency"
+        raise MaskError(COLOURED, f"its pixels are {mask.mode}, expected {wanted}{clear}")
 
     def _check_palette(self, mask: Image.Image, values: NDArray[np.uint8]) -> None:
         ids, colours = dict(self.palette), _palette(mask)

@@ -7,6 +7,7 @@ was decided is refused, and never guessed anew, in a mask that does not agree wi
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ LOOKED_AT = 64
 
 MOST_PIXELS = 2**28
 """Of all masks that are looked at."""
+
+_NEARLY = 8
+"""So far from black and white are those that JPEG has blurred."""
 
 IGNORED = "ignore"
 """What `values` calls pixels that are not scored."""
@@ -122,15 +126,21 @@ def decoder(said: Said, labels: LabelSet, seen: Sequence[tuple[Path, Look]], whe
     if binary:
         return _mapped(said, labels, {0: 0, 255: 1}, grey, where)
     palette = tuple(colours.items()) if said.kind is None and said.coloured else ()
-    return IdReader(modes, palette=palette, grey=grey, max_pixels=said.max_pixels)
+    helps = advice(labels, seen)
+    return IdReader(modes, palette=palette, grey=grey, max_pixels=said.max_pixels, advice=helps)
 
 
 def advice(labels: LabelSet, seen: Sequence[tuple[Path, Look]]) -> str:
     """What to write in the file where masks hold values that are no class; empty if nothing."""
     used, count = _used(seen), labels.num_classes
     inside = used - {labels.ignore_index}
-    if not inside or max(inside) < count:
+    if not inside or (max(inside) < count and min(inside) >= 0):
         return ""
+    if blurred([one for _, one in seen]):
+        return (
+            "black and white with greys between them, as JPEG and smooth resizes leave edges: make "
+            "the masks again as PNG with two values, resized to the nearest pixel"
+        )
     if inside == set(range(1, count + 1)):
         return f"nothing is 0: write ignore: [0], and 1..{count} are the classes in order"
     if inside == set(range(count + 1)):
@@ -144,6 +154,20 @@ def advice(labels: LabelSet, seen: Sequence[tuple[Path, Look]]) -> str:
         text = ", ".join(f"{value}: {name}" for value, name in pairs)
         return f"say what they stand for, as values: {{{text}}}"
     return "say what they stand for in values, and what is not scored in ignore"
+
+
+def blurred(masks: Sequence[Look]) -> bool:
+    """Whether masks were black and white before JPEG or a smooth resize mixed the two at edges."""
+    pixels: Counter[int] = Counter()
+    for one in masks:
+        pixels.update(one.values or {})
+    common = sorted(value for value, _ in pixels.most_common(2))
+    if len(common) < 2 or common[0] > _NEARLY or not 255 - _NEARLY <= common[1] <= 255:
+        return False
+    # Numbers of a catalogue lie on the dark side alone, beside 255 for what has none.
+    between = [value for value in pixels if common[0] < value < common[1]]
+    both = any(value < 128 for value in between) and any(value >= 128 for value in between)
+    return both and max(pixels) <= 255 and sum(pixels[v] for v in common) > 0.5 * pixels.total()
 
 
 def _colours(said: Said, labels: LabelSet, where: Path) -> dict[Colour, int]:

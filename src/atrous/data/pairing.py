@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -16,6 +16,9 @@ from atrous.pictures.formats import SUFFIXES
 _log = logging.getLogger("atrous")
 
 _TRIED = 8
+
+_HEADER = re.compile(r"[A-Za-z_ ]+([,;\t] ?[A-Za-z_ ]+)+$")
+"""The first line of a table: names of its columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,27 +143,49 @@ def listed_pairs(lines: Iterable[str], roots: Iterable[Path], where: Path) -> Pa
     return found
 
 
-def has_pairs(lines: Iterable[str]) -> bool:
-    """Whether each line of a list holds two names with endings of pictures."""
+def pairs_in(lines: Sequence[str], where: Path) -> list[str] | None:
+    """The lines of a list that hold two names with endings of pictures each, without a header.
+
+    Args:
+        lines: of the list.
+        where: the list, for messages.
+
+    Returns:
+        `None` if there is no such line.
+
+    Raises:
+        ConfigError: some lines hold two names, and others do not.
+    """
     endings = "|".join(re.escape(one) for one in SUFFIXES)
     two = re.compile(rf".+({endings})[\"']?\s*[ \t,;]\s*.+({endings})[\"']?$", re.IGNORECASE)
-    found = [bool(two.match(line)) for line in lines]
-    return bool(found) and all(found)
+    found = [line for line in lines if two.match(line)]
+    others = [line for line in lines if not two.match(line)]
+    if not found:
+        return None
+    if others[:1] == [lines[0]] and _HEADER.match(lines[0]):
+        del others[0]
+    if others:
+        raise ConfigError(
+            f"{where}: {others[0]!r}: expected an image and its mask, as in {found[0]!r}"
+        )
+    return found
 
 
 def _halves(line: str, roots: list[Path]) -> tuple[int, Path, Path] | None:
     for gap in re.finditer(r"\s*[,;\t]\s*| +", line):
-        image = _there(line[: gap.start()], roots)
-        mask = _there(line[gap.end() :], roots)
+        image = existing(line[: gap.start()], roots)
+        mask = existing(line[gap.end() :], roots)
         if image is not None and mask is not None:
             return gap.start(), image, mask
     return None
 
 
-def _there(text: str, roots: list[Path]) -> Path | None:
+def existing(text: str, roots: Iterable[Path]) -> Path | None:
+    """The file that an entry of a list names, below one of some folders."""
     name = text.strip().strip("\"'").replace("\\", "/")
     if not name:
         return None
+    roots = list(roots)
     places = [root / name for root in roots]
     # Lists of some tools begin at the folder's own root: /images/a.jpg.
     places += [root / name.lstrip("/") for root in roots]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from pathlib import Path
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path, PurePosixPath
 
 from atrous import texts
+from atrous.data.pairing import Names, Pairs, existing
 from atrous.errors import ConfigError
+from atrous.pictures.formats import SUFFIXES
 
 
 def check_split(split: str, known: Collection[str], spec: str, where: Path) -> None:
@@ -36,3 +38,61 @@ def check_unique(ids: Sequence[str], path: Path) -> None:
         if one in seen:
             raise ConfigError(f"{path}: names {one!r} twice; every id is scored once")
         seen.add(one)
+
+
+def listed_names(
+    lines: Iterable[str], there: Pairs, names: Names, roots: Sequence[Path], where: Path
+) -> list[str]:
+    """The shared names of images and masks that a list names, one in each line.
+
+    A line is that name, or the file of the image: its name, with the folders that it is in or some
+    of them, also those of another machine, and with the slashes of Windows. What is not there is
+    returned as it is written.
+
+    Args:
+        lines: of the list.
+        there: the images and masks in the folders of the data set.
+        names: what is put around the shared names.
+        roots: folders that files may be relative to.
+        where: the list, for messages.
+
+    Raises:
+        ConfigError: none of the names is there, or one is named twice.
+    """
+    known = {image.resolve(): name for name, (image, _) in there.items() if image is not None}
+    found = [_listed_name(line, there, known, names, roots) for line in lines]
+    if found and not any(one in there for one in found):
+        some = next(iter(there), None)
+        helps = f"; expected names such as {some}" if some else ""
+        raise ConfigError(
+            f"{where}: no line names an image or a mask that is there, the first is {found[0]!r}"
+            f"{helps}, or their files, relative to {roots[0]}"
+        )
+    check_unique(found, where)
+    return found
+
+
+def _listed_name(
+    line: str, there: Pairs, known: dict[Path, str], names: Names, roots: Sequence[Path]
+) -> str:
+    name = _shared_name(line, names)
+    if name in there:
+        return name
+    text = line.strip("\"'").replace("\\", "/")
+    file = existing(text, roots)
+    if file is not None:
+        return known.get(file.resolve(), name)
+    path = PurePosixPath(text)
+    tails = (PurePosixPath(*path.parts[i:]) for i in range(len(path.parts)))
+    tried = (_shared_name(tail.as_posix(), names) for tail in tails)
+    return next((one for one in tried if one in there), name)
+
+
+def _shared_name(line: str, names: Names) -> str:
+    """The shared name in a line that may hold an ending, and what is put around names of images."""
+    path = Path(line)
+    known = path.suffix.lower() in SUFFIXES
+    own = path if known else Path(f"{line}.x")
+    around = names.images if "." not in names.images.suffix else None
+    found = around.name(own) if around else None
+    return found or (own.with_suffix("").as_posix() if known else line)
