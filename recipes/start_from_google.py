@@ -48,13 +48,18 @@ class Google(nn.Module):
     """The network that the weights were made for: padding and enlargements as its makers have them.
 
     Maps `(N, 3, H, W)` normalised RGB to logits of that size, aligned at the corners.
+
+    Args:
+        backbone: `features.*`.
+        head: `aspp0`, `image_pooling`, `concat_projection` and `logits`.
+        output_stride: 16, or 8: the last stride left out, what follows it dilated.
     """
 
     num_classes = 21
 
-    def __init__(self, backbone: Folded, head: Folded) -> None:
+    def __init__(self, backbone: Folded, head: Folded, output_stride: int = 16) -> None:
         super().__init__()
-        self.features = models.build("deeplabv3_mobilenet").backbone
+        self.features = models.build("deeplabv3_mobilenet", output_stride=output_stride).backbone
         fill_backbone(self.features, backbone)
         self.head = nn.ParameterDict({name.replace(".", "_"): head[name] for name in head})
 
@@ -64,7 +69,7 @@ class Google(nn.Module):
         return functional.interpolate(grid, x.shape[2:], mode="bilinear", align_corners=True)
 
     def grid(self, x: Tensor) -> Tensor:
-        """Return the class scores before the enlargement, one for 16 by 16 pixels."""
+        """Return the class scores before the enlargement, one for each step of the stride."""
         first, *blocks = [*self.features.low_level_features, *self.features.high_level_features]
         x = _padded(first, x)
         for block in blocks:

@@ -17,7 +17,8 @@ from atrous.evaluation import result as results
 from atrous.labels import LabelSet
 from atrous.training.checkpoint import BEST, LAST
 from atrous.training.config import Recipe
-from atrous.training.learner import Learner, Piece, StepResult
+from atrous.training.learner import Learner, StepResult
+from atrous.training.loader import Piece
 from atrous.training.loop import Run
 from atrous.training.progress import RunMonitor, read_log
 from atrous.training.report import PAGE
@@ -43,7 +44,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch) -> Callable[[Spoil], None]:
             self: Learner, pieces: Sequence[Piece], iteration: int, **more: Any
         ) -> StepResult:
             if wanted(iteration):
-                pieces = [(images * float("nan"), label) for images, label in pieces]
+                pieces = [one._replace(images=one.images * float("nan")) for one in pieces]
             return learn(self, pieces, iteration, **more)
 
         monkeypatch.setattr(Learner, "learn", spoilt)
@@ -123,7 +124,7 @@ def test_nothing_but_ignored_pixels(recipe: Make, run: Go, monkeypatch: pytest.M
     learn = Learner.learn
 
     def blank(self: Learner, pieces: Sequence[Piece], iteration: int, **more: Any) -> StepResult:
-        pieces = [(images, torch.full_like(label, 255)) for images, label in pieces]
+        pieces = [one._replace(labels=torch.full_like(one.labels, 255)) for one in pieces]
         return learn(self, pieces, iteration, **more)
 
     monkeypatch.setattr(Learner, "learn", blank)

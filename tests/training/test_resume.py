@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from atrous.errors import ArtifactError, ConfigError
 from atrous.training import checkpoint
 from atrous.training.config import Recipe
-from atrous.training.learner import Learner, Piece, StepResult
+from atrous.training.learner import Learner, StepResult
+from atrous.training.loader import Piece
 from atrous.training.loop import Interrupted, Run
 from atrous.training.progress import RunMonitor, read_log
 

@@ -184,7 +184,7 @@ def test_workers_start_beside_the_threads_of_opencv(root: Path) -> None:
 
 @pytest.mark.heavy
 def test_an_error_crosses_worker_processes_as_itself(root: Path) -> None:
-    assert [image.shape for image, _ in batches(root, 1)] == [(2, 3, 17, 17)] * 3
+    assert [piece.images.shape for piece in batches(root, 1)] == [(2, 3, 17, 17)] * 3
     for number in range(COUNT):
         Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(mask(root, number))
     with pytest.raises(MaskError, match=r"^\S+png: its pixels are RGB, expected class ids in a "):

@@ -16,10 +16,11 @@ from atrous.preprocess import Preprocess
 from atrous.training.config import Recipe, TeacherSettings
 from atrous.training.loop import Run
 from atrous.training.progress import read_log
-from atrous.training.teacher import Teacher
+from atrous.training.teacher import NetworkTeacher
 
 Make = Callable[..., Recipe]
 CPU = torch.device("cpu")
+NONE = torch.zeros(2, 0, 32, 32, dtype=torch.uint8)
 
 
 @pytest.fixture
@@ -33,8 +34,8 @@ def model(tmp_path: Path, small_model: Callable[..., onnx.ModelProto]) -> Callab
     return make
 
 
-def opened(model: str, labels: LabelSet, crop: int = 32, **settings: Any) -> Teacher:
-    return Teacher(TeacherSettings(model=model, **settings), labels, crop, CPU)
+def opened(model: str, labels: LabelSet, crop: int = 32, **settings: Any) -> NetworkTeacher:
+    return NetworkTeacher(TeacherSettings(model=model, **settings), labels, crop, CPU)
 
 
 def images(count: int = 2, side: int = 32) -> torch.Tensor:
@@ -60,11 +61,11 @@ def test_one_image_at_a_time_where_the_batch_is_fixed(model: Callable[..., str])
 def test_the_distance(model: Callable[..., str], temperature: float) -> None:
     teacher = opened(model(), generic(3), temperature=temperature)
     own = teacher(images())
-    assert float(teacher.distance(own + 5, images())) == pytest.approx(0, abs=1e-6)
+    assert float(teacher.distance(own + 5, images(), NONE)) == pytest.approx(0, abs=1e-6)
     logits = torch.zeros_like(own, requires_grad=True)
     likely = (own / temperature).softmax(1)
     expected = temperature**2 * (likely * (likely * 3).log()).sum(1).mean()
-    found = teacher.distance(logits, images())
+    found = teacher.distance(logits, images(), NONE)
     assert float(found.detach()) == pytest.approx(float(expected), rel=1e-5)
     found.backward()
     assert logits.grad is not None

@@ -60,7 +60,12 @@ class Augment:
         Returns:
             `(crop, crop, 3)` uint8 and `(crop, crop)` uint8.
         """
-        matrix = self._placed(label.shape[0], label.shape[1], random)
+        return self.cut(image, label, self.placed(label.shape, random), random)
+
+    def cut(
+        self, image: Pixels, label: Pixels, matrix: NDArray[np.float64], random: np.random.Generator
+    ) -> tuple[Pixels, Pixels]:
+        """Return the crop that `placed` decided, its colours changed; see `__call__`."""
         size = (self.crop, self.crop)
         warped = cv2.warpAffine(
             image,
@@ -81,8 +86,23 @@ class Augment:
         coloured = self._coloured(np.asarray(warped, np.uint8), random)
         return coloured, np.asarray(classes, np.uint8)
 
-    def _placed(self, height: int, width: int, random: np.random.Generator) -> NDArray[np.float64]:
-        """`(2, 3)`: position in the image → in the crop, pixel centres at whole numbers."""
+    def beyond(self, shape: tuple[int, ...], matrix: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """`(crop, crop)`: the pixels of the crop beyond an image of that height and width."""
+        shown = np.ones(shape, np.uint8)
+        size = (self.crop, self.crop)
+        return np.asarray(cv2.warpAffine(shown, matrix, size, flags=cv2.INTER_NEAREST) == 0)
+
+    def placed(self, shape: tuple[int, ...], random: np.random.Generator) -> NDArray[np.float64]:
+        """Where an image comes to lie in the crop.
+
+        Args:
+            shape: its height and width, pixels.
+            random: decides scale, angle, mirror and place.
+
+        Returns:
+            `(2, 3)`: position in the image → in the crop, pixel centres at whole numbers.
+        """
+        height, width = shape
         scale = random.uniform(*self.scale)
         angle = math.radians(random.uniform(-self.rotation, self.rotation))
         mirror = -1.0 if random.random() < self.flip else 1.0

@@ -126,18 +126,26 @@ class LossSettings(Record):
 
 
 class TeacherSettings(Record):
-    """A finished network that is imitated beside the labels (arXiv:1503.02531).
+    """What is imitated beside the labels (arXiv:1503.02531): `model` or `labels`.
 
     Attributes:
-        model: any that the other verbs take; of the same classes, and free in its input size or of
-            that of the crops.
+        model: a finished network, any that the other verbs take; of the same classes, and free in
+            its input size or of that of the crops.
+        labels: folder of soft labels, one file for every image; see `atrous.data.soft_labels`.
         weight: its share of the loss, 0–1; the labels have the rest.
         temperature: softens both answers before they are compared.
     """
 
-    model: str
+    model: str | None = None
+    labels: str | None = None
     weight: Share = 0.5
     temperature: Positive = 1.0
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if (self.model is None) == (self.labels is None):
+            raise ValueError("expected either model, a network, or labels, a folder of soft labels")
+        return self
 
 
 class OptimizerSettings(Record):

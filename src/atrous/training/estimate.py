@@ -45,8 +45,8 @@ def step_seconds(recipe: Recipe, dataset: Dataset) -> float:
     crops = Crops(dataset, augment, preprocess, recipe.train.seed)
     began, times = time.monotonic(), []
     batches = load(crops, Positions(range(STEPS), recipe.train.batch), 0)
-    for iteration, (images, label) in enumerate(batches):
-        learner.learn([(images, label)], iteration)
+    for iteration, piece in enumerate(batches):
+        learner.learn([piece], iteration)
         times.append(time.monotonic() - began)
         began = time.monotonic()
     return median(times)

@@ -14,13 +14,11 @@ from torch import Tensor
 
 from atrous.models import DeepLab
 from atrous.training.config import Recipe
+from atrous.training.loader import Piece
 from atrous.training.loss import Loss
 from atrous.training.schedule import factor, make_optimizer, set_rates
 from atrous.training.teacher import Teacher
 from atrous.training.trainee import Average, prepare
-
-Piece = tuple[Tensor, Tensor]
-"""Images `(N, 3, crop, crop)` float32 and their labels `(N, crop, crop)` uint8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,26 +83,28 @@ class Learner:
         """
         accelerator, device = self.accelerator, self.accelerator.device
         self._seed(iteration)
-        labels = [label.to(device, torch.int64) for _, label in pieces]
+        labels = [piece.labels.to(device, torch.int64) for piece in pieces]
         masses = torch.stack([self.loss.mass(label) for label in labels])
+        taught = self._taught(pieces).to(masses)
         asked = masses.new_tensor(float(stop))
-        total, asked = accelerator.reduce(torch.stack([masses.sum(), asked])).unbind()
+        sums = torch.stack([masses.sum(), taught.sum(), asked])
+        total, total_taught, asked = accelerator.reduce(sums).unbind()
         scale = factor(self.recipe.schedule, iteration, self.recipe.train.iterations)
         rate = set_rates(self.optimizer, scale)
         statistics = [buffer.clone() for buffer in self.network.buffers()]
         shares = (masses / total.clamp(min=1e-12)).float()
+        taught = (taught / total_taught.clamp(min=1e-12)).float()
         value = shares.new_zeros(())
-        for index, (images, _) in enumerate(pieces):
+        for index, piece in enumerate(pieces):
             whole = index == len(pieces) - 1
             with nullcontext() if whole else accelerator.no_sync(self._model):
-                images = images.to(device)
+                images = piece.images.to(device)
                 logits = self._model(images).float()
                 loss = self.loss(logits, labels[index]) * shares[index]
                 if self.teacher is not None:
                     part = self.teacher.settings.weight
-                    own = self.teacher.distance(logits, images)
-                    own = own / (len(pieces) * accelerator.num_processes)
-                    loss = (1 - part) * loss + part * own
+                    own = self.teacher.distance(logits, images, piece.soft.to(device))
+                    loss = (1 - part) * loss + part * own * taught[index]
                 # Gradients are averaged over the processes, and are to be summed.
                 accelerator.backward(loss * accelerator.num_processes)
             value += loss.detach()
@@ -115,6 +115,12 @@ class Learner:
                 buffer.copy_(before)
         self.optimizer.zero_grad()
         return StepResult(float(value), rate, learnt, bool(asked))
+
+    def _taught(self, pieces: Sequence[Piece]) -> Tensor:
+        """How many pixels of each piece there is something to imitate for."""
+        if self.teacher is None:
+            return torch.zeros(len(pieces))
+        return torch.tensor([self.teacher.pixels(piece.images, piece.soft) for piece in pieces])
 
     def _follow(self) -> bool:
         """Step down the gradient; `False` if it is not a number."""

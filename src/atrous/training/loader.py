@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TypeVar, cast
+from pathlib import Path
+from typing import NamedTuple, TypeVar, cast
 
 import cv2
 import numpy as np
@@ -15,16 +16,29 @@ from torch.utils.data import DataLoader, default_collate
 from torch.utils.data import Dataset as TorchDataset
 
 from atrous.cores import cores
-from atrous.data import Dataset
+from atrous.data import Dataset, Sample
 from atrous.data.augment import Augment, generator, order
+from atrous.data.soft_labels import SoftLabel
 from atrous.errors import AtrousError, InputError
 from atrous.preprocess import Preprocess
 
 MOST_WORKERS = 8
 
 
+# No class, as pylint fails on one that is another's type parameter.
+Piece = NamedTuple(  # noqa: UP014
+    "Piece", [("images", Tensor), ("labels", Tensor), ("soft", Tensor)]
+)
+"""Crops of a batch, or one crop, which has no first axis.
+
+`images` are `(N, 3, crop, crop)` float32, normalised; `labels` `(N, crop, crop)` uint8 class ids;
+`soft` `(N, C, crop, crop)` uint8, how likely each class is, times 255: all zero where that is
+unknown, and without soft labels C is 0.
+"""
+
+
 @dataclass
-class Crops(TorchDataset[tuple[Tensor, Tensor]]):
+class Crops(TorchDataset[Piece]):
     """The endless sequence of crops of a run: epoch after epoch, each in its own order.
 
     Attributes:
@@ -33,6 +47,7 @@ class Crops(TorchDataset[tuple[Tensor, Tensor]]):
         preprocess: how a crop becomes the network's input; its size is the crop's.
         seed: of the run.
         weights: see `atrous.data.augment.order`.
+        soft: folder of the soft labels, `None` without.
     """
 
     dataset: Dataset
@@ -40,6 +55,7 @@ class Crops(TorchDataset[tuple[Tensor, Tensor]]):
     preprocess: Preprocess
     seed: int
     weights: NDArray[np.float64] | None = None
+    soft: Path | None = None
     _order: tuple[int, NDArray[np.int64]] | None = field(default=None, repr=False)
 
     def sample(self, position: int) -> tuple[int, int, int]:
@@ -50,11 +66,8 @@ class Crops(TorchDataset[tuple[Tensor, Tensor]]):
             self._order = epoch, order(self.seed, epoch, count, self.weights)
         return epoch, place, int(self._order[1][place])
 
-    def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, position: int) -> Piece:
         """The crop at a position of the sequence.
-
-        Returns:
-            `(3, crop, crop)` float32 normalised, `(crop, crop)` uint8 class ids.
 
         Raises:
             InputError: the files cannot be read or do not fit each other.
@@ -64,8 +77,29 @@ class Crops(TorchDataset[tuple[Tensor, Tensor]]):
         image, label = self.dataset.read_image(sample), self.dataset.read_label(sample)
         if image.shape[:2] != label.shape:
             raise InputError(f"{sample.label}: label is {label.shape}, its image {image.shape[:2]}")
-        image, label = self.augment(image, label, generator(self.seed, epoch, place))
-        return torch.from_numpy(self.preprocess(image)), torch.from_numpy(label)
+        random = generator(self.seed, epoch, place)
+        matrix = self.augment.placed(label.shape, random)
+        soft = self._soft(sample, label.shape, matrix)
+        image, label = self.augment.cut(image, label, matrix, random)
+        return Piece(
+            torch.from_numpy(self.preprocess(image)),
+            torch.from_numpy(label),
+            torch.from_numpy(soft),
+        )
+
+    def _soft(
+        self, sample: Sample, shape: tuple[int, ...], matrix: NDArray[np.float64]
+    ) -> NDArray[np.uint8]:
+        """The soft labels of the crop that shows an image of this shape so."""
+        size = (self.augment.crop, self.augment.crop)
+        if self.soft is None:
+            return np.zeros((0, *size), np.uint8)
+        found = SoftLabel.load(self.soft, sample.id)
+        path = SoftLabel.path(self.soft, sample.id)
+        found.check(path, shape, self.dataset.labels.num_classes)
+        crop = found.warped(matrix, size, self.dataset.labels.num_classes)
+        crop[:, self.augment.beyond(shape, matrix)] = 0
+        return crop
 
 
 @dataclass(frozen=True)
@@ -98,8 +132,8 @@ class Positions:
         return len(self.iterations) * self.pieces
 
 
-def load(crops: Crops, positions: Positions, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches `(N, 3, crop, crop)` float32 and `(N, crop, crop)` uint8, made ahead by `workers`.
+def load(crops: Crops, positions: Positions, workers: int) -> Iterator[Piece]:
+    """The pieces of the batches, made ahead by `workers`.
 
     Args:
         crops: where they come from.
@@ -109,8 +143,8 @@ def load(crops: Crops, positions: Positions, workers: int) -> Iterator[tuple[Ten
     Raises:
         AtrousError: a crop cannot be made; as the process that tried raised it.
     """
-    batches: DataLoader[tuple[Tensor, Tensor] | AtrousError] = DataLoader(
-        cast("TorchDataset[tuple[Tensor, Tensor] | AtrousError]", _Told(crops)),
+    batches: DataLoader[Piece | AtrousError] = DataLoader(
+        cast("TorchDataset[Piece | AtrousError]", _Told(crops)),
         batch_sampler=positions,
         num_workers=workers,
         collate_fn=_collate,
@@ -143,26 +177,24 @@ def _begun(batches: DataLoader[T]) -> Iterator[T]:
 
 
 @dataclass
-class _Told(TorchDataset[tuple[Tensor, Tensor]]):
+class _Told(TorchDataset[Piece]):
     """Crops, or the errors in their place: raised in a worker, they would come as its traceback."""
 
     crops: Crops
 
-    def __getitem__(self, position: int) -> tuple[Tensor, Tensor] | AtrousError:  # type: ignore[override]
+    def __getitem__(self, position: int) -> Piece | AtrousError:  # type: ignore[override]
         try:
             return self.crops[position]
         except AtrousError as error:
             return error
 
 
-def _collate(
-    pieces: list[tuple[Tensor, Tensor] | AtrousError],
-) -> tuple[Tensor, Tensor] | AtrousError:
+def _collate(pieces: list[Piece | AtrousError]) -> Piece | AtrousError:
     error = next((piece for piece in pieces if isinstance(piece, AtrousError)), None)
     if error is not None:
         return error
-    images, labels = default_collate(pieces)
-    return images, labels
+    collated: Piece = default_collate(pieces)
+    return collated
 
 
 def spare_workers(processes: int) -> int:

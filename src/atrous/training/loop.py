@@ -27,13 +27,13 @@ from atrous.pages.figures import swatches
 from atrous.training import checkpoint
 from atrous.training.checkpoint import BEST, LAST, STATE, SplitRecord, State
 from atrous.training.config import Recipe
-from atrous.training.learner import Learner, Piece, StepResult
-from atrous.training.loader import Positions, load, spare_workers
+from atrous.training.learner import Learner, StepResult
+from atrous.training.loader import Piece, Positions, load, spare_workers
 from atrous.training.loss import Loss
 from atrous.training.progress import Entry, RunMonitor, read_log, under_way
 from atrous.training.report import Shown, write_page
 from atrous.training.start import fill
-from atrous.training.teacher import Teacher
+from atrous.training.teacher import make_teacher
 from atrous.training.trainee import Trainee, make_network
 from atrous.training.training_data import open_training_data
 from atrous.training.validate import measure, pictures, thinned
@@ -95,10 +95,7 @@ class Run:
                 self.state.start = fill(
                     network, recipe.start, frozen=recipe.train.batch_norm == "frozen"
                 ).lines()
-        teacher = None
-        if recipe.teacher is not None:
-            crop, device = recipe.augment.crop, self.accelerator.device
-            teacher = Teacher(recipe.teacher, labels, crop, device)
+        teacher = make_teacher(recipe, labels, self.accelerator.device)
         self.learner = Learner(recipe, network, loss, self.accelerator, teacher)
         if found is not None:
             checkpoint.restore(self.folder, self.learner)
@@ -165,9 +162,7 @@ class Run:
         workers = spare_workers(processes) if workers is None else workers
         pieces = iter(load(self.data.crops, positions, workers))
         while True:
-            yield [
-                (images, label) for images, label in (next(pieces) for _ in range(own.accumulate))
-            ]
+            yield [next(pieces) for _ in range(own.accumulate)]
 
     def _note(self, step: StepResult, speed: float) -> None:
         """Count a step, and log it if it is time."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from atrous.data import Dataset, open_dataset
 from atrous.data.augment import Augment
 from atrous.data.balance import class_weights, image_weights
+from atrous.data.soft_labels import SoftLabel
 from atrous.errors import ConfigError
 from atrous.preprocess import Preprocess
 from atrous.training.config import Recipe
@@ -75,7 +77,8 @@ def open_training_data(recipe: Recipe, progress: Progress | None = None) -> Trai
         ignore_index=train.labels.ignore_index,
     )
     weights = image_weights(pixels > 0, strength) if strength else None
-    crops = Crops(train, augment, preprocess, recipe.train.seed, weights)
+    soft = _soft_labels(recipe, train)
+    crops = Crops(train, augment, preprocess, recipe.train.seed, weights, soft)
     return TrainingData(train, val, _class_weights(recipe, train, pixels), crops, tuple(notes))
 
 
@@ -118,6 +121,22 @@ def _nothing_to_learn(recipe: Recipe, train: Dataset, pixels: NDArray[np.int64])
             )
         notes.append(f"{said}: they teach nothing")
     return notes
+
+
+def _soft_labels(recipe: Recipe, train: Dataset) -> Path | None:
+    """The folder of the soft labels, if there are any; raises `ConfigError` if some are missing."""
+    if recipe.teacher is None or recipe.teacher.labels is None:
+        return None
+    folder = Path(recipe.teacher.labels)
+    ids = [sample.id for sample in train.samples]
+    missing = [name for name in ids if not SoftLabel.path(folder, name).is_file()]
+    if missing:
+        raise ConfigError(
+            f"teacher.labels: {folder} has no soft labels for {len(missing)} of the {len(ids)} "
+            f"images of {train.name}, such as {SoftLabel.path(folder, missing[0]).name}; make them "
+            "(recipes/soft_labels.py), or take another folder or teacher.model"
+        )
+    return folder
 
 
 def _class_weights(recipe: Recipe, train: Dataset, pixels: NDArray[np.int64]) -> list[float] | None:
