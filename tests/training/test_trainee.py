@@ -1,5 +1,7 @@
 """The forward of training is the network's own, in less work."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -7,10 +9,10 @@ from torch.nn import functional
 
 from atrous.errors import ConfigError
 from atrous.models import DeepLab, build, commute
-from atrous.training.config import OptimizerSettings, TrainSettings
+from atrous.training.config import OptimizerSettings, Recipe, TrainSettings
 from atrous.training.folded import Folded
 from atrous.training.schedule import make_optimizer
-from atrous.training.trainee import Average, Trainee, norms, prepare
+from atrous.training.trainee import Average, Trainee, doubtful_norms, norms, prepare
 from tests.builders.shallow import make_shallow
 
 pytestmark = pytest.mark.heavy
@@ -204,3 +206,23 @@ def test_frozen_parts_keep_their_weights() -> None:
 def test_what_cannot_be_frozen_is_said(parts: tuple[str, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         prepare(build("deeplabv3_mobilenet", 5), TrainSettings(freeze=parts), 1, CPU)
+
+
+@pytest.mark.parametrize(
+    ("start", "settings", "said"),
+    [
+        ("default", {"batch_norm": "frozen", "iterations": 60}, ""),
+        ("scratch", {"batch_norm": "frozen"}, "start: scratch has none"),
+        ("scratch", {"iterations": 60}, "set train.backbone_momentum=0.1, or train longer"),
+        ("imagenet", {"iterations": 60}, "by 0.01 in 60 iterations, 55% of the backbone's"),
+        ("imagenet", {"iterations": 60, "backbone_momentum": 0.1}, ""),
+        ("imagenet", {"iterations": 500}, ""),
+    ],
+)
+def test_norms_that_will_not_fit_are_said(start: str, settings: dict[str, Any], said: str) -> None:
+    recipe = Recipe.model_validate(
+        {"network": "deeplabv3_mobilenet", "start": start, "output": "x", "train": settings}
+        | {"data": {"train": "synthetic:0:4"}}
+    )
+    found = doubtful_norms(recipe)
+    assert [said in one for one in found] == [True] * bool(said)

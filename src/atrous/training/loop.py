@@ -34,7 +34,7 @@ from atrous.training.progress import Entry, RunMonitor, read_log, under_way
 from atrous.training.report import Shown, write_page
 from atrous.training.start import fill
 from atrous.training.teacher import make_teacher
-from atrous.training.trainee import Trainee, make_network
+from atrous.training.trainee import Trainee, doubtful_norms, make_network
 from atrous.training.training_data import open_training_data
 from atrous.training.validate import measure, pictures, thinned
 
@@ -144,7 +144,7 @@ class Run:
         if not self.main:
             return
         write_whole(self.folder / "recipe.yaml", self.recipe.to_yaml())
-        said = [*self.state.start, *self.data.notes]
+        said = [*self.state.start, *self.data.notes, *doubtful_norms(self.recipe)]
         if self.state.iteration:
             said = [f"continues after iteration {self.state.iteration}"]
         self.monitor.begin(self.state.iteration, said)

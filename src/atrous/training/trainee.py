@@ -13,8 +13,11 @@ from atrous.errors import ConfigError
 from atrous.geometry import CoordinateRule
 from atrous.models import DeepLab, build, commute
 from atrous.strict_yaml import nearest
-from atrous.training.config import Recipe, TrainSettings
+from atrous.training.config import SCRATCH, Recipe, TrainSettings
 from atrous.training.folded import folded
+
+MOST_LEFT = 0.05
+"""From this share on, statistics of the start that are left in running ones make scores worse."""
 
 
 class Trainee(nn.Module):
@@ -104,6 +107,27 @@ def prepare(
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Trainee(network, frozen=settings.batch_norm == "frozen")
+
+
+def doubtful_norms(recipe: Recipe) -> list[str]:
+    """What is to be said of statistics that will not fit the weights, one sentence each."""
+    own = recipe.train
+    if own.batch_norm == "frozen":
+        if recipe.start != SCRATCH:
+            return []
+        return [
+            "train.batch_norm: frozen keeps the statistics of the start, and start: scratch has "
+            "none: little can be learnt; set train.batch_norm=train train.backbone_momentum=0.1"
+        ]
+    left = (1 - own.backbone_momentum) ** own.iterations
+    if left < MOST_LEFT:
+        return []
+    helps = "backbone_momentum=0.1" if recipe.start == SCRATCH else "batch_norm=frozen"
+    return [
+        f"train.backbone_momentum: by {own.backbone_momentum:g} in {own.iterations} iterations, "
+        f"{left:.0%} of the backbone's statistics are still those of the start, so scores lag "
+        f"behind the weights; set train.{helps}, or train longer"
+    ]
 
 
 def freeze(network: nn.Module, parts: Sequence[str]) -> None:
