@@ -129,8 +129,10 @@ def _curves(losses: Points, scores: Points) -> Chart:
 
 
 def _classes(entries: Sequence[Entry]) -> list[tuple[str, Chart]]:
-    """A caption and a chart for each class that occurs; none where nothing was scored by class."""
+    """A caption and a chart for each class that occurs; none before a second score."""
     scored = [(entry.iteration, entry.iou) for entry in entries if entry.iou]
+    if len(scored) < 2:
+        return []
     last = max((iteration for iteration, _ in scored), default=0)
     names = dict.fromkeys(name for _, iou in scored for name in iou)
     charts = []
