@@ -5,7 +5,7 @@
 writes `soft/ID.npz` for every image of a split, which `teacher: {labels: soft}` of a training
 recipe reads. The network runs at output stride 8 (its last stride left out, what follows it
 dilated) over each whole picture, enlarged and mirrored as `LOOKS` says, and the probabilities
-are averaged.
+are averaged. Classes that the mask of a picture does not show are left out of them.
 
 A picture that has its file is left out, so the same command goes on where it was stopped.
 `--judge COUNT` writes nothing: it prints the mIoU on that many pictures of the split, spread over
@@ -33,6 +33,7 @@ from atrous.preprocess import Preprocess
 # Scale, and whether mirrored. Mirroring each as well takes twice as long for a little more.
 LOOKS = ((1.0, False), (0.75, True), (1.25, False), (1.5, True))
 STRIDE = 8
+BACKGROUND = 0
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -102,8 +103,10 @@ def write(network: Google, data: Dataset, folder: Path) -> None:
     """Write the files that are not there yet."""
     left = [sample for sample in data.samples if not SoftLabel.path(folder, sample.id).is_file()]
     for number, sample in enumerate(left, 1):
-        found = list(answers(network, data.read_image(sample)))
-        SoftLabel.of(np.mean(found, axis=0)).save(folder, sample.id)
+        likely = np.mean(list(answers(network, data.read_image(sample))), axis=0)
+        shown = np.isin(np.arange(data.labels.num_classes), data.read_label(sample))
+        shown[BACKGROUND] = True
+        SoftLabel.of(likely * shown[:, None, None]).save(folder, sample.id)
         if number % 25 == 0 or number == len(left):
             print(f"{number} of {len(left)} images", flush=True)
 
