@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from atrous.errors import InputError
-from atrous.metrics import ConfusionMatrix
+from atrous.metrics import ConfusionMatrix, near_borders
 
 
 @pytest.mark.parametrize(
@@ -95,3 +95,23 @@ def test_nothing_counted_is_no_number() -> None:
     matrix = ConfusionMatrix(num_classes=2)
     for value in (matrix.pixel_accuracy, matrix.mean_accuracy, matrix.frequency_weighted_iou):
         assert np.isnan(value)
+
+
+def test_near_borders() -> None:
+    label = np.zeros((3, 9), np.uint8)
+    label[:, 4:] = 1
+    ignored = 255
+    for pixels, kept in ((1, [3, 4]), (2, [2, 3, 4, 5]), (4, [0, 1, 2, 3, 4, 5, 6, 7])):
+        expected = np.full_like(label, ignored)
+        expected[:, kept] = label[:, kept]
+        np.testing.assert_array_equal(near_borders(label, pixels, ignored), expected)
+
+
+def test_an_ignored_outline_is_a_border() -> None:
+    label = np.array([[7, 7, 7, 200, 200, 5, 5, 5]], np.uint8)
+    wanted = [200, 7, 7, 200, 200, 5, 5, 200]
+    assert near_borders(label, 2, 200).tolist() == [wanted]
+
+
+def test_without_borders_nothing_is_near_one() -> None:
+    assert (near_borders(np.ones((4, 4), np.uint8), 3, 255) == 255).all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from copy import copy
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -100,6 +101,30 @@ class ConfusionMatrix:
         if not present.size:
             return float("nan")
         return float(present.sum() / (present.size if self.absent == "skip" else self.num_classes))
+
+
+def near_borders(label: NDArray[np.uint8], pixels: int, ignore_index: int) -> NDArray[np.uint8]:
+    """The label close to its borders alone, ignored elsewhere: a trimap.
+
+    A border runs between two neighbours of different value, of which one may be ignored, as along
+    the outlines of PASCAL VOC.
+
+    Args:
+        label: `(H, W)` uint8 class ids.
+        pixels: how far from a border a pixel may be to be kept; 1 keeps those beside it.
+        ignore_index: of the label.
+    """
+    inside = np.ones(label.shape, np.uint8)
+    down, across = label[1:] != label[:-1], label[:, 1:] != label[:, :-1]
+    for changes, (first, second) in (
+        (down, (inside[:-1], inside[1:])),
+        (across, (inside[:, :-1], inside[:, 1:])),
+    ):
+        first[changes] = second[changes] = 0
+    if inside.all():
+        return np.full_like(label, ignore_index)
+    far = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return np.where(far <= pixels - 1, label, ignore_index).astype(np.uint8)
 
 
 def _share(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:

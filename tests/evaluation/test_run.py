@@ -12,7 +12,7 @@ from atrous.data import Dataset, Sample
 from atrous.data.masks import read_ids
 from atrous.engines.fake import FakeEngine
 from atrous.engines.signature import Signature
-from atrous.errors import EngineError, InputError
+from atrous.errors import ConfigError, EngineError, InputError
 from atrous.evaluation.protocols import Protocol
 from atrous.evaluation.report import write_report
 from atrous.evaluation.result import Evaluation
@@ -109,6 +109,40 @@ def test_ignored_pixels_do_not_count() -> None:
     result = evaluation().run()
     pixels = sum((18 + i) * 30 for i in range(COUNT))
     assert np.sum(result.confusion) == pixels
+
+
+def test_a_trimap_scores_what_is_near_borders() -> None:
+    """Two halves, and a model that is wrong far from their border alone."""
+
+    class Halves(Pictures):
+        def read_image(self, sample: Sample) -> NDArray[np.uint8]:
+            image = np.zeros((24, 40, 3), np.uint8)
+            image[:, :20, 0] = image[:, 20:, 1] = 255
+            return image
+
+        def read_label(self, sample: Sample) -> NDArray[np.uint8]:
+            label: NDArray[np.uint8] = self.read_image(sample).argmax(2).astype(np.uint8)
+            return label
+
+    def wrong_far_away(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        x = x.copy()
+        x[..., :10] = x[..., ::-1][..., :10]
+        return x
+
+    scores = {}
+    for trimap in (0, 1, 10, 11):
+        protocol = Protocol.parse("whole", trimap=trimap)
+        one = Evaluator(predictor(wrong_far_away), Halves(), protocol, name="x")
+        result = one.run()
+        scores[result.stamp.protocol] = result.pixel_accuracy
+    assert scores == {
+        "whole": 75.0,
+        "whole+trimap-1": 100.0,
+        "whole+trimap-10": 100.0,
+        "whole+trimap-11": pytest.approx(100 * 21 / 22),
+    }
+    with pytest.raises(ConfigError, match="trimap: expected pixels, or 0 to score all, got -1"):
+        Protocol.parse("whole", trimap=-1)
 
 
 @pytest.mark.parametrize("stop_at", [1, 7, 11])

@@ -47,6 +47,12 @@ def evaluate(
     flip: Annotated[
         bool, typer.Option("--flip", help="Average the scores with those of the mirrored image.")
     ] = False,
+    trimap: Annotated[
+        int,
+        typer.Option(
+            help="Score only the pixels up to this many from a border of the label; 0 scores all."
+        ),
+    ] = 0,
     absent: Annotated[
         Literal["skip", "zero"],
         typer.Option(
@@ -125,6 +131,7 @@ def evaluate(
             _named(protocol, tile, overlap),
             scales=_numbers(scales),
             flip=flip,
+            trimap=trimap,
             name=str(model),
             options=network.engine_options,
             absent=absent,

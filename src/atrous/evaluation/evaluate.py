@@ -34,6 +34,7 @@ def evaluate(
     *,
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
+    trimap: int = 0,
     absent: Absent = "skip",
     engine: str = "auto",
     device: Device | None = None,
@@ -59,6 +60,8 @@ def evaluate(
             run, or squash at the size of its input.
         scales: see the image at these scales too (`native`, `whole`).
         flip: see its mirror image too.
+        trimap: score the pixels alone that are no farther than this from a border of the label, 0
+            for all.
         absent: classes that occur nowhere are left out of the mean (`skip`) or count as 0 (`zero`).
         engine: `auto`, or the name of an engine.
         device: `cpu`, `cuda` or `tensorrt`.
@@ -87,6 +90,7 @@ def evaluate(
         protocol,
         scales=tuple(scales),
         flip=flip,
+        trimap=trimap,
         name=str(model),
         options=wanted,
         absent=absent,
@@ -106,6 +110,7 @@ def score(
     flip: bool,
     name: str,
     options: Options,
+    trimap: int = 0,
     absent: Absent = "skip",
     reference: str | None = None,
     restart: bool = False,
@@ -121,7 +126,7 @@ def score(
         options: of its engine, for the stamp.
     """
 
-    chosen = Protocol.parse(protocol, scales, flip) if protocol else None
+    chosen = Protocol.parse(protocol, scales, flip, trimap) if protocol else None
     if report is not None:
         check_place(report / PAGE)  # before anything is computed
         check_writable(report / PAGE)
@@ -131,7 +136,7 @@ def score(
         predictor = stack.enter_context(opened(dataset.labels, side))
         own = own_protocol(predictor.engine.metadata, predictor.preprocess)
         if chosen is None:
-            chosen = Protocol.parse(own, scales, flip)
+            chosen = Protocol.parse(own, scales, flip, trimap)
         else:
             _compare_with_training(predictor, protocol, own)
         other = Predictor.open(reference, labels=dataset.labels) if reference else None

@@ -56,6 +56,7 @@ class Protocol:
             free size unless it is `(1.0,)`.
         flip: the mirrored input is seen too.
         overlap: of tiles, as a share of their side.
+        trimap: pixels farther than this from a border of the label are not scored; 0 scores all.
     """
 
     kind: Kind
@@ -63,9 +64,12 @@ class Protocol:
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
     overlap: float | None = None
+    trimap: int = 0
 
     @classmethod
-    def parse(cls, text: str, scales: tuple[float, ...] = (1.0,), flip: bool = False) -> Protocol:
+    def parse(
+        cls, text: str, scales: tuple[float, ...] = (1.0,), flip: bool = False, trimap: int = 0
+    ) -> Protocol:
         """Read a name such as `squash-513`.
 
         Raises:
@@ -82,13 +86,15 @@ class Protocol:
             raise ConfigError(f"scales: expected numbers over 0 and up to 4, got {scales}")
         if scales != (1.0,) and kind not in ("native", "whole"):
             raise ConfigError(f"several scales belong to native or whole, not to {text}")
+        if trimap < 0:
+            raise ConfigError(f"trimap: expected pixels, or 0 to score all, got {trimap}")
         overlap = None
         if kind == "tile":
             overlap = float(match[5])
             tiles.check(side, overlap)
             if flip:
                 raise ConfigError(f"flip does not belong to {text}")
-        return cls(kind, side or None, scales, flip, overlap)
+        return cls(kind, side or None, scales, flip, overlap, trimap)
 
     @property
     def name(self) -> str:
@@ -98,7 +104,8 @@ class Protocol:
             name += f"-{self.overlap:g}"
         if self.scales != (1.0,):
             name += "+scales-" + "-".join(f"{scale:g}" for scale in self.scales)
-        return name + "+flip" * self.flip
+        name += "+flip" * self.flip
+        return name + f"+trimap-{self.trimap}" * bool(self.trimap)
 
     def at(self, fitting: Fitting) -> str:
         """The same protocol at a size that a network takes, for messages."""

@@ -29,7 +29,7 @@ from atrous.evaluation.protocols import Protocol
 from atrous.evaluation.result import Evaluation, Stamp, hash_ids
 from atrous.files import write_atomic
 from atrous.image import Reading
-from atrous.metrics import Absent, ConfusionMatrix
+from atrous.metrics import Absent, ConfusionMatrix, near_borders
 from atrous.pictures.samples import Taking
 from atrous.preprocess import Preprocess
 from atrous.runtime.pipeline import Pipeline
@@ -197,7 +197,11 @@ class Evaluator:
                 raise InputError(
                     f"{look.sample.label}: label is {label.shape}, its image {image.shape[:2]}"
                 )
-            look.image, look.truth = image, self.protocol.truth(label, self.preprocess)
+            truth = self.protocol.truth(label, self.preprocess)
+            if self.protocol.trimap:
+                ignored = self.dataset.labels.ignore_index
+                truth = near_borders(truth, self.protocol.trimap, ignored)
+            look.image, look.truth = image, truth
         except (InputError, MemoryError) as error:
             return _failed(look, error)
         return None
