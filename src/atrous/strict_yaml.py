@@ -25,6 +25,8 @@ _TYPES = {
     "a valid integer": "a whole number",
 }
 
+# Text that would be another type without its quotes.
+_QUOTED = re.compile(r"[-+]?[0-9][0-9.]*(e[-+]?[0-9]+)?|true|false", re.IGNORECASE)
 
 # Branches of a union, as pydantic calls them.
 _BRANCH = re.compile(r"str|int|(list|dict|tuple|literal)\[.*\]")
@@ -232,7 +234,9 @@ def complaint(
             return f"{where}: missing; add it"
         case "literal_error":
             hint = f"; did you mean {near}?" if (near := _close(value, context["expected"])) else ""
-            return f"{where}: expected {context['expected']}, found {short(value)}{hint}"
+            listed = any(e["type"] in ("list_type", "tuple_type") for e in branches)
+            expected = f"{context['expected']}{' or a list' if listed else ''}"
+            return f"{where}: expected {expected}, found {short(value)}{hint}"
         case "union_tag_invalid":
             return f"{where}.type: unknown type {context['tag']!r}{nearest(context['tag'], tagged)}"
         case "union_tag_not_found":
@@ -244,13 +248,20 @@ def complaint(
     message = worst["msg"].removeprefix("Input should be ")
     for pydantics, ours in _TYPES.items():
         message = message.replace(pydantics, ours)
-    return f"{where}: expected {message}, found {short(value)}"
+    return f"{where}: expected {message}, found {_told(value, message)}"
+
+
+def _told(value: object, expected: str) -> str:
+    """A value that was not expected; text in quotes that looks like what was meant is said so."""
+    if isinstance(value, str) and "text" not in expected and _QUOTED.fullmatch(value):
+        return f"the text '{value}'; take its quotes away"
+    return short(value)
 
 
 def _dotted(loc: tuple[int | str, ...], tagged: Mapping[str, Any]) -> str:
     text, previous = "", None
     for part in loc:
-        if part in _branches(loc):
+        if part in (*_branches(loc), "[key]"):
             continue
         if isinstance(part, int):
             text += f"[{part}]"
