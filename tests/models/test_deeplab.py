@@ -254,6 +254,13 @@ def test_cascade_doubles_the_rate_of_each_block(
 
 
 @pytest.mark.heavy
+@pytest.mark.parametrize("variant", zoo.VARIANTS)
+def test_aspp_drops_one_channel_in_ten(variant: str) -> None:
+    found = [part.p for part in on_meta(variant).modules() if isinstance(part, nn.Dropout)]
+    without = "cascade" in variant or variant.startswith(("lraspp", "hf_"))
+    assert found == ([] if without else [0.1])
+
+
 def test_hrnet_has_one_stride_whatever_is_asked() -> None:
     for asked in (4, 16):
         model = on_meta("deeplabv3plus_hrnetv2_32", asked).eval()

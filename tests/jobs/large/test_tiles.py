@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from itertools import pairwise
 
 import numpy as np
@@ -14,6 +15,7 @@ from atrous.errors import ConfigError, EngineError
 from atrous.jobs.large.tiles import ArrayRaster, Tiling, segment
 from atrous.labels import generic
 from atrous.preprocess import Preprocess
+from atrous.runtime.prediction import Prediction
 from atrous.runtime.predictor import Predictor
 
 Pixels = NDArray[np.uint8]
@@ -114,6 +116,15 @@ def test_rows_are_read_once_for_each_row_of_tiles_and_no_earlier_than_needed() -
     rest = list(bands)
     assert np.concatenate([first, *rest]).shape == (400, 40)
     assert raster.asked == [(s, s + 16) for s in Tiling(400, 16, 0.25).starts]
+
+
+def test_tiles_that_no_band_needs_any_more_are_not_kept() -> None:
+    def kept() -> int:
+        return sum(isinstance(one, Prediction) for one in gc.get_objects())
+
+    bands = segment(predictor(lambda batch: batch), ArrayRaster(photograph(400, 16)), side=16)
+    assert len(Tiling(400, 16, 0.25).starts) == 33
+    assert max(kept() for _ in bands) < 10
 
 
 def test_several_tiles_at_once() -> None:
