@@ -32,11 +32,20 @@ def state() -> State:
 
 
 def optimizer_state() -> dict[str, Any]:
-    weight = torch.nn.Parameter(torch.ones(3))
-    optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.9)
-    weight.grad = torch.ones(3)
-    optimizer.step()
-    return optimizer.state_dict()
+    """As of `torch.optim.SGD`, whose first use loads torch's compiler, which takes seconds."""
+    group = {
+        "lr": 0.1,
+        "momentum": 0.9,
+        "dampening": 0,
+        "weight_decay": 0,
+        "nesterov": False,
+        "maximize": False,
+        "foreach": None,
+        "differentiable": False,
+        "fused": None,
+        "params": [0],
+    }
+    return {"state": {0: {"momentum_buffer": torch.ones(3)}}, "param_groups": [group]}
 
 
 def as_the_reference(state: State) -> dict[str, Any]:
