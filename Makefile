@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
-PYTEST := $(BIN)/pytest -n logical
+PYTEST := $(BIN)/pytest -n auto
 ELSEWHERE := not gpu and not network
 
 # The tests start Python a hundred times, which is not to compile everything each time.

@@ -19,6 +19,7 @@ import typer.main
 from numpy.typing import NDArray
 
 from atrous.cli import main
+from atrous.cores import cores
 from tests.builders.cases import Cases
 from tests.builders.command import Done, Run
 from tests.builders.networks import make_small_model
@@ -26,7 +27,7 @@ from tests.builders.threads import threads
 from tests.builders.tiers import Tiers
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # There is one for each core, so each and what it starts computes on one.
+    # There is one for each core, and one more: each and what it starts computes on one.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -49,6 +50,12 @@ TOGETHER = {
     "tests/serve/test_ray.py",
     "tests/test_wheel.py",
 }
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than cores: tests wait for Ray, a browser, or a process that is stuck on purpose."""
+    return cores() + 1
 
 
 @pytest.hookimpl(optionalhook=True)
