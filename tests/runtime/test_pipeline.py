@@ -184,6 +184,18 @@ def test_a_batch_that_fails_fails_only_whose_fault_it_was() -> None:
     assert [str(item.error or "") for item in items] == ["", "", "2 is wrong", ""]
 
 
+def test_a_batch_waits_from_when_its_first_value_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time that a value spent behind another batch is not waited a second time."""
+    gate, now = Gate(), time.perf_counter
+    with Pipeline([Stage({"gate": gate}, batch=2, wait=3600)]) as pipeline:
+        for number in range(3):
+            pipeline.submit(number)
+        gate.entered.wait(10)
+        monkeypatch.setattr(time, "perf_counter", lambda: now() + 3600)
+        gate.open.set()
+        assert indices(list(itertools.islice(pipeline.results(), 3))) == [0, 1, 2]
+
+
 def test_failed_values_do_not_wait_for_the_garbage_collector() -> None:
     """An error knows the frames it passed, and these must not know the error's item."""
     alive: list[weakref.ref[Value]] = []

@@ -103,6 +103,15 @@ def test_expecting_clients_are_told_before_they_send(live: Live) -> None:
         assert connection.recv(2**16).startswith(b"HTTP/1.1 413 ")
 
 
+def test_an_expecting_client_may_leave_out_the_body_that_was_refused(live: Live) -> None:
+    """What it sends next may be that body or another request, so the connection ends."""
+    head = "POST /nothing HTTP/1.1\nContent-Length: 10\nExpect: 100-continue"
+    with raw(live, head) as connection:
+        answer = HTTPResponse(connection)
+        answer.begin()
+        assert (answer.status, answer.getheader("connection")) == (404, "close")
+
+
 def test_a_body_that_does_not_come() -> None:
     with serving(body_seconds=0.2) as live:
         with raw(live, "POST /v1/segment HTTP/1.1\nContent-Length: 100") as connection:
