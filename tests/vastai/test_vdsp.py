@@ -70,14 +70,15 @@ def test_values(config: dict[str, Any], field: str, value: object) -> None:
     assert getattr(vdsp.parse(changed(**config)), field) == value
 
 
-def test_crop() -> None:
+@pytest.mark.parametrize(("left", "top"), [(16, 20), (0, 0)])
+def test_crop(left: int, top: int) -> None:
     op = "FUSION_OP_RGB_RESIZE_CVTCOLOR_CROP_NORM_TENSOR"
     size = {"OimageWidth": 224, "OimageHeight": 200, "ResizeWidth": 256, "ResizeHeight": 240}
-    preprocess = vdsp.parse(changed(op, CropX=16, CropY=20, **size))
+    preprocess = vdsp.parse(changed(op, CropX=left, CropY=top, **size))
     assert (preprocess.size, preprocess.resize, preprocess.origin) == (
         (200, 224),
         (240, 256),
-        (20, 16),
+        (top, left),
     )
     assert vdsp.parse(vdsp.to_json(preprocess)) == preprocess
 
