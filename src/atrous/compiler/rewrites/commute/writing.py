@@ -6,13 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from onnx import NodeProto, helper
 
 from atrous.compiler.graph.graph import Graph, attributes
 from atrous.compiler.rewrites.commute.enlargement import Enlargement
 from atrous.compiler.rewrites.commute.phases import Taps, phases
 from atrous.compiler.rewrites.commute.terms import Kernel, Term
+from atrous.compiler.rewrites.writer import Writer
 
 INTERPOLATION = ("_rows", "_columns")
 """How the names of the interpolation matrices in a rewritten graph end."""
@@ -50,62 +50,13 @@ def _conv(graph: Graph, term: Term, target: str, bias: str, weight: str, **how: 
     return helper.make_node("Conv", inputs, [target], **extra, **how)
 
 
-class _Writer:
-    """Appends nodes that each read the one before."""
-
-    def __init__(self, graph: Graph, source: str, target: str) -> None:
-        self.nodes: list[NodeProto] = []
-        self._graph, self._last, self._target = graph, source, target
-
-    def shape(self, *shape: int) -> None:
-        values = np.array(shape, np.int64)
-        stored = self._graph.add_constant(values, f"{self._target}_shape{len(self.nodes)}")
-        self.node("Reshape", [self._last, stored])
-
-    def node(self, kind: str, inputs: list[str]) -> NodeProto:
-        self._last = self._graph.free_name(f"{self._target}_{len(self.nodes)}")
-        self.nodes.append(helper.make_node(kind, inputs, [self._last]))
-        return self.nodes[-1]
-
-    def transpose(self, *order: int) -> None:
-        node = self.node("Transpose", [self._last])
-        node.attribute.append(helper.make_attribute("perm", order))
-
-    def plus(self, values: NDArray[np.floating], name: str) -> None:
-        """Add a constant, unless it is 0."""
-        if values.any():
-            stored = self._graph.add_constant(values.astype(np.float32), f"{self._target}_{name}")
-            self.node("Add", [self._last, stored])
-
-    def times(self, matrix: NDArray[np.floating], name: str, *, left: bool = False) -> None:
-        """Multiply by a constant, from the right or from the left."""
-        self._product(matrix, f"{self._target}_{name}", left)
-
-    def each(self, matrices: list[Kernel], weight: str, *, axis: int) -> None:
-        """Multiply by each constant from the right, and join the products along `axis`."""
-        source, products = self._last, []
-        for matrix in matrices:
-            self._last = source
-            self._product(matrix, weight, left=False)
-            products.append(self._last)
-        self.node("Concat", products).attribute.append(helper.make_attribute("axis", axis))
-
-    def _product(self, matrix: NDArray[np.floating], name: str, left: bool) -> None:
-        stored = self._graph.add_constant(matrix.astype(np.float32), name)
-        self.node("MatMul", [stored, self._last] if left else [self._last, stored])
-
-    def finish(self) -> list[NodeProto]:
-        self.nodes[-1].output[0] = self._target
-        return self.nodes
-
-
 def _enlarged(
     graph: Graph, term: Term, found: Enlargement, source: str, target: str
 ) -> list[NodeProto]:
     """The products of a term, enlarged as the map that they were made from was to be."""
     if term.matrices:
         rows, columns = found.matrices(1)
-        write = _Writer(graph, source, target)
+        write = Writer(graph, source, target)
         write.times(columns[:, 0].T, "columns")  # (N, o, h, W)
         write.times(rows[:, 0], "rows", left=True)  # (N, o, H, W)
         return write.finish()
@@ -124,7 +75,7 @@ def _planar(
     outputs, k = len(term.kernel), term.taps
     (h, w), (tall, wide) = found.small, found.large
     rows, columns = found.matrices(k)
-    write = _Writer(graph, term.source, target)
+    write = Writer(graph, term.source, target)
     taps = term.kernel.transpose(0, 2, 3, 1).reshape(k * k * outputs, -1, 1, 1)
     inputs = [term.source, graph.add_constant(taps.astype(np.float32), weight)]
     if term.bias.any():
@@ -148,7 +99,7 @@ def _channels_last(
     outputs, channels, k = *term.kernel.shape[:2], term.taps
     (h, w), (tall, wide) = found.small, found.large
     rows, columns = found.matrices(k)
-    write = _Writer(graph, term.source, target)
+    write = Writer(graph, term.source, target)
     write.transpose(0, 2, 3, 1)
     write.shape(-1, 1, h * w, channels)
     taps = term.kernel.transpose(2, 1, 3, 0).reshape(k, channels, k * outputs)
@@ -184,7 +135,7 @@ def _phases(
         return [*nodes, space]
     assert term.enlargement is not None
     (h, w), (tall, wide) = term.enlargement.small, term.enlargement.large
-    write = _Writer(graph, together, target)
+    write = Writer(graph, together, target)
     write.shape(-1, *factors, outputs, h, w)
     write.transpose(0, 3, 4, 1, 5, 2)
     write.shape(-1, outputs, tall, wide)
