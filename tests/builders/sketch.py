@@ -69,7 +69,8 @@ class Sketch:
         """A convolution with bias that keeps the size, unless `settings` say otherwise."""
         group = settings.get("group", 1)
         weight = self.weight(outputs, channels // group, size, size)
-        settings = {"pads": [size // 2] * 4, **settings}
+        if "auto_pad" not in settings:
+            settings = {"pads": [size // 2] * 4, **settings}
         return self.node("Conv", x, weight, self.weight(outputs), **settings)
 
     def norm(self, x: str, channels: int, **settings: Any) -> str:

@@ -21,6 +21,8 @@ from atrous.compiler.build import build
 from atrous.compiler.int8 import noise, plan
 from atrous.compiler.report.report import CompileReport
 from atrous.compiler.rewrites import Outcome
+from atrous.compiler.rewrites.winograd import rewrite as winograd
+from atrous.compiler.sections import Backend
 from atrous.data.synthetic import draw
 from atrous.engines import processor
 from atrous.errors import ArtifactError, AtrousError, ConfigError, EngineError
@@ -222,6 +224,38 @@ def test_rewrites_can_be_left_out(config: Callable[..., configs.CompileConfig]) 
     assert report.gmacs_after == report.gmacs_before
     with pytest.raises(ConfigError, match=r"no rewrite is called decodr; known: fold-constants"):
         build(config("backend.no_rewrite=[decodr]"), profiled=False, force=True)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_fewer_products_of_3x3_in_fp32(
+    config: Callable[..., configs.CompileConfig],
+    tmp_path: Path,
+    engine: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip(engine)
+    monkeypatch.setattr(winograd, "WORTH", float("-inf"))  # the network is small
+    report = build(config(f"backend.engine={engine}"), profiled=False)
+    [change] = [one for one in report.rewrites if one.name == "winograd"]
+    assert len(change.places) == 1  # the other 3×3 has strides
+    assert report.agreement is not None
+    assert report.agreement.agreement > 0.9999
+    assert (maps(tmp_path / "out" / "net") == maps(tmp_path / "decoder.onnx")).mean() > 0.9999
+
+
+@pytest.mark.parametrize(
+    ("backend", "reason"),
+    [
+        (Backend(), None),
+        (Backend(uint8_input=True, standalone=True), None),
+        (Backend(dtype="fp16"), "made for fp32, whose digits it needs, not for fp16"),
+        (Backend(dtype="int8"), "made for fp32, whose digits it needs, not for int8"),
+        (Backend(precision="bf16"), "made for fp32, whose digits it needs, not for bf16"),
+        (Backend(engine="tensorrt"), "TensorRT does that itself"),
+    ],
+)
+def test_where_fewer_products_are_of_no_use(backend: Backend, reason: str | None) -> None:
+    assert backend.unfit == ({} if reason is None else {"winograd": reason})
 
 
 def test_uint8_input_gives_the_same_classes(

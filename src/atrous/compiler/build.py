@@ -196,7 +196,9 @@ def _computed(backend: Backend, evaluator: StageEvaluator, final: _Compiled) -> 
 
 def _rewritten(source: InputModel, backend: Backend, layout: Layout) -> Rewritten:
     """The float network in less work, its normalisation in the graph if that is asked for."""
-    model, changes = rewrites.apply(source.model, skip=backend.no_rewrite, layout=layout)
+    model, changes = rewrites.apply(
+        source.model, skip=backend.no_rewrite, unfit=backend.unfit, layout=layout
+    )
     preprocess = source.metadata.preprocess
     if backend.uint8_input:
         model, preprocess, change = rewrites.take_uint8(model, preprocess)

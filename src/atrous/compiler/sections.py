@@ -94,6 +94,16 @@ class Backend(Record):
         return self
 
     @property
+    def unfit(self) -> dict[str, str]:
+        """Rewrites that are of no use to such a model, and why."""
+        if self.engine == "tensorrt":
+            return {"winograd": "TensorRT does that itself"}
+        if self.dtype != "fp32" or self.precision != "fp32":
+            what = self.dtype if self.dtype != "fp32" else self.precision
+            return {"winograd": f"made for fp32, whose digits it needs, not for {what}"}
+        return {}
+
+    @property
     def measured_on(self) -> str:
         """The engine that runs it here, or `auto`."""
         if self.precision == "bf16":

@@ -77,8 +77,8 @@ def test_int8_after_the_rewrite_agrees_as_well_as_without(
     with zipfile.ZipFile(ARCHIVE) as files:
         original = onnx.load_from_string(files.read(f"{network}-{size}-{exporter}.onnx"))
     form = Form.of(engine, Quantize())
-    after, changes = rewrites.apply(original, layout=form.layout)
-    assert changes[-1].places
+    after, changes = rewrites.apply(original, skip=["winograd"], layout=form.layout)
+    assert changes[-2].places
     before = agreement(original, original, engine, images, size)
     rewritten = agreement(original, after, engine, images, size)
     assert rewritten > before - CHANCE, f"{100 * before:.2f} % → {100 * rewritten:.2f} %"

@@ -6,7 +6,7 @@ where it applied, what it saved, and where it saw something like its pattern and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -16,6 +16,7 @@ from atrous.compiler.graph.graph import Graph
 from atrous.compiler.rewrites import batch_norm, fold, normalise, pooled
 from atrous.compiler.rewrites.base import Layout, Outcome
 from atrous.compiler.rewrites.commute import rewrite as commute
+from atrous.compiler.rewrites.winograd import rewrite as winograd
 from atrous.errors import ConfigError
 from atrous.formatting import shortened
 from atrous.preprocess import Preprocess
@@ -69,6 +70,7 @@ REWRITES: dict[str, tuple[Callable[[Graph, Layout], Outcome], str]] = {
     "batch-norm": (batch_norm.rewrite, "Fold batch norms into the convolutions before them."),
     "pooled-branch": (pooled.rewrite, "Add the pooled ASPP branch as one vector per image."),
     "commute-enlargement": (commute.rewrite, "Convolve before enlarging instead of after."),
+    "winograd": (winograd.rewrite, "Convolve 3×3 with fewer products by Winograd's algorithm."),
 }
 """Name → function and summary, in the order in which they run."""
 
@@ -76,14 +78,19 @@ _EARLIER = {"decoder": "commute-enlargement"}
 
 
 def apply(
-    model: onnx.ModelProto, *, skip: Collection[str] = (), layout: Layout = "planar"
+    model: onnx.ModelProto,
+    *,
+    skip: Collection[str] = (),
+    unfit: Mapping[str, str] | None = None,
+    layout: Layout = "planar",
 ) -> tuple[onnx.ModelProto, list[Rewrite]]:
     """Rewrite a model.
 
     Args:
         model: left as it is; its input sizes should be fixed.
         skip: names of rewrites not to run.
-        layout: of the matrix products that `commute-enlargement` writes; see there.
+        unfit: names of further ones, which are of no use to what is made of the model, and why.
+        layout: how activations lie in memory where the model runs.
 
     Returns:
         The rewritten model and what each rewrite did.
@@ -100,7 +107,12 @@ def apply(
     changes = []
     for name, (rewrite, summary) in REWRITES.items():
         before, skipped = macs.count(graph), name in skip
-        outcome = Outcome() if skipped else rewrite(graph, layout)
+        if skipped:
+            outcome = Outcome()
+        elif unfit and name in unfit:
+            outcome = Outcome(left=(unfit[name],))
+        else:
+            outcome = rewrite(graph, layout)
         graph.refresh()
         changes.append(_described(name, summary, outcome, graph, before, skipped))
     return graph.to_model(), changes
