@@ -10,7 +10,7 @@ from atrous.compiler.graph import macs
 from atrous.compiler.graph.graph import Graph
 from atrous.compiler.rewrites.base import Layout, Outcome
 from atrous.compiler.rewrites.winograd import rewrite as winograd
-from atrous.compiler.rewrites.winograd.algorithm import LARGEST, Axis, Minimal
+from atrous.compiler.rewrites.winograd.algorithm import LARGEST, Minimal, TiledAxis
 from tests.builders.sketch import Sketch, assert_same, feeds, kinds, run
 
 LAYOUTS = get_args(Layout)
@@ -58,7 +58,7 @@ def test_fewer_products_for_the_same_outputs(outputs: int) -> None:
 def test_tiles_that_need_the_fewest_products(
     size: int, dilation: int, outputs: int, tiles: int
 ) -> None:
-    axis = Axis(size, size, dilation, dilation)
+    axis = TiledAxis(size, size, dilation, dilation)
     assert (axis.minimal.outputs, axis.tiles) == (outputs, tiles)
     assert axis.outputs.shape == (outputs, tiles)
     assert sorted(axis.outputs.flat) == list(range(axis.results))
@@ -66,9 +66,9 @@ def test_tiles_that_need_the_fewest_products(
 
 
 def test_taps_on_padding_are_no_work() -> None:
-    assert Axis(33, 33, 18, 18).direct == 33 + 2 * 15
-    assert Axis(5, 7, 0, 1).direct == 15
-    assert Axis(2, 2, 4, 4).direct == 2
+    assert TiledAxis(33, 33, 18, 18).direct == 33 + 2 * 15
+    assert TiledAxis(5, 7, 0, 1).direct == 15
+    assert TiledAxis(2, 2, 4, 4).direct == 2
 
 
 PADDED: list[dict[str, Any]] = [

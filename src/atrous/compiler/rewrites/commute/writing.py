@@ -9,10 +9,10 @@ import numpy as np
 from onnx import NodeProto, helper
 
 from atrous.compiler.graph.graph import Graph, attributes
+from atrous.compiler.rewrites.chain import Chain
 from atrous.compiler.rewrites.commute.enlargement import Enlargement
 from atrous.compiler.rewrites.commute.phases import Taps, phases
 from atrous.compiler.rewrites.commute.terms import Kernel, Term
-from atrous.compiler.rewrites.writer import Writer
 
 INTERPOLATION = ("_rows", "_columns")
 """How the names of the interpolation matrices in a rewritten graph end."""
@@ -56,7 +56,7 @@ def _enlarged(
     """The products of a term, enlarged as the map that they were made from was to be."""
     if term.matrices:
         rows, columns = found.matrices(1)
-        write = Writer(graph, source, target)
+        write = Chain(graph, source, target)
         write.times(columns[:, 0].T, "columns")  # (N, o, h, W)
         write.times(rows[:, 0], "rows", left=True)  # (N, o, H, W)
         return write.finish()
@@ -75,7 +75,7 @@ def _planar(
     outputs, k = len(term.kernel), term.taps
     (h, w), (tall, wide) = found.small, found.large
     rows, columns = found.matrices(k)
-    write = Writer(graph, term.source, target)
+    write = Chain(graph, term.source, target)
     taps = term.kernel.transpose(0, 2, 3, 1).reshape(k * k * outputs, -1, 1, 1)
     inputs = [term.source, graph.add_constant(taps.astype(np.float32), weight)]
     if term.bias.any():
@@ -99,7 +99,7 @@ def _channels_last(
     outputs, channels, k = *term.kernel.shape[:2], term.taps
     (h, w), (tall, wide) = found.small, found.large
     rows, columns = found.matrices(k)
-    write = Writer(graph, term.source, target)
+    write = Chain(graph, term.source, target)
     write.transpose(0, 2, 3, 1)
     write.shape(-1, 1, h * w, channels)
     taps = term.kernel.transpose(2, 1, 3, 0).reshape(k, channels, k * outputs)
@@ -135,7 +135,7 @@ def _phases(
         return [*nodes, space]
     assert term.enlargement is not None
     (h, w), (tall, wide) = term.enlargement.small, term.enlargement.large
-    write = Writer(graph, together, target)
+    write = Chain(graph, together, target)
     write.shape(-1, *factors, outputs, h, w)
     write.transpose(0, 3, 4, 1, 5, 2)
     write.shape(-1, outputs, tall, wide)

@@ -76,7 +76,7 @@ class Minimal:
 
 
 @dataclass(frozen=True)
-class Axis:
+class TiledAxis:
     """How one axis of a map is cut into tiles.
 
     Taps that are `dilation` apart meet every `dilation`-th pixel alone, so that such an axis is

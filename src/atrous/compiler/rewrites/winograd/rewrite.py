@@ -20,8 +20,8 @@ from onnx import NodeProto
 
 from atrous.compiler.graph.graph import Graph, attributes
 from atrous.compiler.rewrites.base import Layout, Outcome
-from atrous.compiler.rewrites.winograd.algorithm import TAPS, Axis, Places
-from atrous.compiler.rewrites.writer import Writer
+from atrous.compiler.rewrites.chain import Chain
+from atrous.compiler.rewrites.winograd.algorithm import TAPS, Places, TiledAxis
 
 WORTH = 60
 """Multiplications that have to be saved for each number that is moved; measured on both engines."""
@@ -64,8 +64,8 @@ class _Convolution:
     conv: NodeProto
     weight: NDArray[np.float32]
     batch: int
-    rows: Axis
-    columns: Axis
+    rows: TiledAxis
+    columns: TiledAxis
 
     @classmethod
     def read(cls, graph: Graph, conv: NodeProto) -> _Convolution | None:
@@ -87,7 +87,7 @@ class _Convolution:
             case _:  # for three taps both SAME are alike
                 before = tuple(dilations)
         rows, columns = (
-            Axis(target[2 + at], source[2 + at], before[at], dilations[at]) for at in (0, 1)
+            TiledAxis(target[2 + at], source[2 + at], before[at], dilations[at]) for at in (0, 1)
         )
         return cls(conv, weight, source[0], rows, columns)
 
@@ -121,7 +121,7 @@ class _Convolution:
         rows, columns, (outputs, inputs) = self.rows, self.columns, self.weight.shape[:2]
         a, b = rows.minimal, columns.minimal
         places, results = a.products * b.products, a.outputs * b.outputs
-        write = Writer(graph, self.conv.input[0], self.conv.output[0])
+        write = Chain(graph, self.conv.input[0], self.conv.output[0])
         ends = (0, 0, rows.before, columns.before, 0, 0, rows.after, columns.after)
         write.of("Pad", pads=np.array(ends, np.int64))
         write.transpose(0, 2, 3, 1)

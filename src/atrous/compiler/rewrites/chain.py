@@ -9,7 +9,7 @@ from onnx import NodeProto, helper
 from atrous.compiler.graph.graph import Graph
 
 
-class Writer:
+class Chain:
     """Appends nodes that each read the one before.
 
     Args:
