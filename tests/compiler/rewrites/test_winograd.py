@@ -172,6 +172,22 @@ def test_where_it_does_not(
     assert kinds(after) == kinds(model)
 
 
+def test_files_stay_in_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    draft = Sketch()
+    x = draft.input(1, 256, 32, 32)
+    for number in range(3):
+        x = draft.conv(x, 256, 256, size=3, name=f"conv{number}")
+    model = draft.model(x)
+    weights = 3 * 256 * 256 * 9 * 4
+    # Two of them become four times as large.
+    monkeypatch.setattr(winograd, "LARGEST_FILE", weights + 2 * weights + 4096)
+    after, outcome = rewritten(model)
+    assert [place.split()[0] for place in outcome.places] == ["conv0", "conv1"]
+    assert outcome.left == ("1 convolution of 3×3 whose weights would make the file too large",)
+    assert after.ByteSize() < winograd.LARGEST_FILE + (1 << 20)
+    assert kinds(after).count("Conv") == 1
+
+
 def test_it_loses_few_digits() -> None:
     """Over many channels, and after a ReLU, as in a head."""
     draft = Sketch()

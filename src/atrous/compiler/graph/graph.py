@@ -68,6 +68,11 @@ class Graph:
         versions = {entry.domain: entry.version for entry in self._model.opset_import}
         return int(versions.get("", versions.get("ai.onnx", 1)))
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all constants."""
+        return sum(tensor.ByteSize() for tensor in self._constants.values())
+
     def maker(self, name: str) -> NodeProto | None:
         """The node that makes a tensor; `None` for inputs and constants."""
         return self._makers.get(name)

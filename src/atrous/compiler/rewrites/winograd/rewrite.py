@@ -26,6 +26,9 @@ from atrous.compiler.rewrites.winograd.algorithm import TAPS, Places, TiledAxis
 WORTH = 60
 """Multiplications that have to be saved for each number that is moved; measured on both engines."""
 
+LARGEST_FILE = 3 << 29
+"""Bytes of weights; an ONNX file holds 2 GiB, and a rewritten layer has four times its weights."""
+
 
 def rewrite(graph: Graph, layout: Layout = "planar") -> Outcome:
     """Rewrite every dense 3×3 convolution of stride 1 where that saves enough arithmetic.
@@ -34,19 +37,31 @@ def rewrite(graph: Graph, layout: Layout = "planar") -> Outcome:
         graph: changed in place; sizes have to be fixed.
         layout: how activations lie in memory: `planar` ones have to be turned for it, and back.
     """
-    places, small = [], 0
+    places, small, large = [], 0, 0
+    room = LARGEST_FILE - graph.nbytes
     for conv in [node for node in graph.nodes if node.op_type == "Conv"]:
         found = _Convolution.read(graph, conv)
         if found is None:
             continue
         if not found.worth(turned=layout == "planar"):
             small += 1
-            continue
-        graph.replace(conv, found.nodes(graph))
-        places.append(f"{conv.output[0]} {found}")
+        elif found.nbytes > room:
+            large += 1
+        else:
+            room -= found.nbytes
+            graph.replace(conv, found.nodes(graph))
+            places.append(f"{conv.output[0]} {found}")
     graph.refresh()
-    which = f"{small} convolution{'s' * (small > 1)} of 3×3 that would gain nothing by it"
-    return Outcome(tuple(places), (which,) if small else ())
+    left = []
+    if small:
+        left.append(f"{_counted(small)} that would gain nothing by it")
+    if large:
+        left.append(f"{_counted(large)} whose weights would make the file too large")
+    return Outcome(tuple(places), tuple(left))
+
+
+def _counted(count: int) -> str:
+    return f"{count} convolution{'s' * (count > 1)} of 3×3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +110,12 @@ class _Convolution:
         """The tiles, as the literature calls them, and the size of the map."""
         outputs = f"{self.rows.minimal.outputs}×{self.columns.minimal.outputs}"
         return f"by F({outputs}, 3×3) on {self.rows.size}×{self.columns.size}"
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes larger the weights become."""
+        places = self.rows.minimal.products * self.columns.minimal.products
+        return self.weight.nbytes * (places - TAPS * TAPS) // (TAPS * TAPS)
 
     def worth(self, *, turned: bool) -> bool:
         """Whether it saves enough arithmetic.
