@@ -390,7 +390,7 @@ def test_dropping_keeps_the_newest(before: int) -> None:
         gate.entered.wait(10)
         for number in range(1, 8):
             assert pipeline.submit(number) == number
-            while pipeline._queues[before].qsize() < min(number, 2):
+            while len(pipeline._queues[before]) < min(number, 2):
                 time.sleep(0.001)
         assert pipeline.dropped == 5
         gate.open.set()
@@ -517,7 +517,7 @@ def test_cancel_while_a_batch_waits() -> None:
     begun = []
     pipeline = Pipeline([Stage({"a": begun.append}, batch=4, wait=3600)])
     pipeline.submit(0)
-    while not pipeline._in.empty():
+    while len(pipeline._in):
         time.sleep(0.001)
     pipeline.cancel()
     assert begun == []

@@ -13,11 +13,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import Any, Generic, Literal, Self, TypeVar, get_args
 
 from atrous.errors import InputError, StreamError
-from atrous.runtime.worker import Crew, Item, Queue, Stage, Worker, join
+from atrous.runtime.queue import Queue
+from atrous.runtime.worker import Crew, Item, Stage, Worker, join
 
 T = TypeVar("T")
 
@@ -85,8 +86,8 @@ class Pipeline(Generic[T]):
         self._under_way: deque[Item[T]] = deque()
         self._early: dict[int, Item[T]] = {}
         self._broken: StreamError | None = None
-        self._out: Queue[T] = SimpleQueue()
-        self._queues: list[Queue[T]] = [SimpleQueue() for _ in stages]
+        self._out: Queue[Item[T] | None] = Queue()
+        self._queues: list[Queue[Item[T] | None]] = [Queue() for _ in stages]
         self._in = self._queues[0]
         self._workers: list[Worker[T]] = []
         outboxes = [*self._queues[1:], self._out]
@@ -219,9 +220,9 @@ class Pipeline(Generic[T]):
         if self._room.acquire(blocking=False):
             return True
         self.dropped += 1
-        queue = max(self._queues, key=SimpleQueue.qsize)
+        queue = max(self._queues, key=len)
         try:
-            item = queue.get_nowait()
+            item = queue.get(0)
         except Empty:
             return False
         if item is None:  # cancelled this very moment
@@ -254,7 +255,7 @@ class Pipeline(Generic[T]):
                 self._room.release()
                 return item
             try:
-                item = self._out.get(wait, _TICK)
+                item = self._out.get(_TICK if wait else 0)
             except Empty:
                 if not wait:
                     return None

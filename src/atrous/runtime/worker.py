@@ -7,11 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from queue import Empty
+from typing import Any, Final, Generic, TypeVar
 from weakref import WeakSet
 
 from atrous.errors import InputError, StreamError
+from atrous.runtime.queue import Queue
 
 T = TypeVar("T")
 
@@ -74,9 +75,6 @@ class Item(Generic[T]):
     since: float = 0.0
 
 
-Queue: TypeAlias = "SimpleQueue[Item[T] | None]"
-
-
 class Crew(Generic[T]):
     """The workers of one stage, and the queues they share.
 
@@ -91,9 +89,9 @@ class Crew(Generic[T]):
     def __init__(
         self,
         stage: Stage[T],
-        inbox: Queue[T],
-        outbox: Queue[T],
-        results: Queue[T],
+        inbox: Queue[Item[T] | None],
+        outbox: Queue[Item[T] | None],
+        results: Queue[Item[T] | None],
         stop: threading.Event,
     ) -> None:
         self.stage, self.stop = stage, stop
@@ -148,7 +146,7 @@ class Worker(Generic[T]):
 
     def _next(self, patience: float | None = None) -> Item[T] | None:
         """The next item, `None` if none will come; raises `Empty` when patience ends."""
-        item = self._crew.inbox.get(patience is None or patience > 0, patience)
+        item = self._crew.inbox.get(patience)
         return None if self._crew.stop.is_set() else item
 
     def _gather(self, first: Item[T]) -> list[Item[T]]:
