@@ -245,15 +245,18 @@ def test_any_pipeline_gives_every_value_once_in_order_with_its_error(seed: int) 
     capacity = max(stage.batch for stage in stages) + chance.randint(0, 10)
     timeout = chance.choice([None, 30.0])
     values = [Value(number) for number in range(count)]
-    with Pipeline(stages, capacity=capacity, timeout=timeout) as pipeline:
+    # The pipeline ends first: the other thread would wait for its results, after a deadlock too.
+    with (
+        ThreadPoolExecutor(1) as other,
+        Pipeline(stages, capacity=capacity, timeout=timeout) as pipeline,
+    ):
         if chance.random() < 0.5:
             items = list(pipeline.map(values))
         else:
-            with ThreadPoolExecutor(1) as other:
-                taken = other.submit(lambda: list(pipeline.results()))
-                assert [pipeline.submit(value) for value in values] == list(range(count))
-                pipeline.close()
-                items = taken.result()
+            taken = other.submit(lambda: list(pipeline.results()))
+            assert [pipeline.submit(value) for value in values] == list(range(count))
+            pipeline.close()
+            items = taken.result()
     assert [item.value for item in items] == values
     assert indices(items) == list(range(count))
     order = [name for name, _ in plan]
