@@ -30,7 +30,7 @@ from atrous.data.soft_labels import CELL, SoftLabel
 from atrous.metrics import ConfusionMatrix
 from atrous.preprocess import Preprocess
 
-# Scale, and whether mirrored. Mirroring each as well takes twice as long for a little more.
+# Scale, and whether mirrored.
 LOOKS = ((1.0, False), (0.75, True), (1.25, False), (1.5, True))
 STRIDE = 8
 BACKGROUND = 0
