@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +176,118 @@ def test_masks_that_are_there_stay(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"the class 'a' is not among road"):
         again(classes=["road"], force=True)
     assert again(classes=["b", "a"], force=True).labels.names == ("background", "b", "a")
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "said"),
+    [
+        ({"counts": [0, 5, 20], "size": [4, 6]}, r"a run-length mask of the size \[4, 6\]"),
+        ({"counts": "zz"}, "an outline that cannot be read"),
+        ([["a", 1, 4, 1, 4, 3]], "an outline that cannot be read"),
+    ],
+)
+def test_an_outline_of_coco_that_is_broken_costs_its_image_alone(
+    segmentation: Any, said: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("pycocotools")
+    sizes = {"height": 5, "width": 6}
+    path = coco(
+        tmp_path / "x.json",
+        [
+            {"category_id": 3, "segmentation": segmentation},
+            {"image_id": 8, "category_id": 3, "segmentation": [[1, 1, 4, 1, 4, 3]]},
+        ],
+        images=[{"id": 7, "file_name": "a.jpg", **sizes}, {"id": 8, "file_name": "b.jpg", **sizes}],
+    )
+    done = draw(path, tmp_path / "masks")
+    assert [mask.name for mask in done.masks] == ["b.png"]
+    [failed] = done.failed
+    assert re.match(f"a.jpg: {said}", failed)
+
+
+def test_what_coco_holds_besides(tmp_path: Path) -> None:
+    """Compressed runs, outlines of two corners, and annotations of images that are not listed."""
+    mask = pytest.importorskip("pycocotools.mask")
+    inside = np.zeros((5, 6), np.uint8, order="F")
+    inside[2:, 4:] = 1
+    runs = mask.encode(inside)
+    path = coco(
+        tmp_path / "x.json",
+        [
+            {"category_id": 3, "segmentation": {**runs, "counts": runs["counts"].decode()}},
+            {"category_id": 9, "segmentation": [[1, 1, 2, 2]]},
+            {"image_id": 99, "category_id": 9, "segmentation": [[1, 1, 4, 1, 4, 3]]},
+        ],
+    )
+    done = draw(path, tmp_path / "masks")
+    found = np.asarray(Image.open(tmp_path / "masks/a.png"))
+    assert found.tolist() == inside.tolist()
+    assert done.left_out == {"outlines of fewer than three corners": 1}
+    assert done.failed == (f"{path}: 1 annotations are of images that it does not list",)
+
+
+def test_the_size_is_looked_up_where_labelme_does_not_say_it(tmp_path: Path) -> None:
+    labelme(tmp_path / "json", shape("a", SQUARE), imageHeight=None, imageWidth=None)
+    Image.new("RGB", (9, 7)).save(tmp_path / "json/a.jpg")
+    assert drawn(tmp_path / "json").shape == (7, 9)
+
+
+def test_one_file_of_labelme(tmp_path: Path) -> None:
+    labelme(tmp_path, shape("b", SQUARE), shape("a", [[0, 0], [1, 1]], "rectangle"))
+    done = draw(tmp_path / "a.json", tmp_path / "masks")
+    assert done.labels.names == ("background", "b", "a")  # in the order of the file
+    assert np.asarray(Image.open(tmp_path / "masks/a.png"))[0, 0] == 2
+
+
+@pytest.mark.parametrize(
+    ("one", "said"),
+    [
+        (shape("a", [[1, "x"], [4, 1], [4, 3]]), "not a file of labelme: could not convert"),
+        (shape("a", [[1, float("nan")], [4, 1], [4, 3]]), "corners that are not numbers"),
+        ({"points": SQUARE}, "not a file of labelme: 'label'"),
+        (shape("a", SQUARE[:2], "mask", mask="A"), "a mask that cannot be read"),
+    ],
+)
+def test_a_shape_of_labelme_that_is_broken_costs_its_image_alone(
+    one: Any, said: str, tmp_path: Path
+) -> None:
+    labelme(tmp_path / "json", one)
+    labelme(tmp_path / "json", shape("a", SQUARE), name="b")
+    done = draw(tmp_path / "json", tmp_path / "masks")
+    assert [mask.name for mask in done.masks] == ["b.png"]
+    assert said in done.failed[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"a": 1}, "expected a COCO file .* or one of labelme"),
+        ([1, 2], "expected a COCO file"),
+        ({"shapes": []}, "no class in it"),
+    ],
+)
+def test_json_of_something_else(content: Any, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    size = {"imageHeight": 5, "imageWidth": 6}
+    path.write_text(json.dumps(content if isinstance(content, list) else content | size))
+    with pytest.raises(ConfigError, match=said):
+        draw(path, tmp_path / "masks")
+
+
+def test_a_folder_without_annotations_and_an_image_annotated_twice(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match="no JSON file in it"):
+        draw(tmp_path / "empty", tmp_path / "masks")
+    labelme(tmp_path / "json", shape("a", SQUARE))
+    labelme(tmp_path / "json", shape("a", SQUARE), name="b", imagePath="a.jpg")
+    with pytest.raises(ConfigError, match=r"the image a.jpg is annotated twice"):
+        draw(tmp_path / "json", tmp_path / "masks")
+
+
+@pytest.mark.parametrize("size", [(0, 6), (5, -1), (10**6, 10**6)])
+def test_sizes_that_no_image_has(size: tuple[int, int], tmp_path: Path) -> None:
+    pytest.importorskip("pycocotools")
+    images = [{"id": 7, "file_name": "a.jpg", "height": size[0], "width": size[1]}]
+    path = coco(tmp_path / "x.json", [{"category_id": 3, "segmentation": []}], images=images)
+    [failed] = draw(path, tmp_path / "masks").failed
+    assert f"a.jpg: {size[1]}×{size[0]} pixels, expected 1.." in failed
