@@ -245,6 +245,47 @@ def test_one_class_in_every_form(name: str) -> None:
     check(ONE[name](), red)
 
 
+def numbers(sketch: Sketch, *values: int) -> str:
+    return sketch.constant(list(values), dtype=np.int64)
+
+
+def sides(sketch: Sketch, image: str, first: int, end: int) -> str:
+    """Sizes of the picture, as exporters with free axes look them up."""
+    shape = sketch.node("Shape", image)
+    return sketch.node("Slice", shape, numbers(sketch, first), numbers(sketch, end))
+
+
+def of_the_small_map(sketch: Sketch, image: str, small: str) -> list[str]:
+    both = sketch.node("Shape", small)
+    kept = sketch.node("Slice", both, numbers(sketch, 0), numbers(sketch, 2), numbers(sketch, 0))
+    return [kept, sides(sketch, image, 2, 4)]
+
+
+TARGETS: dict[str, Callable[[Sketch, str, str], list[str]]] = {
+    "batch_and_classes_of_the_small_map": of_the_small_map,
+    "batch_and_classes_as_numbers": lambda s, image, small: [
+        numbers(s, 1, 1), sides(s, image, 2, 4)
+    ],
+    "four_numbers": lambda s, image, small: [
+        sides(s, image, 0, 1), numbers(s, 1), sides(s, image, 2, 3), sides(s, image, 3, 4)
+    ],
+    "classes_computed": lambda s, image, small: [
+        sides(s, image, 0, 1), sides(s, small, 1, 2), sides(s, image, 2, 4)
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("free", [False, True], ids=["fixed", "free"])
+def test_one_class_enlarged_to_computed_sizes(name: str, free: bool) -> None:
+    sketch, image = start("h", "w") if free else start()
+    small = one_score(sketch, quarter(sketch, image))
+    sizes = sketch.node("Concat", *TARGETS[name](sketch, image, small), axis=0)
+    large = sketch.node("Resize", small, "", "", sizes, mode="linear", name="large")
+    made = sketch.model(sketch.node("Sigmoid", large), rank=4)
+    check(made, red)
+
+
 # Inputs
 
 
