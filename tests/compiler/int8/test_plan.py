@@ -486,7 +486,7 @@ def test_the_default_model(tmp_path: Path, shared: Path, engine: str) -> None:
     metadata = artifact.metadata_of(whole, source)
     assert metadata is not None
     root = shared / "data" / "VOCdevkit"
-    images = DatasetSection(path=f"voc:{root}:train", sampler=Sampler(get_data_num=6))
+    images = DatasetSection(path=f"voc:{root}:train", sampler=Sampler(get_data_num=24))
     config = asked(images, calibrate_mode="kl_divergence")
     form = Form.of(engine, config.backend.quantize)
     model, _ = rewrites.apply(opset.fixed(whole, source, (1, 3, 513, 513)), layout=form.layout)
@@ -505,7 +505,7 @@ def test_the_default_model(tmp_path: Path, shared: Path, engine: str) -> None:
     ):
         same = [
             (exact(picture).class_map() == coarse(picture).class_map()).mean()
-            for sample in open_dataset(f"voc:{root}:val").samples[:4]
+            for sample in open_dataset(f"voc:{root}:val").samples[:12]
             for picture in [image.read(sample.image)]
         ]
     assert np.mean(same) > 0.99
