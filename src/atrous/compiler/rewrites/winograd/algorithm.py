@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 TAPS = 3
 LARGEST = 4
-"""Outputs of a tile: six save more arithmetic, and lose five times the digits."""
+"""Outputs of a tile: more would save a little more arithmetic, and lose digits."""
 
 _POINTS = tuple(map(Fraction, ("0", "1", "-1", "-1/2", "2")))
 """For four outputs those that round least (arXiv:1803.10986); fewer outputs take the first."""
