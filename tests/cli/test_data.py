@@ -121,6 +121,7 @@ def test_masks_of_a_labelme_folder(atrous: Run, tmp_path: Path) -> None:
         "images": "images",
         "masks": "masks",
         "classes": ["background", "car", "road"],
+        "val_share": 0.2,
         "mask_type": "ids",
     }
     checked = atrous("doctor", "--data", f"folder:{root / 'own.yaml'}:all")

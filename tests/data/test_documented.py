@@ -65,24 +65,38 @@ def roboflow(root: Path) -> None:
 
 
 def label_studio(root: Path) -> None:
-    put(root / "studio/images/a.jpg", photograph(1))
-    picture = {"id": 0, "file_name": "images/a.jpg", "width": SIDE, "height": SIDE}
+    pictures = []
+    for number, name in enumerate("ab"):
+        put(root / f"studio/images/{name}.jpg", photograph(number))
+        picture = {"id": number, "file_name": f"images/{name}.jpg", "width": SIDE, "height": SIDE}
+        pictures.append(picture)
     outline = [number for point in LOWER for number in point]
-    shape = {"id": 0, "image_id": 0, "category_id": 0, "segmentation": [outline], "iscrowd": 0}
+    shapes = [
+        {
+            "id": number,
+            "image_id": number,
+            "category_id": 0,
+            "segmentation": [outline],
+            "iscrowd": 0,
+        }
+        for number in range(2)
+    ]
     categories = [{"id": 0, "name": "road"}, {"id": 1, "name": "sky"}]
-    content = {"images": [picture], "categories": categories, "annotations": [shape]}
+    content = {"images": pictures, "categories": categories, "annotations": shapes}
     (root / "studio/result.json").write_text(json.dumps(content))
 
 
 def qgis(root: Path) -> None:
     rasterio = pytest.importorskip("rasterio")
-    for folder, bands in (("ortho", photograph(3).transpose(2, 0, 1)), ("masks", MASK[None])):
-        (root / "qgis" / folder).mkdir(parents=True)
-        place = rasterio.Affine(0.2, 0, 500000, 0, -0.2, 5e6)
-        size = {"height": SIDE, "width": SIDE, "count": len(bands), "dtype": "uint8"}
-        path = root / "qgis" / folder / "tile0.tif"
-        with rasterio.open(path, "w", transform=place, crs="EPSG:32632", **size) as file:
-            file.write(bands)
+    for tile in range(2):
+        ortho = photograph(tile).transpose(2, 0, 1)
+        for folder, bands in (("ortho", ortho), ("masks", MASK[None])):
+            (root / "qgis" / folder).mkdir(parents=True, exist_ok=True)
+            size = {"height": SIDE, "width": SIDE, "count": len(bands), "dtype": "uint8"}
+            place = rasterio.Affine(0.2, 0, 500000 + 8 * tile, 0, -0.2, 5e6)
+            path = root / "qgis" / folder / f"tile{tile}.tif"
+            with rasterio.open(path, "w", transform=place, crs="EPSG:32632", **size) as file:
+                file.write(bands)
 
 
 TOOLS: dict[str, Callable[[Path], None]] = {
@@ -113,7 +127,7 @@ def test_the_file_of_a_tool_is_the_one_that_is_shown(
     assert atrous(*shlex.split(command)[1:]).code == 0
     written = yaml.safe_load(Path("own.yaml").read_text())
     assert written == yaml.safe_load(shown)
-    for split in ("train", "valid") if "{split}" in shown else ("all",):
+    for split in ("train", "valid") if "{split}" in shown else ("train", "val", "all"):
         dataset = open_dataset(f"folder:own.yaml:{split}")
         assert dataset.samples
         for sample in dataset.samples:

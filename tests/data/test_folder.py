@@ -226,3 +226,43 @@ def test_images_of_more_than_8_bits(tmp_path: Path) -> None:
         opened(range=[5, 5])
     with pytest.raises(ConfigError, match=r"own\.yaml: `bands`: expected one band"):
         opened(bands=[0])
+
+
+def of_one_folder(root: Path, count: int, **changes: Any) -> str:
+    for number in range(count):
+        write(root / f"images/{number}.jpg", np.zeros((1, 3, 3)))
+        write(root / f"masks/{number}.png", [[0, 1, 255]])
+    spec = describe(root, images="images", masks="masks", **changes)
+    return spec.removesuffix(":val")
+
+
+@pytest.mark.parametrize(("share", "count", "held_out"), [(0.2, 10, 2), (0.01, 10, 1), (0.9, 2, 1)])
+def test_a_share_is_held_out(share: float, count: int, held_out: int, tmp_path: Path) -> None:
+    spec = of_one_folder(tmp_path, count, val_share=share)
+    whole, train, val = (open_dataset(f"{spec}:{split}") for split in ("all", "train", "val"))
+    names = [{sample.id for sample in part.samples} for part in (whole, train, val)]
+    assert [len(part) for part in names] == [count, count - held_out, held_out]
+    assert names[1] | names[2] == names[0]
+    assert [other.name for other in other_splits(train)] == ["set:val"]
+    assert other_splits(whole) == ()
+
+
+def test_pictures_that_are_added_leave_most_others_where_they_were(tmp_path: Path) -> None:
+    few = open_dataset(f"{of_one_folder(tmp_path, 50, val_share=0.2)}:val")
+    more = open_dataset(f"{of_one_folder(tmp_path, 60, val_share=0.2)}:val")
+    stayed = {sample.id for sample in few.samples} & {sample.id for sample in more.samples}
+    assert (len(few.samples), len(more.samples)) == (10, 12)
+    assert len(stayed) >= 7
+
+
+def test_a_share_of_train(folder: Path) -> None:
+    for kind in ("images", "masks"):
+        (folder / kind / "val").rename(folder / kind / "test")
+    split = {name: open_dataset(describe(folder, name, val_share=0.5)) for name in ("train", "val")}
+    assert {name: len(data.samples) for name, data in split.items()} == {"train": 1, "val": 1}
+    assert split["val"].siblings[1].endswith(":test")
+
+
+def test_a_share_beside_a_split_of_its_name(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"found the splits train, val; leave val_share out"):
+        open_dataset(describe(folder, val_share=0.2))

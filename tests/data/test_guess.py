@@ -40,13 +40,17 @@ def described(root: Path) -> dict[str, Any]:
     """What is guessed, after it was seen to open with all its masks read."""
     found = guess(root, root)
     (root / "own.yaml").write_text(found.text)
-    data = open_dataset(f"folder:{root / 'own.yaml'}:{found.split}")
-    assert len(data.samples) == 3
+    content: dict[str, Any] = yaml.safe_load(found.text)
+    held_out = "val_share" in content
+    splits = ("train", "val") if held_out else (found.split,)
+    opened = [open_dataset(f"folder:{root / 'own.yaml'}:{split}") for split in splits]
+    assert found.split == splits[0]
+    assert [len(part.samples) for part in opened] == ([2, 1] if held_out else [3])
+    data = open_dataset(f"folder:{root / 'own.yaml'}:{'all' if held_out else found.split}")
     for sample in data.samples:
         assert set(np.unique(data.read_label(sample))) <= {0, 1, 2, 255}
         assert data.read_image(sample).shape == (40, 60, 3)
     assert found.reasons
-    content: dict[str, Any] = yaml.safe_load(found.text)
     return content
 
 

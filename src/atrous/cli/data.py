@@ -110,7 +110,8 @@ def masks(
         terminal.say(f"error: {line}")
     terminal.say(f"{len(drawn.masks)} masks of {', '.join(drawn.labels.names)}: {output}")
     if not own.exists():
-        _describe(own, output, drawn.images, list(drawn.labels.names))
+        held_out = len(drawn.masks) > 1
+        _describe(own, output, drawn.images, list(drawn.labels.names), held_out=held_out)
     terminal.say(f"look them over: atrous doctor --data folder:{own}:all")
     if drawn.failed:
         raise typer.Exit(1)
@@ -128,12 +129,15 @@ def _names(classes: str | None, own: Path, background: bool) -> list[str]:
     return [str(name) for name in known if not (background and name in NOTHING)]
 
 
-def _describe(own: Path, masks: Path, images: Path | None, names: list[str]) -> None:
+def _describe(
+    own: Path, masks: Path, images: Path | None, names: list[str], *, held_out: bool
+) -> None:
     import os
 
     import yaml
 
     from atrous.cli import terminal
+    from atrous.data.splits import VAL_SHARE
     from atrous.files import write_whole
 
     def below(path: Path) -> str:
@@ -143,6 +147,7 @@ def _describe(own: Path, masks: Path, images: Path | None, names: list[str]) -> 
         "images": below(images) if images else "images",
         "masks": below(masks),
         "classes": names,
+        **({"val_share": VAL_SHARE} if held_out else {}),
         "mask_type": "ids",
     }
     write_whole(own, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))

@@ -143,6 +143,8 @@ def _examine(spec: str, alone: bool, emit: Callable[[str], None], pictures: Path
     _print(report)
     if not report.healthy:
         sys.exit(1)
+    if spec.startswith("folder:") and spec.endswith(":train"):
+        terminal.say(f"to train on it: atrous train --init {spec} -o recipe.yaml")
 
 
 def _show(dataset: Dataset, report: DataReport, folder: Path) -> None:

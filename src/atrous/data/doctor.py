@@ -68,7 +68,7 @@ _KINDS: dict[str, tuple[Severity, str]] = {
         "nothing can be learnt from it; say in the file what stored values stand for, as values: "
         "{0: background, 255: road}",
     ),
-    "seen in another split": ("error", "take them out of one split: accuracies are flattered"),
+    "seen in another split": ("error", "keep one of each: accuracies are flattered"),
     TURNED: (
         "warning",
         "masks have to be drawn on the picture as it is shown, not on its pixels as they are "

@@ -16,6 +16,8 @@
       - [224, 224, 192]
     splits:                         # lists of names, where the folders do not tell splits apart,
       val: val.txt                  # or of images and masks, as `images/a.jpg masks/a.png`
+    val_share: 0.2                  # hold this share of the images out as `val`, where nothing else
+                                    # tells it from `train`
     range: [0, 4095]                # stored values that are black and white, for images of more
                                     # than 8 bits; and the bands to take of them
     bands: [4, 3, 2]
@@ -27,6 +29,7 @@ Paths are relative to the YAML file. `docs/data.md` says more.
 from __future__ import annotations
 
 import glob
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -37,7 +40,7 @@ from atrous.data import classes as meanings
 from atrous.data.dataset import Dataset, Decode, Sample
 from atrous.data.meaning import Said, advice, decoder, looks
 from atrous.data.pairing import Affix, Names, Pairs, listed_pairs, pair, pairs_in
-from atrous.data.splits import check_split, listed_names, read_lines
+from atrous.data.splits import check_split, held_out, listed_names, read_lines
 from atrous.errors import ConfigError
 from atrous.pictures.opening import MAX_PIXELS
 from atrous.pictures.samples import Taking
@@ -49,6 +52,8 @@ MaskType = Literal["ids", "palette", "rgb"]
 
 ONLY = "all"
 """The split of a data set that has none."""
+
+TRAIN, VAL = "train", "val"
 
 
 class Description(Record):
@@ -67,6 +72,7 @@ class Description(Record):
     ignore_index: Channel = 255
     ignore_colours: list[Rgb] = Field(default_factory=list)
     splits: dict[str, str] = Field(default_factory=dict)
+    val_share: Annotated[float, Field(gt=0, lt=1)] | None = None
     range: tuple[float, float] | None = None
     bands: tuple[int, ...] | None = None
     max_pixels: Annotated[int, Field(ge=1, strict=True)] = MAX_PIXELS
@@ -88,7 +94,7 @@ def open_folder(path: Path, split: str, spec: str) -> Dataset:
     Args:
         path: the YAML file.
         split: takes the place of `{split}`, or names an entry of `images` or `splits`; `all` where
-            there is none of these.
+            there is none of these; `train` or `val` where `val_share` makes them.
         spec: as the user wrote it.
 
     Raises:
@@ -96,8 +102,10 @@ def open_folder(path: Path, split: str, spec: str) -> Dataset:
             are not what it says.
     """
     described = _read(path)
-    known = _splits(described, path.parent)
-    check_split(split, known, spec, path)
+    known = _splits(described, path)
+    given = _given_splits(described, path.parent)
+    # What `val_share` divides is still there as a whole, but is no sibling of its parts.
+    check_split(split, dict.fromkeys([*known, *given]), spec, path)
     read = _reader(described, path)
     classes = meanings.classes(
         described.classes,
@@ -121,7 +129,8 @@ def open_folder(path: Path, split: str, spec: str) -> Dataset:
     )
     seen = looks(_masks(described, split, known, samples, path), described.max_pixels)
     decode = decoder(said, classes.labels, seen, path)
-    siblings = tuple(f"folder:{path}:{other}" for other in known if other != split)
+    beside = known if split in known else given
+    siblings = tuple(f"folder:{path}:{other}" for other in beside if other != split)
     name = f"{path.stem}:{split}"
     labels = classes.labels
     helps = advice(labels, seen) if classes.table is None else ""
@@ -129,6 +138,15 @@ def open_folder(path: Path, split: str, spec: str) -> Dataset:
 
 
 def _samples(described: Description, split: str, path: Path) -> tuple[Sample, ...]:
+    if described.val_share is None or split not in (TRAIN, VAL):
+        return _given_samples(described, split, path)
+    whole = _given_samples(described, _divided(_given_splits(described, path.parent)), path)
+    kept = held_out([sample.id for sample in whole], described.val_share)
+    return tuple(sample for sample in whole if (sample.id in kept) == (split == VAL))
+
+
+def _given_samples(described: Description, split: str, path: Path) -> tuple[Sample, ...]:
+    """The samples of a split that folders or lists make."""
     if split in described.splits:
         return _listed(described, split, path)
     images = _folder(described.images, split, path)
@@ -198,7 +216,25 @@ def _read(path: Path) -> Description:
         raise ConfigError(f"{path}: {complaint}") from None
 
 
-def _splits(described: Description, root: Path) -> list[str]:
+def _splits(described: Description, path: Path) -> list[str]:
+    given = _given_splits(described, path.parent)
+    if described.val_share is None:
+        return given
+    if VAL in given or (TRAIN not in given and len(given) > 1):
+        raise ConfigError(
+            f"{path}: val_share holds a part of the one split, or of {TRAIN!r}, out as {VAL!r}; "
+            f"found the splits {', '.join(given)}; leave val_share out"
+        )
+    return [TRAIN, VAL, *(one for one in given if one != _divided(given))] if given else []
+
+
+def _divided(given: Collection[str]) -> str:
+    """The split of which `val_share` makes two."""
+    return TRAIN if TRAIN in given else next(iter(given))
+
+
+def _given_splits(described: Description, root: Path) -> list[str]:
+    """The splits that folders or lists make."""
     if described.splits:
         return list(described.splits)
     if isinstance(described.images, dict):

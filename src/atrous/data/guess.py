@@ -16,6 +16,7 @@ from atrous import texts
 from atrous.data.masks import Look
 from atrous.data.meaning import blurred, looks
 from atrous.data.pairing import Affix, Names, affixes
+from atrous.data.splits import VAL_SHARE
 from atrous.errors import ConfigError
 from atrous.labels import CITYSCAPES, VOC, Colour
 from atrous.pictures.folders import search
@@ -73,9 +74,15 @@ def guess(folder: Path, root: Path) -> Guess:
             f"the name of its picture, and at most {_MOST_COLOURS} colours or greys; outlines in "
             "JSON become masks by atrous data masks"
         )
-    content, split = _folders(pairs, root, reasons)
-    if split == "all":
-        split = _lists(folder, root, content, pairs[0], reasons)
+    content, splits = _folders(pairs, root, reasons)
+    splits = splits or _lists(folder, root, content, pairs[0], reasons)
+    if len(splits) < 2 and pairs[0].count > 1:
+        content["val_share"] = VAL_SHARE
+        reasons.append(
+            f"nothing says what to score on: {VAL_SHARE:.0%} of the pictures are held out as val"
+        )
+        splits = ["train", "val"]
+    split = min(splits, key=_order, default="all")
     paths = sorted(path for pair in pairs for path in masks[pair.masks])
     content |= _classes(looks(paths, MAX_PIXELS), _named_classes(folder, reasons), reasons)
     header = "".join(f"# {reason}\n" for reason in reasons)
@@ -161,19 +168,20 @@ def _match(place: Path, pictures: list[Path], other: Path, masks: list[Path]) ->
     return _Pair(place, other, found, count) if count else None
 
 
-def _folders(pairs: list[_Pair], root: Path, reasons: list[str]) -> tuple[dict[str, Any], str]:
-    """The keys that say where images and masks are, and the first split."""
+def _folders(
+    pairs: list[_Pair], root: Path, reasons: list[str]
+) -> tuple[dict[str, Any], list[str]]:
+    """The keys that say where images and masks are, and the splits that folders make."""
 
     def below(path: Path) -> str:
         return Path(os.path.relpath(path, root)).as_posix()
 
     content: dict[str, Any] = {}
-    split = "all"
+    known: list[str] = []
     patterns = {_pattern(below(one.images), below(one.masks)) for one in pairs}
     splits = [_split_in(below(one.images)) for one in pairs]
     if None not in splits and len(set(splits)) == len(pairs):
-        known = [one for one in SPLITS if one in splits]
-        split = known[0]
+        known = sorted((one for one in splits if one is not None), key=_order)
         if len(patterns) == 1:
             content["images"], content["masks"] = patterns.pop()
         else:
@@ -202,12 +210,16 @@ def _folders(pairs: list[_Pair], root: Path, reasons: list[str]) -> tuple[dict[s
         if value:
             content[key] = value
             reasons.append(f"names show {key}: {value}")
-    return content, split
+    return content, known
 
 
 def _split_in(path: str) -> str | None:
     found = [part for part in re.split(r"[/_.-]", path) if part.lower() in SPLITS]
     return found[0] if len(found) >= 1 else None
+
+
+def _order(split: str) -> int:
+    return SPLITS.index(split.lower())
 
 
 def _pattern(images: str, masks: str) -> tuple[str, str]:
@@ -220,8 +232,8 @@ def _pattern(images: str, masks: str) -> tuple[str, str]:
 
 def _lists(
     folder: Path, root: Path, content: dict[str, Any], pair: _Pair, reasons: list[str]
-) -> str:
-    """Add lists of names, where there are some; return the first split."""
+) -> list[str]:
+    """Add lists of names, where there are some; return the splits that they make."""
     found: dict[str, str] = {}
     stems = {path.stem for path in pair.images.iterdir()}
     for path in sorted(folder.rglob("*.txt")):
@@ -233,11 +245,10 @@ def _lists(
             continue
         if lines and all(Path(line.split()[0]).stem in stems for line in lines):
             found.setdefault(path.stem, Path(os.path.relpath(path, root)).as_posix())
-    if not found:
-        return "all"
-    content["splits"] = found
-    reasons.append(f"lists of names are splits: {', '.join(found)}")
-    return next((one for one in SPLITS if one in found), next(iter(found)))
+    if found:
+        content["splits"] = found
+        reasons.append(f"lists of names are splits: {', '.join(found)}")
+    return list(found)
 
 
 def _named_classes(

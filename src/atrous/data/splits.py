@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -10,6 +11,9 @@ from atrous.data.pairing import Names, Pairs, existing
 from atrous.errors import ConfigError
 from atrous.pictures.formats import SUFFIXES
 
+VAL_SHARE = 0.2
+"""What is held out of a set of one's own where nothing says what to score on."""
+
 
 def check_split(split: str, known: Collection[str], spec: str, where: Path) -> None:
     """Raise `ConfigError` for a split that is not there; it lists those that are."""
@@ -17,6 +21,19 @@ def check_split(split: str, known: Collection[str], spec: str, where: Path) -> N
         raise ConfigError(
             f"{spec}: no split {split!r} in {where}; there are: {', '.join(known) or 'none'}"
         )
+
+
+def held_out(names: Sequence[str], share: float) -> set[str]:
+    """Choose names to score on: at least one, and at least one is left.
+
+    The choice hangs on the names alone, so images that are added later hardly change it.
+
+    Args:
+        names: of the images.
+        share: of them that is chosen, between 0 and 1.
+    """
+    count = max(1, min(round(share * len(names)), len(names) - 1))
+    return set(sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[:count])
 
 
 def read_lines(path: Path) -> list[str]:

@@ -75,7 +75,12 @@ def init_recipe(dataset: Dataset, report: DataReport, path: Path) -> Files:
             f"do the masks hold other values? atrous doctor --data {dataset.spec}"
         )
     val = next(
-        (spec for name in VALIDATION for spec in dataset.siblings if spec.endswith(f":{name}")),
+        (
+            spec
+            for name in VALIDATION
+            for spec in dataset.siblings
+            if spec.lower().endswith(f":{name}")
+        ),
         None,
     )
     crop, size = _crop(dataset)
@@ -171,7 +176,10 @@ def _reasons(
     if weights:
         lines.append("A class is rare, so the loss weighs classes by median frequency, up to 10.")
     if val is None:
-        lines.append("There is no split to score on (val): the run ends without a score.")
+        lines.append(
+            "There is no split to score on (val): the run ends without a score. Of a folder,"
+        )
+        lines.append("`val_share: 0.2` in its file holds a fifth of the pictures out.")
     for finding in report.findings:
         lines.append(str(finding))
     return lines
