@@ -70,6 +70,13 @@ class Google(nn.Module):
 
     def grid(self, x: Tensor) -> Tensor:
         """Return the class scores before the enlargement, one for each step of the stride."""
+        x = self.last_features(x)
+        pooled = self.layer("image_pooling", x.mean((2, 3), keepdim=True))
+        both = torch.cat([pooled.expand(-1, -1, *x.shape[2:]), self.layer("aspp0", x)], 1)
+        return self.layer("logits", self.layer("concat_projection", both), relu=False)
+
+    def last_features(self, x: Tensor) -> Tensor:
+        """Return what the head works on, `(N, 320, h, w)`."""
         first, *blocks = [*self.features.low_level_features, *self.features.high_level_features]
         x = _padded(first, x)
         for block in blocks:
@@ -77,11 +84,10 @@ class Google(nn.Module):
             y = expand[0](x) if expand else x
             y = norm(project(_padded(filtered, y)))
             x = x + y if block.residual else y
-        pooled = self._layer("image_pooling", x.mean((2, 3), keepdim=True))
-        both = torch.cat([pooled.expand(-1, -1, *x.shape[2:]), self._layer("aspp0", x)], 1)
-        return self._layer("logits", self._layer("concat_projection", both), relu=False)
+        return x
 
-    def _layer(self, name: str, x: Tensor, *, relu: bool = True) -> Tensor:
+    def layer(self, name: str, x: Tensor, *, relu: bool = True) -> Tensor:
+        """Return what one layer of the head makes of `(N, C, h, w)`."""
         x = functional.conv2d(x, self.head[f"{name}_weight"], self.head[f"{name}_bias"])
         return functional.relu(x) if relu else x
 

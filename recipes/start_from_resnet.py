@@ -1,9 +1,9 @@
 """A start for the four ResNet networks: an ImageNet ResNet-50, and Google's head taught to read it.
 
     python recipes/start_from_resnet.py deeplabv3_resnet50 RESNET50.npz BACKBONE.npz HEAD.npz
-    python recipes/start_from_resnet.py deeplabv3plus_resnet50 runs/deeplabv3_resnet50/last.safetensors
-    python recipes/start_from_resnet.py deeplabv3_resnet101 runs/deeplabv3_resnet50/last.safetensors
-    python recipes/start_from_resnet.py deeplabv3plus_resnet101 runs/deeplabv3plus_resnet50/last.safetensors
+    python recipes/start_from_resnet.py deeplabv3plus_resnet50 DEEPLABV3_RESNET50.safetensors
+    python recipes/start_from_resnet.py deeplabv3_resnet101 DEEPLABV3_RESNET50.safetensors
+    python recipes/start_from_resnet.py deeplabv3plus_resnet101 DEEPLABV3PLUS_RESNET50.safetensors
 
 each write `starts/NAME.safetensors`.
 
@@ -14,10 +14,10 @@ of ResNet-50 to what those layers give for the same picture, over the crops of a
 the network is Google's from there on before any step of training. The atrous branches are random
 and their columns of the projection zero, as in `start_from_google.py`.
 
-DeepLabV3+ takes backbone and ASPP of a trained DeepLabV3; the taps of its 3×3 convolution are summed
-into the middle one, as the features there are enlarged four times, and the low-level features have
-zero weights. ResNet-101 is a trained ResNet-50 with seventeen further blocks in layer3 that add
-nothing: their last convolution is zero.
+DeepLabV3+ takes backbone and ASPP of a trained DeepLabV3; the taps of its 3×3 convolution are
+summed into the middle one, as the features there are enlarged four times, and the low-level
+features have zero weights. ResNet-101 is a trained ResNet-50 with seventeen further blocks in
+layer3 that add nothing: their last convolution is zero.
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ def crops(data: Dataset, count: int) -> Iterator[Tensor]:
         yield torch.from_numpy(preprocess(crop)[None])
 
 
-def taught(backbone: nn.Module, google: Google, data: Dataset, count: int) -> list[tuple[Tensor, Tensor]]:
+def taught(
+    backbone: nn.Module, google: Google, data: Dataset, count: int
+) -> list[tuple[Tensor, Tensor]]:
     """Weights and shifts of the 1×1 branch and of the image pooling, for other features."""
     local, pooled = Regression(2048, 256), Regression(2048, 256)
     for number, crop in enumerate(crops(data, count), 1):
@@ -120,7 +122,9 @@ def fill_head(aspp: nn.Module, layers: list[tuple[Tensor, Tensor]], head: Folded
     identity(aspp.project[1], head["concat_projection.bias"])
 
 
-def from_imagenet(folded: Folded, google: Google, head: Folded, data: Dataset, count: int) -> models.DeepLab:
+def from_imagenet(
+    folded: Folded, google: Google, head: Folded, data: Dataset, count: int
+) -> models.DeepLab:
     """DeepLabV3-ResNet-50 that answers as Google's network, as nearly as its features let it."""
     made = models.build("deeplabv3_resnet50").eval()
     fill_resnet(made.backbone, folded)
