@@ -75,6 +75,11 @@ class LayerNames:
         return found.name if found is not None else tensor
 
 
+def module_of(node: onnx.NodeProto) -> str:
+    """The module that a layer's weights are named after, or the tensor that it makes."""
+    return "".join(_module(node) or ()) or node.output[0]
+
+
 def _module(node: onnx.NodeProto) -> tuple[str, str] | None:
     """Module and part of it that the weights are named after: `a.weight_fine` → `a`, `_fine`."""
     if node.op_type not in WEIGHTED:

@@ -54,6 +54,23 @@ def test_all_of_them() -> None:
     assert round(1e9 * changes[-1].gmacs_after) == macs.count(Graph(after))
 
 
+def test_places_are_called_by_the_module_of_their_weights() -> None:
+    model = deeplab()
+    for number, module in enumerate(("aspp.project.0", "classifier.0")):
+        conv = next(node for node in model.graph.node if node.output[0] == ("aspp", "head")[number])
+        [stored] = [one for one in model.graph.initializer if one.name == conv.input[1]]
+        stored.name = conv.input[1] = f"{module}.weight"
+        conv.output[0] = f"getitem_{number}"
+        for node in model.graph.node:
+            node.input[:] = [
+                conv.output[0] if n == ("aspp", "head")[number] else n for n in node.input
+            ]
+    _, changes = rewrites.apply(model)
+    called = {change.name: change.places for change in changes}
+    assert called["pooled-branch"] == ("aspp.project.0",)
+    assert called["commute-enlargement"] == ("classifier.0 over maps of 2×3",)
+
+
 def test_once_is_enough() -> None:
     once, _ = rewrites.apply(deeplab())
     twice, changes = rewrites.apply(once)

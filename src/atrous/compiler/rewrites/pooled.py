@@ -8,6 +8,7 @@ from onnx import NodeProto, helper
 
 from atrous.compiler.graph.graph import Graph, attributes
 from atrous.compiler.rewrites.base import Layout, Outcome
+from atrous.engines.layer_names import module_of
 
 
 def rewrite(graph: Graph, layout: Layout = "planar") -> Outcome:
@@ -30,21 +31,21 @@ def rewrite(graph: Graph, layout: Layout = "planar") -> Outcome:
         weight = graph.constant(conv.input[1])
         sizes = [graph.shape(name) for name in concat.input]
         if weight is None or any(size is None or len(size) != 4 for size in sizes):
-            left.append(f"{conv.output[0]}: its weights or sizes are not known")
+            left.append(f"{module_of(conv)}: its weights or sizes are not known")
             continue
         channels = [size[1] for size in sizes if size]
         settings = attributes(conv)
         moves = any(settings.get("pads", ())) or set(settings.get("strides", (1,))) != {1}
         if weight.shape[1:] != (sum(channels), 1, 1) or moves:
             left.append(
-                f"{conv.output[0]}: the convolution after the pooled branch is not a plain 1×1"
+                f"{module_of(conv)}: the convolution after the pooled branch is not a plain 1×1"
             )
             continue
         if all(sources):
-            left.append(f"{conv.output[0]}: nothing but pooled branches")
+            left.append(f"{module_of(conv)}: nothing but pooled branches")
             continue
         graph.replace(conv, _split(graph, conv, concat, sources, weight, channels))
-        places.append(conv.output[0])
+        places.append(module_of(conv))
         graph.refresh()
     return Outcome(tuple(places), tuple(left))
 

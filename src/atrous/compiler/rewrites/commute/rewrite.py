@@ -28,6 +28,7 @@ from atrous.compiler.rewrites.base import Layout, Outcome
 from atrous.compiler.rewrites.commute.enlargement import area
 from atrous.compiler.rewrites.commute.terms import Kernel, Part, Term, joined, parts
 from atrous.compiler.rewrites.commute.writing import write
+from atrous.engines.layer_names import module_of
 
 TOO_LITTLE = "enlarges too little to save arithmetic"
 
@@ -48,7 +49,7 @@ def rewrite(graph: Graph, layout: Layout = "planar") -> Outcome:
         reason = _unfit(graph, conv, names)
         if reason:
             if any(_resized(graph, name) for name in names):
-                left.append(f"{conv.output[0]}: {reason}")
+                left.append(f"{module_of(conv)}: {reason}")
             continue
         assert weight is not None
         found = _parts(graph, conv, names, weight, layout)
@@ -57,10 +58,10 @@ def rewrite(graph: Graph, layout: Layout = "planar") -> Outcome:
             continue
         if not any(part.best is not None and _moves([part.best]) for part in found):
             reasons = [reason for part in enlarged for reason in part.reasons or [TOO_LITTLE]]
-            left.append(f"{conv.output[0]}: {', '.join(reasons)}")
+            left.append(f"{module_of(conv)}: {', '.join(reasons)}")
             continue
         graph.replace(conv, _Rewritten(graph, conv, found).nodes)
-        places.append(f"{conv.output[0]} {_described(found)}")
+        places.append(f"{module_of(conv)} {_described(found)}")
         graph.refresh()
     return Outcome(tuple(places), tuple(left))
 

@@ -22,6 +22,7 @@ from atrous.compiler.graph.graph import Graph, attributes
 from atrous.compiler.rewrites.base import Layout, Outcome
 from atrous.compiler.rewrites.chain import Chain
 from atrous.compiler.rewrites.winograd.algorithm import TAPS, Places, TiledAxis
+from atrous.engines.layer_names import module_of
 
 WORTH = 60
 """Multiplications that have to be saved for each number that is moved; measured on both engines."""
@@ -50,7 +51,7 @@ def rewrite(graph: Graph, layout: Layout = "planar") -> Outcome:
         else:
             room -= found.nbytes
             graph.replace(conv, found.nodes(graph))
-            places.append(f"{conv.output[0]} {found}")
+            places.append(f"{module_of(conv)} {found}")
     graph.refresh()
     left = []
     if small:
