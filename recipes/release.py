@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import page
 import yaml
 
 from atrous import artifact, zoo
@@ -46,9 +47,13 @@ FORMS = {
 
 def atrous(*arguments: object) -> None:
     """Run a verb."""
-    command = [sys.executable, "-m", "atrous", *map(str, arguments)]
-    print("$ atrous", *arguments, flush=True)
-    subprocess.run(command, check=True)
+    run(sys.executable, "-m", "atrous", *arguments)
+
+
+def run(*command: object) -> None:
+    """Print a command and run it."""
+    print("$", *command, flush=True)
+    subprocess.run(list(map(str, command)), check=True)
 
 
 def make(name: str, checkpoint: Path, data: Path) -> None:
@@ -95,6 +100,7 @@ def card() -> str:
     """The models' card, from the results."""
     parts = [f"# The models in the package\n\nWritten by `python recipes/{Path(__file__).name} "]
     parts[0] += "--card docs/models.md` from the results under `recipes/results`."
+    parts.append(page.tables())
     for name in NAMES:
         half = ASSETS / f"{name}.onnx"
         row, known = zoo.weights(name), artifact.metadata_of(artifact.load(half), half)
