@@ -57,7 +57,10 @@ def test_root_and_split(rest: str, root: str, split: str) -> None:
         ("coco:ROOT:val", "'coco:.*: expected voc:ROOT:SPLIT, cityscapes"),
         ("vocs:ROOT:val", "did you mean 'voc'"),
         ("voc:", "expected voc:ROOT:SPLIT, as voc:VOCdevkit:val"),
-        ("voc:ROOT", r"no split '' in .*; there are: train, train_aug, trainval, val"),
+        (
+            "voc:ROOT",
+            r"says no split; expected voc:.*:train, or another of train, train_aug, trainval, val",
+        ),
         ("voc:ROOT:test", r"no split 'test' in .*; there are: train, train_aug, trainval, val"),
         ("voc:ROOT/none:val", "none: expected VOC2012 with JPEGImages"),
         ("cityscapes:ROOT:val", "expected the folders leftImg8bit and gtFine"),

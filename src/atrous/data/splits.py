@@ -17,10 +17,14 @@ VAL_SHARE = 0.2
 
 def check_split(split: str, known: Collection[str], spec: str, where: Path) -> None:
     """Raise `ConfigError` for a split that is not there; it lists those that are."""
-    if split not in known:
+    there = ", ".join(known) or "none"
+    if not split and known:
         raise ConfigError(
-            f"{spec}: no split {split!r} in {where}; there are: {', '.join(known) or 'none'}"
+            f"{spec}: says no split; expected {spec.rstrip(':')}:{next(iter(known))}, or another of "
+            f"{there}"
         )
+    if split not in known:
+        raise ConfigError(f"{spec}: no split {split!r} in {where}; there are: {there}")
 
 
 def held_out(names: Sequence[str], share: float) -> set[str]:
