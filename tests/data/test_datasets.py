@@ -232,7 +232,10 @@ def test_cityscapes_coarse_masks(cityscapes: Path) -> None:
     assert [other.name for other in other_splits(data)] == ["cityscapes:val"]
 
 
-@pytest.mark.parametrize("split", ["test", ""])
-def test_cityscapes_lists_its_splits(split: str, cityscapes: Path) -> None:
-    with pytest.raises(ConfigError, match=rf"no split '{split}' in .*; there are: val"):
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [("test", "no split 'test' in .*; there are: val"), ("", "says no split; expected .*:val")],
+)
+def test_cityscapes_lists_its_splits(split: str, message: str, cityscapes: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
         open_dataset(f"cityscapes:{cityscapes}:{split}")
