@@ -263,6 +263,14 @@ def test_a_share_of_train(folder: Path) -> None:
     assert split["val"].siblings[1].endswith(":test")
 
 
+def test_a_share_beside_a_folder_that_is_empty(folder: Path) -> None:
+    for kind in ("images", "masks"):
+        (folder / kind / "val").rename(folder / f"{kind}_elsewhere")
+        (folder / kind / "val").mkdir()
+    val = open_dataset(describe(folder, val_share=0.5))
+    assert [sample.image.parent.name for sample in val.samples] == ["train"]
+
+
 def test_a_share_beside_a_split_of_its_name(folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"found the splits train, val; leave val_share out"):
         open_dataset(describe(folder, val_share=0.2))

@@ -29,7 +29,7 @@ Paths are relative to the YAML file. `docs/data.md` says more.
 from __future__ import annotations
 
 import glob
-from collections.abc import Collection
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -140,7 +140,7 @@ def open_folder(path: Path, split: str, spec: str) -> Dataset:
 def _samples(described: Description, split: str, path: Path) -> tuple[Sample, ...]:
     if described.val_share is None or split not in (TRAIN, VAL):
         return _given_samples(described, split, path)
-    whole = _given_samples(described, _divided(_given_splits(described, path.parent)), path)
+    whole = _given_samples(described, _divided(_filled_splits(described, path.parent)), path)
     kept = held_out([sample.id for sample in whole], described.val_share)
     return tuple(sample for sample in whole if (sample.id in kept) == (split == VAL))
 
@@ -217,20 +217,28 @@ def _read(path: Path) -> Description:
 
 
 def _splits(described: Description, path: Path) -> list[str]:
-    given = _given_splits(described, path.parent)
     if described.val_share is None:
-        return given
-    if VAL in given or (TRAIN not in given and len(given) > 1):
+        return _given_splits(described, path.parent)
+    filled = _filled_splits(described, path.parent)
+    if VAL in filled or (TRAIN not in filled and len(filled) > 1):
         raise ConfigError(
             f"{path}: val_share holds a part of the one split, or of {TRAIN!r}, out as {VAL!r}; "
-            f"found the splits {', '.join(given)}; leave val_share out"
+            f"found the splits {', '.join(filled)}; leave val_share out"
         )
-    return [TRAIN, VAL, *(one for one in given if one != _divided(given))] if given else []
+    return [TRAIN, VAL, *(one for one in filled if one != _divided(filled))] if filled else []
 
 
-def _divided(given: Collection[str]) -> str:
+def _divided(filled: Sequence[str]) -> str:
     """The split of which `val_share` makes two."""
-    return TRAIN if TRAIN in given else next(iter(given))
+    return TRAIN if TRAIN in filled else filled[0]
+
+
+def _filled_splits(described: Description, root: Path) -> list[str]:
+    """The splits that folders or lists make, without those whose folder is empty."""
+    given = _given_splits(described, root)
+    if described.splits:
+        return given
+    return [one for one in given if any((root / _place(described.images, one)).glob("*"))]
 
 
 def _given_splits(described: Description, root: Path) -> list[str]:
@@ -247,8 +255,7 @@ def _given_splits(described: Description, root: Path) -> list[str]:
     end = after.partition("/")[0]
     there = [path.name for path in (root / folder).glob(f"{glob.escape(start)}*{glob.escape(end)}")]
     names = [name.removeprefix(start).removesuffix(end) for name in there]
-    wanted = described.images
-    return sorted(name for name in names if (root / wanted.replace("{split}", name)).is_dir())
+    return sorted(name for name in names if (root / _place(described.images, name)).is_dir())
 
 
 def _place(value: str | dict[str, str], split: str) -> str:

@@ -20,8 +20,8 @@ def check_split(split: str, known: Collection[str], spec: str, where: Path) -> N
     there = ", ".join(known) or "none"
     if not split and known:
         raise ConfigError(
-            f"{spec}: says no split; expected {spec.rstrip(':')}:{next(iter(known))}, or another of "
-            f"{there}"
+            f"{spec}: says no split; expected {spec.rstrip(':')}:{next(iter(known))}, or another "
+            f"of {there}"
         )
     if split not in known:
         raise ConfigError(f"{spec}: no split {split!r} in {where}; there are: {there}")
