@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -357,3 +358,29 @@ def test_what_a_worker_decided_about_samples_comes_back(
     memory.pipe_file("/in/a.png", deep.read_bytes())
     [reply] = work(job, model, ["memory://in"])
     assert reply.notes["range"].startswith("memory:///in/a.png: most values are between 900 and")
+
+
+@pytest.mark.parametrize(
+    ("options", "workers"),
+    [
+        (Options(threads=1), 12),
+        (Options(threads=3), 3),
+        (Options("cuda", threads=1), 4),
+        (Options("cuda", threads=3), 1),
+        (Options(threads=9), 0),
+    ],
+)
+def test_how_many_workers_there_is_room_for(options: Options, workers: int) -> None:
+    machines = [{"CPU": 4.0, "GPU": 8.0}, {"CPU": 8.0}, {"CPU": 64.0, "GPU": 8.0}]
+    alive = (True, True, False)
+    known = [{"Alive": is_, "Resources": has} for is_, has in zip(alive, machines, strict=True)]
+    assert cluster._room(SimpleNamespace(nodes=lambda: known), options) == workers
+
+
+def test_no_machine_has_a_gpu(job: node.ClusterJob) -> None:
+    known = [{"Alive": True, "Resources": {"CPU": 4.0}}]
+    one = remote.RemoteImage("a.png", "a")
+    asked = replace(job, options=Options("cuda", threads=1))
+    replies = cluster._replies(SimpleNamespace(nodes=lambda: known), asked, {0: one}, 0, False)
+    with pytest.raises(ConfigError, match="no machine of the cluster has GPU for a worker"):
+        next(replies)
