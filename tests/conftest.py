@@ -89,8 +89,22 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     return Scheduling(config, log)
 
 
+def read_operators_once() -> None:
+    """torch's newer exporter reads the source of its 500 operators anew for each export, which
+    takes a second and more; what it makes of them it does not change.
+
+    Done once it is imported, which takes a second too, and most tests have no use for it.
+    """
+    found = sys.modules.get("torch.onnx._internal.exporter._registration")
+    registry = getattr(found, "ONNXRegistry", None)
+    read = getattr(registry, "from_torchlib", None)
+    if read is not None and not hasattr(read, "cache_info"):
+        registry.from_torchlib = staticmethod(cache(read))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    read_operators_once()
     TIERS.begin(item)
     try:
         return (yield)
@@ -111,9 +125,14 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What tests keep in the cache does not stay on the machine."""
+    """What tests keep in the cache does not stay on the machine; the processes of xdist share it.
+
+    Each has a folder of its own for temporary files, in one that belongs to the whole run.
+    """
+    base = tmp_path_factory.getbasetemp()
+    whole = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ATROUS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("ATROUS_CACHE", str(whole / "cache"))
         yield
 
 
