@@ -10,7 +10,7 @@ ELSEWHERE := not gpu and not network
 # The tests start Python a hundred times, which is not to compile everything each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo quick test slow coverage lint check lowest newest format docs bench clean
+.PHONY: help demo quick test tests checks slow coverage lint check lowest newest format docs bench clean
 help:
 	@echo "make demo           segment photographs, look at demo/out"
 	@echo "make quick          ruff, mypy and the quick tests: while you write"
@@ -63,8 +63,17 @@ NODE := examples/deploy/node_modules
 $(NODE): examples/deploy/package-lock.json
 	@if command -v npm >/dev/null; then cd examples/deploy && npm ci --ignore-scripts --silent && touch node_modules; fi
 
-test: check $(NODE)
+# The checkers run beside the tests, which leave a core idle whenever they wait for a process; what
+# they found is shown at the end, where it is not lost among the dots.
+CHECKS := build/checks.txt
+test: $(VENV)/dev $(NODE)
+	@$(MAKE) --no-print-directory -j 2 tests checks; ended=$$?; cat $(CHECKS); exit $$ended
+
+tests:
 	$(PYTEST) --durations=20
+
+checks:
+	@mkdir -p $(dir $(CHECKS)) && $(MAKE) --no-print-directory check >$(CHECKS) 2>&1
 
 slow: $(VENV)/dev
 	$(BIN)/pytest --durations=20 -m 'slow and $(ELSEWHERE)'
