@@ -5,19 +5,22 @@ grows with the number of layers, and a fifth block like the fourth has nothing n
 from functools import partial
 
 import pytest
+from torch import nn
 
 from atrous.cli import main
 from atrous.exporters.onnx import export_onnx
 from atrous.models import (
     aligned_xception,
+    cascade,
     deeplab,
     hrnet,
     mobilenet,
     mobilenet_v2,
     mobilenet_v2_tf,
+    resnet,
     xception,
 )
-from atrous.models.resnet import ResNet
+from atrous.models.resnet import EXPANSION, Bottleneck, ResNet
 from atrous.models.smp import SmpResNet
 
 # Two blocks where the first dilates unlike the others, three where each has a rate of its own.
@@ -25,11 +28,24 @@ RESNET = (1, 1, 2, 3)
 MOBILENET = {16: 1, 24: 2, 32: 1, 64: 1, 320: 2}
 
 
+class Narrow(Bottleneck):
+    """A bottleneck with an eighth of the channels inside, and as many outside."""
+
+    def __init__(
+        self, inputs: int, width: int, stride: int, dilation: int, downsample: nn.Module | None
+    ) -> None:
+        super().__init__(inputs, width // 8, stride, dilation, downsample)
+        self.conv3 = nn.Conv2d(width // 8, width * EXPANSION, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(width * EXPANSION)
+
+
 def make_shallow(monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on, `models.build` makes shallow networks, of the variant that is asked for."""
     for name in ("resnet50", "resnet101"):
         monkeypatch.setitem(deeplab._BACKBONES, name, partial(ResNet, RESNET))
         monkeypatch.setitem(deeplab._BACKBONES, f"smp_{name}", partial(SmpResNet, RESNET))
+    for module in (resnet, cascade):
+        monkeypatch.setattr(module, "Bottleneck", Narrow)
     monkeypatch.setattr(xception, "BLOCKS", tuple(dict.fromkeys(xception.BLOCKS)))
     monkeypatch.setattr(aligned_xception, "MIDDLE", 1)
     monkeypatch.setattr(hrnet, "BLOCKS_PER_BRANCH", 1)
@@ -40,8 +56,8 @@ def make_shallow(monkeypatch: pytest.MonkeyPatch) -> None:
         for expansion, channels, _, stride in mobilenet.STAGES
         if channels in MOBILENET
     ]
-    for module in (mobilenet, mobilenet_v2, mobilenet_v2_tf):
-        monkeypatch.setattr(module, "STAGES", tuple(stages))
+    for inverted in (mobilenet, mobilenet_v2, mobilenet_v2_tf):
+        monkeypatch.setattr(inverted, "STAGES", tuple(stages))
 
 
 def make_exports_quick(monkeypatch: pytest.MonkeyPatch) -> None:
