@@ -125,14 +125,12 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What tests keep in the cache does not stay on the machine; the processes of xdist share it.
+    """What tests keep in the cache does not stay on the machine.
 
-    Each has a folder of its own for temporary files, in one that belongs to the whole run.
+    Each process of xdist has its own: an evaluation that one interrupts, another must not end.
     """
-    base = tmp_path_factory.getbasetemp()
-    whole = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ATROUS_CACHE", str(whole / "cache"))
+        patch.setenv("ATROUS_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 
 
