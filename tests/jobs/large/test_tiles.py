@@ -124,7 +124,9 @@ def test_tiles_that_no_band_needs_any_more_are_not_kept() -> None:
 
     bands = segment(predictor(lambda batch: batch), ArrayRaster(photograph(400, 16)), side=16)
     assert len(Tiling(400, 16, 0.25).starts) == 33
-    assert max(kept() for _ in bands) < 10
+    gc.collect()
+    of_other_tests = kept()
+    assert max(kept() for _ in bands) - of_other_tests < 10
 
 
 def test_several_tiles_at_once() -> None:
