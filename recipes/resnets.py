@@ -30,6 +30,7 @@ BEFORE = {
     "deeplabv3plus_resnet101": "deeplabv3plus_resnet50",
 }
 NAMES = ("deeplabv3_resnet50", *BEFORE)
+SHAPE = {"input": [1, 3, 513, 513]}
 WEIGHTS = ("resnet50_imagenet_int8.npz", "mobilenet_v2_backbone.npz", "deeplab_head.npz")
 
 
@@ -68,7 +69,7 @@ def compiled(name: str, checkpoint: Path, data: Path, dtype: str) -> Path:
         config = yaml.safe_load((ROOT / "examples" / "default-int8.yaml").read_text())
         config |= {
             "name": folder.name,
-            "frontend": {"type": "pytorch", "checkpoint": str(checkpoint)},
+            "frontend": {"type": "pytorch", "checkpoint": str(checkpoint), "shape": SHAPE},
             "workspace": {"path": str(folder.parent)},
         }
         if dtype == "int8":
