@@ -274,3 +274,12 @@ def test_a_share_beside_a_folder_that_is_empty(folder: Path) -> None:
 def test_a_share_beside_a_split_of_its_name(folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"found the splits train, val; leave val_share out"):
         open_dataset(describe(folder, val_share=0.2))
+
+
+def test_a_share_of_one_picture_and_of_names_that_are_no_unicode(tmp_path: Path) -> None:
+    spec = of_one_folder(tmp_path, 1, val_share=0.2)
+    with pytest.raises(ConfigError, match="val_share leaves nothing to train on"):
+        open_dataset(f"{spec}:train")
+    for kind, end in (("images", "jpg"), ("masks", "png")):
+        (tmp_path / kind / f"0.{end}").rename(tmp_path / kind / f"\udcfc.{end}")
+    assert [sample.id for sample in open_dataset(f"{spec}:val").samples] == ["\udcfc"]

@@ -164,3 +164,17 @@ def test_blurred_masks_are_two_classes(tmp_path: Path) -> None:
     found = guess(tmp_path, tmp_path)
     assert yaml.safe_load(found.text)["values"] == {0: "background", 255: "object"}
     assert any("greys that JPEG or a smooth resize left" in one for one in found.reasons)
+
+
+def test_one_split_that_is_no_training_split_is_left_whole(tmp_path: Path) -> None:
+    made(tmp_path, "images/val/{}.jpg", "masks/val/{}.png")
+    assert "val_share" not in described(tmp_path)
+    assert guess(tmp_path, tmp_path).split == "val"
+
+
+def test_of_one_training_split_some_are_held_out(tmp_path: Path) -> None:
+    made(tmp_path, "images/Train/{}.jpg", "masks/Train/{}.png")
+    found = guess(tmp_path, tmp_path)
+    (tmp_path / "own.yaml").write_text(found.text)
+    parts = [open_dataset(f"folder:{tmp_path}/own.yaml:{name}") for name in ("train", "val")]
+    assert (found.split, [len(part.samples) for part in parts]) == ("train", [2, 1])

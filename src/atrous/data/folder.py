@@ -116,6 +116,8 @@ def open_folder(path: Path, split: str, spec: str) -> Dataset:
         rgb=described.mask_type == "rgb",
     )
     samples = _samples(described, split, path)
+    if not samples and described.val_share is not None and split == TRAIN:
+        raise ConfigError(f"{spec}: val_share leaves nothing to train on; expected two images")
     if not samples:
         raise ConfigError(f"{spec}: no image in {_folder(described.images, split, path)}")
     said = Said(

@@ -76,7 +76,8 @@ def guess(folder: Path, root: Path) -> Guess:
         )
     content, splits = _folders(pairs, root, reasons)
     splits = splits or _lists(folder, root, content, pairs[0], reasons)
-    if len(splits) < 2 and pairs[0].count > 1:
+    alone = len(splits) == 1 and splits[0].lower().startswith("train")
+    if (alone or not splits) and pairs[0].count > 1:
         content["val_share"] = VAL_SHARE
         reasons.append(
             f"nothing says what to score on: {VAL_SHARE:.0%} of the pictures are held out as val"

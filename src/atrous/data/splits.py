@@ -28,7 +28,7 @@ def check_split(split: str, known: Collection[str], spec: str, where: Path) -> N
 
 
 def held_out(names: Sequence[str], share: float) -> set[str]:
-    """Choose names to score on: at least one, and at least one is left.
+    """Choose names to score on: at least one, and of two or more at least one is left.
 
     The choice hangs on the names alone, so images that are added later hardly change it.
 
@@ -37,7 +37,11 @@ def held_out(names: Sequence[str], share: float) -> set[str]:
         share: of them that is chosen, between 0 and 1.
     """
     count = max(1, min(round(share * len(names)), len(names) - 1))
-    return set(sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[:count])
+
+    def rank(name: str) -> bytes:  # names of files need not be Unicode
+        return hashlib.sha256(name.encode(errors="surrogateescape")).digest()
+
+    return set(sorted(names, key=rank)[:count])
 
 
 def read_lines(path: Path) -> list[str]:
