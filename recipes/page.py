@@ -12,7 +12,7 @@ from atrous.evaluation import result as results
 
 RESULTS = Path(__file__).parent / "results"
 TIMES = Path(__file__).parents[1] / "benchmarks" / "results"
-PROTOCOLS = ("center-crop-513", "squash-513")
+FEW = ("center-crop-513", "squash-513")
 FORMS = {
     "fp32": "fp32",
     "fp16": "fp16",
@@ -64,8 +64,8 @@ def tables() -> str:
         work += [f"{form}, ms", "against the best peer"]
     rows, costs = [accuracy], [work]
     for network, name, page in ROWS:
-        score = {(form, one): _score(name, form, one) for form in FORMS for one in PROTOCOLS}
-        shown = [score[form, PROTOCOLS[0]] for form in FORMS]
+        score = {(form, one): _score(name, form, one) for form in FORMS for one in FEW}
+        shown = [score[form, FEW[0]] for form in FORMS]
         lost = [_lost(score, "fp16"), _lost(score, "int8")]
         rows.append([f"`{network}`", *map(_shown, (*shown, *lost, *page))])
         row = zoo.variant(network)

@@ -25,6 +25,7 @@ from tempfile import TemporaryDirectory
 
 import page
 import yaml
+from page import FEW, RESULTS
 
 from atrous import artifact, zoo
 from atrous.evaluation import result as results
@@ -32,9 +33,7 @@ from atrous.evaluation.result import Evaluation
 
 ROOT = Path(__file__).parents[1]
 ASSETS = ROOT / "src" / "atrous" / "assets"
-RESULTS = Path(__file__).parent / "results"
 LIST = ROOT / "benchmarks" / "voc2012-val-725.txt"
-FEW = ("center-crop-513", "squash-513")
 MANY = (*FEW, "pad-513", "native", "slide-513")
 NAMES = ("default", "fast")
 FORMS = {

@@ -1,15 +1,14 @@
 """Make and measure a ResNet of the page's table, from its start to int8, by one command each.
 
     python recipes/resnets.py deeplabv3_resnet50 --data VOCdevkit --weights FOLDER
-    python recipes/resnets.py deeplabv3plus_resnet50 --data VOCdevkit
-    python recipes/resnets.py deeplabv3_resnet101 --data VOCdevkit
-    python recipes/resnets.py deeplabv3plus_resnet101 --data VOCdevkit
+    python recipes/resnets.py deeplabv3plus_resnet50 --data VOCdevkit --weights FOLDER
+    python recipes/resnets.py deeplabv3_resnet101 --data VOCdevkit --weights FOLDER
+    python recipes/resnets.py deeplabv3plus_resnet101 --data VOCdevkit --weights FOLDER
 
 FOLDER holds `resnet50_imagenet_int8.npz`, `mobilenet_v2_backbone.npz` and `deeplab_head.npz`. The
-others begin as the networks that were made before them (`start_from_resnet.py`). Training, compile
-and every evaluation are left out where their result is there, and go on where they were stopped, so
-the same command goes on. Results: `recipes/results/NAME-FORM-PROTOCOL.json`. The weights stay in
-`runs/NAME`, too large for the package.
+others begin as networks that are made before them (`start_from_resnet.py`). What is done is not
+done again, and what was stopped goes on, so the same command goes on. The results lie under
+`recipes/results` as `NAME-FORM-PROTOCOL.json`, the weights, too large for the package, in `runs`.
 
 Scored are the images of `benchmarks/voc2012-val-725.txt`. fp32 and fp16 run on OpenVINO, int8 on
 both engines, calibrated by KL divergence on 50 training images.
@@ -35,31 +34,24 @@ WEIGHTS = ("resnet50_imagenet_int8.npz", "mobilenet_v2_backbone.npz", "deeplab_h
 
 
 def trained(name: str, data: Path, weights: Path) -> Path:
-    """The weights of a network, trained if they are not there."""
-    done = Path("runs", name, "last.safetensors")
-    if done.is_file():
-        return done
+    """The weights of a network, trained as far as that was not done, like the one before it."""
     start = Path("starts", f"{name}.safetensors")
     if not start.is_file():
         begun = BEFORE.get(name)
-        files = [weights / one for one in WEIGHTS] if begun is None else [_weights_of(begun)]
+        files = [weights / one for one in WEIGHTS]
+        if begun is not None:
+            files = [trained(begun, data, weights)]
         script = Path(__file__).with_name("start_from_resnet.py")
         run(sys.executable, script, name, *files, "--data", f"voc:{data}:train_more")
     if not Path("starts/teacher.onnx").is_file():
         script = Path(__file__).with_name("start_from_google.py")
         run(sys.executable, script, *(weights / one for one in WEIGHTS[1:]))
+    # A run that was stopped has weights too: this goes on with it, or finds it done.
     atrous(
         "train", Path(__file__).with_name("resnet.yaml"), f"network={name}", f"start={start}",
         f"output=runs/{name}", f"data.train=voc:{data}:train_more",
     )  # fmt: skip
-    return done
-
-
-def _weights_of(name: str) -> Path:
-    path = Path("runs", name, "last.safetensors")
-    if not path.is_file():
-        sys.exit(f"{path} is not there; make it first: python recipes/resnets.py {name}")
-    return path
+    return Path("runs", name, "last.safetensors")
 
 
 def compiled(name: str, checkpoint: Path, data: Path, dtype: str) -> Path:

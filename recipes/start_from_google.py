@@ -22,6 +22,7 @@ gives the class of that network, with the shift and without.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +124,25 @@ def identity(norm: nn.BatchNorm2d, shift: Tensor | float = 0.0) -> None:
     norm.running_var.fill_(1 - norm.eps)
 
 
+def fill_aspp(aspp: nn.Module, head: Folded, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
+    """Fill ASPP: two branches and what they are joined by; three that count for nothing yet.
+
+    Args:
+        aspp: to fill.
+        head: of Google's network.
+        layers: weights and shift of the 1×1 branch and of the image pooling.
+    """
+    for unit, (weight, shift) in zip((aspp.convs[0], aspp.convs[4][1:]), layers, strict=True):
+        unit[0].weight.data.copy_(weight.view_as(unit[0].weight))
+        identity(unit[1], shift)
+    for branch in aspp.convs[1:4]:
+        identity(branch[1])
+    pooled, local = head["concat_projection.weight"].split(256, dim=1)
+    columns = aspp.project[0].weight.data.zero_()
+    columns[:, :256], columns[:, 1024:] = local, pooled
+    identity(aspp.project[1], head["concat_projection.bias"])
+
+
 def start(network: str, backbone: Folded, head: Folded, shift: tuple[float, ...]) -> models.DeepLab:
     """One of our networks, computing what Google's computes as nearly as it can."""
     torch.manual_seed(0)
@@ -132,15 +152,8 @@ def start(network: str, backbone: Folded, head: Folded, shift: tuple[float, ...]
     plus = network.startswith("deeplabv3plus")
     aspp = made.classifier.aspp if plus else classifier[0]
     convolution, norm, last = (classifier[i] for i in ((0, 1, 3) if plus else (1, 2, 4)))
-    for unit, name in ((aspp.convs[0], "aspp0"), (aspp.convs[4][1:], "image_pooling")):
-        unit[0].weight.data.copy_(head[f"{name}.weight"])
-        identity(unit[1], head[f"{name}.bias"])
-    for branch in aspp.convs[1:4]:
-        identity(branch[1])
-    pooled, local = head["concat_projection.weight"].split(256, dim=1)
-    columns = aspp.project[0].weight.data.zero_()
-    columns[:, :256], columns[:, 1024:] = local, pooled
-    identity(aspp.project[1], head["concat_projection.bias"])
+    own = [(head[f"{name}.weight"], head[f"{name}.bias"]) for name in ("aspp0", "image_pooling")]
+    fill_aspp(aspp, head, own)
     low = convolution.in_channels - 256
     taps = convolution.weight.data.zero_()
     for channel in range(256):

@@ -30,7 +30,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from start_from_google import Folded, Google, identity
+from start_from_google import Folded, Google, fill_aspp, identity
 from torch import Tensor, nn
 
 from atrous import models
@@ -109,19 +109,6 @@ def taught(
     return [local.solve(), pooled.solve()]
 
 
-def fill_head(aspp: nn.Module, layers: list[tuple[Tensor, Tensor]], head: Folded) -> None:
-    """Fill ASPP: two branches as they were solved for, three that count for nothing yet."""
-    for unit, (weight, shift) in zip((aspp.convs[0], aspp.convs[4][1:]), layers, strict=True):
-        unit[0].weight.data.copy_(weight[:, :, None, None])
-        identity(unit[1], shift)
-    for branch in aspp.convs[1:4]:
-        identity(branch[1])
-    pooling, ours = head["concat_projection.weight"].split(256, dim=1)
-    columns = aspp.project[0].weight.data.zero_()
-    columns[:, :256], columns[:, 1024:] = ours, pooling
-    identity(aspp.project[1], head["concat_projection.bias"])
-
-
 def from_imagenet(
     folded: Folded, google: Google, head: Folded, data: Dataset, count: int
 ) -> models.DeepLab:
@@ -131,7 +118,7 @@ def from_imagenet(
     with torch.inference_mode():
         layers = taught(made.backbone, google, data, count)
     aspp, convolution, norm, _, last = made.classifier.classifier
-    fill_head(aspp, layers, head)
+    fill_aspp(aspp, head, layers)
     taps = convolution.weight.data.zero_()
     taps[:, :, 1, 1] = torch.eye(256)
     identity(norm)
