@@ -1,5 +1,5 @@
-"""Networks with every kind of block, and each but once or twice: what export and training cost
-grows with the number of layers, and a fifth block like the fourth has nothing new to show.
+"""Networks with every kind of block, and each but once or twice, and a narrow head: what export and
+training cost grows with both, and a fifth block like the fourth has nothing new to show.
 """
 
 from functools import partial
@@ -11,6 +11,7 @@ from atrous.cli import main
 from atrous.exporters.onnx import export_onnx
 from atrous.models import (
     aligned_xception,
+    aspp,
     cascade,
     deeplab,
     hrnet,
@@ -18,6 +19,7 @@ from atrous.models import (
     mobilenet_v2,
     mobilenet_v2_tf,
     resnet,
+    smp,
     xception,
 )
 from atrous.models.resnet import EXPANSION, Bottleneck, ResNet
@@ -25,6 +27,7 @@ from atrous.models.smp import SmpResNet
 
 # Two blocks where the first dilates unlike the others, three where each has a rate of its own.
 RESNET = (1, 1, 2, 3)
+HEAD_CHANNELS = 32
 MOBILENET = {16: 1, 24: 2, 32: 1, 64: 1, 320: 2}
 
 
@@ -46,6 +49,8 @@ def make_shallow(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(deeplab._BACKBONES, f"smp_{name}", partial(SmpResNet, RESNET))
     for module in (resnet, cascade):
         monkeypatch.setattr(module, "Bottleneck", Narrow)
+    for module in (aspp, deeplab, smp):
+        monkeypatch.setattr(module, "HEAD_CHANNELS", HEAD_CHANNELS)
     monkeypatch.setattr(xception, "BLOCKS", tuple(dict.fromkeys(xception.BLOCKS)))
     monkeypatch.setattr(aligned_xception, "MIDDLE", 1)
     monkeypatch.setattr(hrnet, "BLOCKS_PER_BRANCH", 1)

@@ -253,7 +253,8 @@ def test_a_wrong_export_is_not_written(
     network, metadata = loaded(small)
 
     def wrong(model: onnx.ModelProto) -> onnx.ModelProto:
-        weight = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+        last = [node.input[1] for node in model.graph.node if node.op_type == "Conv"][-1]
+        [weight] = [tensor for tensor in model.graph.initializer if tensor.name == last]
         weight.raw_data = bytes(len(weight.raw_data))
         return model
 

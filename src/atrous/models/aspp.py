@@ -11,6 +11,9 @@ from torch.nn import functional
 ATROUS_RATES = {4: (12, 24, 36), 8: (12, 24, 36), 16: (6, 12, 18)}
 """Rates of the three atrous branches, by output stride; at 4 those that the reference takes."""
 
+HEAD_CHANNELS = 256
+"""What ASPP and the convolutions after it give."""
+
 LOW_LEVEL_CHANNELS = 48
 """What the decoder of DeepLabV3+ keeps of the low-level features."""
 
@@ -56,10 +59,9 @@ def _bn_relu(channels: int) -> list[nn.Module]:
 class ASPP(nn.Module):
     """Look at each place through a 1x1, three atrous 3x3 windows and the mean of the image."""
 
-    def __init__(
-        self, inputs: int, rates: Sequence[int], outputs: int = 256, *, separable: bool = False
-    ) -> None:
+    def __init__(self, inputs: int, rates: Sequence[int], *, separable: bool = False) -> None:
         super().__init__()
+        outputs = HEAD_CHANNELS
         self.convs = nn.ModuleList(
             [
                 nn.Sequential(*conv1x1(inputs, outputs)),
@@ -73,7 +75,7 @@ class ASPP(nn.Module):
         self.project = nn.Sequential(*conv1x1(len(self.convs) * outputs, outputs), nn.Dropout(0.1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map `(N, inputs, h, w)` to `(N, outputs, h, w)`."""
+        """Map `(N, inputs, h, w)` to `(N, 256, h, w)`."""
         *local, pooled = [branch(x) for branch in self.convs]
         pooled = functional.interpolate(
             pooled, size=x.shape[-2:], mode="bilinear", align_corners=False

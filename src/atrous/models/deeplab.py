@@ -19,7 +19,14 @@ from atrous import zoo
 from atrous.errors import ConfigError
 from atrous.geometry import CoordinateRule
 from atrous.models.aligned_xception import AlignedXception
-from atrous.models.aspp import ASPP, ATROUS_RATES, LOW_LEVEL_CHANNELS, conv1x1, conv3x3
+from atrous.models.aspp import (
+    ASPP,
+    ATROUS_RATES,
+    HEAD_CHANNELS,
+    LOW_LEVEL_CHANNELS,
+    conv1x1,
+    conv3x3,
+)
 from atrous.models.cascade import CascadeHead, base_rate, dilate
 from atrous.models.hrnet import HRNetV2
 from atrous.models.lraspp import LRASPPHead
@@ -41,8 +48,8 @@ class DeepLabV3Head(nn.Module):
         super().__init__()
         self.classifier = nn.Sequential(
             ASPP(channels, rates, separable=separable),
-            *conv3x3(256, 256, separable=separable),
-            nn.Conv2d(256, num_classes, 1),
+            *conv3x3(HEAD_CHANNELS, HEAD_CHANNELS, separable=separable),
+            nn.Conv2d(HEAD_CHANNELS, num_classes, 1),
         )
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
@@ -67,8 +74,8 @@ class DeepLabV3PlusHead(nn.Module):
         self.project = nn.Sequential(*conv1x1(low_channels, LOW_LEVEL_CHANNELS))
         self.aspp = ASPP(channels, rates, separable=separable)
         self.classifier = nn.Sequential(
-            *conv3x3(LOW_LEVEL_CHANNELS + 256, 256, separable=separable),
-            nn.Conv2d(256, num_classes, 1),
+            *conv3x3(LOW_LEVEL_CHANNELS + HEAD_CHANNELS, HEAD_CHANNELS, separable=separable),
+            nn.Conv2d(HEAD_CHANNELS, num_classes, 1),
         )
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:

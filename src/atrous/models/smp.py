@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from atrous.models.aspp import ASPP, LOW_LEVEL_CHANNELS, conv1x1, conv3x3
+from atrous.models.aspp import ASPP, HEAD_CHANNELS, LOW_LEVEL_CHANNELS, conv1x1, conv3x3
 from atrous.models.mobilenet_v2 import dilate
 from atrous.models.resnet import ResNet
 
@@ -36,10 +36,10 @@ class SmpDeepLabV3Head(nn.Module):
         self, channels: int, num_classes: int, rates: Sequence[int], *, separable: bool
     ) -> None:
         super().__init__()
-        convolution, norm, relu = conv3x3(256, 256)
+        convolution, norm, relu = conv3x3(HEAD_CHANNELS, HEAD_CHANNELS)
         aspp = ASPP(channels, rates, separable=separable)
         self.decoder = nn.Sequential(OrderedDict(aspp=aspp, conv=convolution, bn=norm, relu=relu))
-        self.segmentation_head = nn.Sequential(nn.Conv2d(256, num_classes, 1))
+        self.segmentation_head = nn.Sequential(nn.Conv2d(HEAD_CHANNELS, num_classes, 1))
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
         """Map the high-level features `(N, C, h, w)` to logits `(N, num_classes, h, w)`."""
@@ -55,10 +55,13 @@ class SmpDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.aspp = nn.Sequential(
-            ASPP(channels, rates, separable=separable), *conv3x3(256, 256, separable=True)
+            ASPP(channels, rates, separable=separable),
+            *conv3x3(HEAD_CHANNELS, HEAD_CHANNELS, separable=True),
         )
         self.block1 = nn.Sequential(*conv1x1(low_channels, LOW_LEVEL_CHANNELS))
-        self.block2 = nn.Sequential(*conv3x3(256 + LOW_LEVEL_CHANNELS, 256, separable=True))
+        self.block2 = nn.Sequential(
+            *conv3x3(HEAD_CHANNELS + LOW_LEVEL_CHANNELS, HEAD_CHANNELS, separable=True)
+        )
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
         """Map the features `(N, L, H, W)` and `(N, C, h, w)` to `(N, 256, H, W)`."""
@@ -84,7 +87,7 @@ class SmpDeepLabV3PlusHead(nn.Module):
     ) -> None:
         super().__init__()
         self.decoder = SmpDecoder(low_channels, channels, rates, separable=separable)
-        self.segmentation_head = nn.Sequential(nn.Conv2d(256, num_classes, 1))
+        self.segmentation_head = nn.Sequential(nn.Conv2d(HEAD_CHANNELS, num_classes, 1))
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
         """Map the features `(N, L, H, W)` and `(N, C, h, w)` to logits `(N, num_classes, H, W)`."""
