@@ -34,7 +34,8 @@ from atrous.evaluation.result import Evaluation
 ROOT = Path(__file__).parents[1]
 ASSETS = ROOT / "src" / "atrous" / "assets"
 LIST = ROOT / "benchmarks" / "voc2012-val-725.txt"
-MANY = (*FEW, "pad-513", "native", "slide-513")
+BORDERS = "center-crop-513+trimap-8"
+MANY = (*FEW, "pad-513", "native", "slide-513", BORDERS)
 NAMES = ("default", "fast")
 FORMS = {
     "fp32": "fp32, PyTorch",
@@ -87,11 +88,13 @@ def measure(
 ) -> None:
     """Evaluate one form of a model, and record it in its file."""
     RESULTS.mkdir(exist_ok=True)
-    kept = ["--record"] if model.suffix == ".onnx" else []
+    recorded = model.suffix == ".onnx"
     for protocol in protocols:
+        geometry, _, trimap = protocol.partition("+trimap-")
+        more = ["--trimap", trimap] if trimap else ["--record"] * recorded
         atrous(
-            "eval", "-m", model, "--data", f"voc:{data}:{LIST}", "--protocol", protocol,
-            "--engine", engine, "--json-file", RESULTS / f"{name}-{form}-{protocol}.json", *kept,
+            "eval", "-m", model, "--data", f"voc:{data}:{LIST}", "--protocol", geometry,
+            "--engine", engine, "--json-file", RESULTS / f"{name}-{form}-{protocol}.json", *more,
         )  # fmt: skip
 
 
@@ -121,7 +124,8 @@ def card() -> str:
             row.recipe,
             row.note,
             f"mIoU in percent, {any_score.stamp.images} images of VOC 2012 val "
-            "([every second id](../benchmarks/voc2012-val-725.txt)), absent classes left out:",
+            "([every second id](../benchmarks/voc2012-val-725.txt)), absent classes left out; "
+            f"`{BORDERS}` scores the pixels alone that are at most eight from a border:",
             _scores(scores),
             "IoU per class in percent, `center-crop-513`:",
             _classes({form: scores[form, FEW[0]] for form in FORMS if (form, FEW[0]) in scores}),
