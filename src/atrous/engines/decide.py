@@ -131,6 +131,12 @@ def _class_axis(
             )
         axis = axis or next((axis for axis, fit in fits.items() if fit), None)
         plane = dims[1:3] if axis == 3 else dims[2:]
+        if axis and not fits[axis] and _lies_on(plane[::-1], image.size):
+            raise ArtifactError(
+                f"{name}: its output {found.tensor} has the shape {_times(dims)}, whose rows are "
+                f"the columns of a picture of {_times(image.size)}; export the network with "
+                "scores (N, C, h, w)"
+            )
         if axis is not None and (plane != (1, 1) or image.size == (1, 1)):
             return axis
     raise ArtifactError(
@@ -203,7 +209,7 @@ def _with_threshold(plan: ScorePlan, hints: Hints, model: OnnxModel) -> ScorePla
 def _of_one(plan: ScorePlan, hints: Hints) -> ScorePlan:
     """Two classes of one: what is above the threshold, and the rest."""
     found = plan.found
-    if "softmax" in (found.applied,):
+    if found.applied == "softmax":
         plan.notes.append(
             "its one score has been through a softmax, which is 1 everywhere: cut off"
         )

@@ -222,7 +222,9 @@ def _scores(graph: OnnxGraph, tensor: str, axis: int | None, found: ScoreOutput)
         walk.axis = class_axis(graph, walk.tensor)
     maker = graph.maker(walk.tensor)
     enlarged = maker is not None and maker.op_type in ("Resize", "Upsample")
-    if applied and not enlarged:
+    # A softmax over one score is 1 everywhere, and says nothing that could be kept.
+    alone = applied == "softmax" and number_of(graph, walk.tensor, walk.axis) == 1
+    if applied and not enlarged and not alone:
         kept_axis = kept.axis if kept.axis is not None else class_axis(graph, kept.tensor)
         return replace(found, tensor=kept.tensor, axis=kept_axis, kept=applied)
     before: Applied = "" if applied else _origin(graph, walk.tensor)
@@ -329,6 +331,8 @@ def _check_scores(output: onnx.ValueInfoProto, name: str) -> None:
     rank = len(dims)
     if not kind.HasField("shape") or rank == 3 or (rank == 4 and dims[2:] != (1, 1)):
         return
+    if rank == 2 and None not in dims and dims[0] != 1:
+        return  # one score a pixel of one picture, or of no use: `decide` knows the picture's size
     if rank == 4 or rank == 2:
         what = "one score a class for the whole picture, as classification does"
     elif rank == 5:
