@@ -66,7 +66,10 @@ def highest(model: OnnxModel, image: ImageInput, tensor: str) -> int:
                 return {"highest": [int(max(values))]}
             except EngineError as error:
                 reason = error
-        raise ArtifactError(f"{model.name}: {reason}")
+        raise ArtifactError(
+            f"{model.name}: how many classes its ids name cannot be seen, as it does not run: "
+            f"{reason}; `labels` says it"
+        )
 
     made = tried(["highest", model.identity, tensor, ort.__version__], run, "highest")
     return made["highest"][0] or 0
