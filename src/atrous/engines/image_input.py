@@ -76,8 +76,9 @@ class ImageInput:
 
     @property
     def as_it_is(self) -> bool:
-        """Whether it is `(N, 3, H, W)` already, float32 or uint8, and alone."""
+        """Whether it is `(N, 3, H, W)` already, float32 or uint8, and alone, and says so."""
         known = self.kind in (TensorProto.FLOAT, TensorProto.UINT8)
+        known = known and self.value.type.tensor_type.HasField("shape")
         return known and self.channels == 3 and not (self.last or self.alone or self.masks)
 
 
