@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from onnx import TensorProto
 
 from atrous import engines
 from atrous.engines import dry_run
@@ -56,6 +57,11 @@ def multiples(step: int, plus: int = 0) -> Callable[[int, int], bool]:
         (multiples(32), (512, 512), "multiples of 32"),
         (multiples(64), (512, 512), "multiples of 64"),
         (lambda height, width: (height, width) == (256, 256), (256, 256), "256×256"),
+        (
+            lambda height, width: height % 4 == width % 4 == 0 and height < 300,
+            (256, 256),
+            "256×256",
+        ),
         (lambda height, width: (height, width) == (512, 512), (512, 512), "512×512"),
     ],
 )
@@ -117,13 +123,30 @@ def test_a_protocol_names_itself_at_a_size_that_works() -> None:
 
 def test_classes_that_the_graph_hides_are_counted() -> None:
     sketch = Sketch()
-    image = sketch.input(1, 3, 16, 16, name="image")
-    five = sketch.conv(image, 3, 5)
-    shape = sketch.node("Shape", five)
+    five = sketch.conv(sketch.input(1, 3, "h", "w", name="image"), 3, 5)
+    shape = sketch.node("Cast", sketch.node("Shape", five), to=TensorProto.FLOAT)
+    shape = sketch.node("Cast", sketch.node("Floor", shape), to=TensorProto.INT64)
     made = OnnxModel(sketch.model(sketch.node("Reshape", five, shape), rank=4))
-    with Predictor.open(made, engine="onnxruntime") as predictor:
+    with engines.open_engine(made, engine="onnxruntime") as opened:
+        assert opened.signature.classes is None
+    with Predictor.open(made, engine="onnxruntime", size=(16, 16)) as predictor:
         assert predictor.engine.signature.classes == 5
         assert predictor.labels.num_classes == 5
+
+
+def test_scores_of_other_axes_than_the_graph_says_are_refused() -> None:
+    sketch = Sketch()
+    scores = sketch.conv(sketch.input(1, 3, "h", "w", name="image"), 3, 5)
+    sizes = sketch.node("Cast", sketch.node("Shape", scores), to=TensorProto.FLOAT)
+    long = sketch.node("Greater", sizes, sketch.constant(1.5))  # all but the batch
+    kept = sketch.node("Compress", sketch.node("Shape", scores), long)
+    made = sketch.model(sketch.node("Reshape", scores, kept), rank=4)
+    made.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 5
+    with pytest.raises(ArtifactError) as error:
+        Predictor.open(OnnxModel(made, name="theirs"), engine="onnxruntime", size=(16, 16))
+    assert str(error.value) == (
+        "theirs: made scores of the shape (5, 16, 16), expected (N, C, h, w)"
+    )
 
 
 def test_more_classes_than_a_class_map_holds_are_refused() -> None:
