@@ -418,8 +418,12 @@ def test_class_ids_with_other_axes(tail: Callable[[Sketch, str], str]) -> None:
     check(mapped(tail=tail), four)
 
 
-def test_class_ids_of_an_old_network() -> None:
-    check(mapped(opset=13), four)
+@pytest.mark.parametrize(("opset", "tail"), [
+    (12, lambda s, x: s.node("Squeeze", x, axes=[1])),
+    (13, lambda s, x: x),
+], ids=["before_13", "before_18"])  # fmt: skip
+def test_class_ids_of_an_old_network(opset: int, tail: Callable[[Sketch, str], str]) -> None:
+    check(mapped(opset=opset, tail=tail), four)
 
 
 def test_a_threshold_means_nothing_to_class_ids() -> None:

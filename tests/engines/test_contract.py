@@ -340,6 +340,10 @@ def test_options_are_checked(tmp_path: Path) -> None:
         Options(threads=-1)
     with pytest.raises(ConfigError, match="streams: expected 1 or more, got 0"):
         Options(streams=0)
+    with pytest.raises(
+        ConfigError, match="device: expected cpu, cuda or tensorrt, got 'cuda:1'; w"
+    ):
+        Options(device="cuda:1")  # type: ignore[arg-type]
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="cache: expected a folder, found a file"):
         Options(cache=tmp_path / "file")

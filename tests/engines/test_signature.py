@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from atrous.engines.onnx_model import OnnxModel
-from atrous.engines.signature import Signature, TensorSpec, runnable
+from atrous.engines.signature import Runnable, Signature, TensorSpec, runnable
 from atrous.errors import ArtifactError
 from atrous.geometry import Axis
 
@@ -47,3 +47,27 @@ def test_a_runtime_is_given_the_graph_without_its_last_resize(
     assert short.signature([IMAGE], [LOGITS]) == Signature(IMAGE, LOGITS, "align_corners")
     with pytest.raises(ArtifactError, match=r"small: expected one output, found 2 \(y, y\)"):
         short.signature([IMAGE], [LOGITS, LOGITS])
+
+
+@pytest.mark.parametrize(
+    ("image", "logits", "said"),
+    [
+        (TensorSpec("x", (1, 4, 8, 8), "float32"), LOGITS,
+         "small: expected an input (N, 3, H, W), found (1, 4, 8, 8)"),
+        (TensorSpec("x", (3, 8, 8), "float32"), LOGITS,
+         "small: expected an input (N, 3, H, W), found (3, 8, 8)"),
+        (TensorSpec("x", (1, 3, 8, 8), "float16"), LOGITS,
+         "small: expected an input of float32 or uint8, found float16; export the network with a "
+         "float32 input"),
+        (IMAGE, TensorSpec("y", (1, 8, 8), "int64"),
+         "small: expected float32 logits (N, C, H, W) as output, found int64 (1, 8, 8); export the "
+         "network without its argmax"),
+    ],
+    ids=["channels", "axes", "type", "class_ids"],
+)  # fmt: skip
+def test_what_a_runtime_makes_of_a_network_has_our_form(
+    image: TensorSpec, logits: TensorSpec, said: str
+) -> None:
+    with pytest.raises(ArtifactError) as error:
+        Runnable("small", b"", "half_pixel").signature([image], [logits])
+    assert str(error.value) == said
