@@ -1,5 +1,6 @@
 """Graphs that need nothing around them, on small networks whose answers are known."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ from onnx import numpy_helper
 
 from atrous import cache
 from atrous.engines.adapt import adapted
+from atrous.engines.base import Options
 from atrous.engines.meaning import Hints
 from atrous.engines.onnx_model import OnnxModel
-from atrous.errors import ConfigError
+from atrous.errors import ArtifactError, ConfigError
 from atrous.exporters import triton
 from atrous.exporters.standalone import Standalone, Wanted, save, standalone, views
 from atrous.labels import generic
@@ -20,6 +22,7 @@ from atrous.preprocess import Preprocess
 from atrous.resize import Interpolation
 from atrous.runtime.predictor import Predictor
 from tests.builders.networks import make_small_model
+from tests.builders.sketch import Sketch
 
 PLAIN = Preprocess(size=(64, 64))
 
@@ -38,6 +41,18 @@ def make(
         model, engine="onnxruntime", preprocess=preprocess, labels=generic(3)
     ) as predictor:
         return standalone(model, predictor, views(), wanted)
+
+
+def made_of(sketch: Sketch, *outputs: str, wanted: Wanted | None = None, **kind: int) -> Standalone:
+    """The graph around a network that was written by hand."""
+    model = OnnxModel(sketch.model(*outputs, rank=4, **kind), name="theirs")
+    with Predictor.open(model, engine="onnxruntime", preprocess=PLAIN) as predictor:
+        return standalone(model, predictor, views()[:1], wanted)
+
+
+def brightest(sketch: Sketch, image: str) -> str:
+    """The picture on a grid of stride 4: its channels are the scores."""
+    return sketch.node("AveragePool", image, kernel_shape=[4, 4], strides=[4, 4])
 
 
 def run(made: Standalone, batch: np.ndarray) -> list[np.ndarray]:
@@ -169,6 +184,117 @@ def test_what_cannot_be_made_says_what_can() -> None:
             PLAIN.model_copy(update={"interpolation": "pillow-bilinear"}),
             opset=17,
         )
+
+
+def for_one(sketch: Sketch, image: str) -> str:
+    """Scores of a network that was exported for one picture: a shape in it is a number."""
+    flat = sketch.node("Reshape", image, sketch.constant([1, 3, -1], dtype=np.int64))
+    shape = sketch.constant([1, 3, 64, 64], dtype=np.int64)
+    return brightest(sketch, sketch.node("Reshape", flat, shape))
+
+
+def of_hidden_classes(sketch: Sketch, image: str) -> str:
+    """The same, where onnx does not see how many classes there are."""
+    scores = for_one(sketch, image)
+    sizes = sketch.node("Cast", sketch.node("Shape", scores), to=onnx.TensorProto.FLOAT)
+    sizes = sketch.node("Cast", sketch.node("Floor", sizes), to=onnx.TensorProto.INT64)
+    return sketch.node("Reshape", scores, sizes)
+
+
+@pytest.mark.parametrize("scores_of", [for_one, of_hidden_classes])
+@pytest.mark.parametrize("any_size", [False, True])
+def test_a_network_for_one_picture_takes_one(
+    scores_of: Callable[[Sketch, str], str], any_size: bool
+) -> None:
+    sketch = Sketch()
+    scores = scores_of(sketch, sketch.input(1, 3, 64, 64, name="x"))
+    made = made_of(sketch, scores, wanted=Wanted(any_size=any_size))
+    [note] = made.notes
+    assert note.startswith("theirs: takes 1 at a time: ONNX Runtime failed: ")
+    sides = "height, width" if any_size else "64, 64"
+    assert made.input == f"image uint8 (1, {sides}, 3)"
+    assert made.agreement >= 0.999
+    text = triton.config(made, "theirs")
+    assert "max_batch_size: 0" in text
+    assert "dynamic_batching" not in text
+    assert f"dims: [ 1, {'-1, -1' if any_size else '64, 64'}, 3 ]" in text
+
+
+def test_a_network_whose_pictures_see_each_other_takes_one() -> None:
+    sketch = Sketch()
+    scores = brightest(sketch, sketch.input("n", 3, 64, 64, name="x"))
+    # Less the mean of each channel over the sky of all pictures.
+    rows = (sketch.constant([value], dtype=np.int64) for value in (0, 8, 2))
+    axes = sketch.constant([0, 2, 3], dtype=np.int64)
+    mean = sketch.node("ReduceMean", sketch.node("Slice", scores, *rows), axes)
+    made = made_of(sketch, sketch.node("Sub", scores, mean))
+    assert made.notes == (
+        "theirs: takes 1 at a time: two pictures at a time gave other classes than one after the "
+        "other",
+    )
+    assert made.input == "image uint8 (1, 64, 64, 3)"
+    assert "dynamic_batching" not in triton.config(made, "theirs")
+    assert made.agreement == 1
+
+
+def test_a_network_for_two_pictures_takes_two() -> None:
+    sketch = Sketch()
+    image = sketch.input(2, 3, 64, 64, name="x")
+    shape = sketch.constant([2, 3, 64, 64], dtype=np.int64)
+    made = made_of(sketch, brightest(sketch, sketch.node("Reshape", image, shape)))
+    assert made.input == "image uint8 (2, 64, 64, 3)"
+    assert made.notes[0].startswith("theirs: takes 2 at a time: ")
+    picture = np.zeros((2, 64, 64, 3), np.uint8)
+    picture[0, ..., 1] = picture[1, ..., 2] = 255
+    [classes] = run(made, picture)
+    assert (classes == np.array([1, 2]).reshape(2, 1, 1)).all()
+
+
+@pytest.mark.parametrize("free", [False, True])
+def test_class_ids_are_enlarged_to_the_nearest(free: bool) -> None:
+    sketch = Sketch()
+    image = sketch.input("n" if free else 1, 3, 64, 64, name="x")
+    grid = brightest(sketch, image) if free else for_one(sketch, image)
+    lit = sketch.node("Cast", sketch.node("Greater", grid, sketch.constant(0.0)), to=6)
+    ids = sketch.node("ReduceSum", lit, sketch.constant([1], dtype=np.int64))
+    made = made_of(sketch, ids, dtype=onnx.TensorProto.INT32)
+    assert made.agreement == 1
+    picture = np.zeros((1, 64, 64, 3), np.uint8)
+    picture[:, :, :32] = 255
+    [classes] = run(made, picture)
+    assert (classes[..., :32] == 3).all()
+    assert (classes[..., 32:] == 0).all()
+
+
+def test_a_network_that_changes_its_mind_is_not_written() -> None:
+    sketch = Sketch()
+    scores = brightest(sketch, sketch.input(1, 3, 64, 64, name="x"))
+    noise = sketch.node("RandomNormalLike", scores, scale=10.0)
+    with pytest.raises(ArtifactError) as error:
+        made_of(sketch, sketch.node("Add", scores, noise))
+    said = str(error.value)
+    assert said.startswith(
+        "theirs: the graph that needs nothing around it has the class of Atrous on "
+    )
+    assert said.endswith(" of the pixels, expected 99.9900 %; nothing was written")
+
+
+def test_half_stores_half_and_says_so() -> None:
+    sketch = Sketch()
+    weight = sketch.constant(np.eye(3).reshape(3, 3, 1, 1).repeat(9, 2).reshape(3, 3, 3, 3) / 9)
+    coarse = brightest(sketch, sketch.input(1, 3, 64, 64, name="x"))
+    scores = sketch.node("Conv", coarse, weight, pads=[1] * 4)
+    halves = made_of(sketch, scores, wanted=Wanted(half=True))
+    assert halves.metadata.precision == "fp16"
+    stored = {t.data_type for t in halves.model.graph.initializer if len(t.dims) == 4}
+    assert onnx.TensorProto.FLOAT16 in stored
+    assert made_of(sketch, scores).metadata.precision == "fp32"
+
+
+def test_a_threshold_means_nothing_to_what_was_made(tmp_path: Path) -> None:
+    save(make(Wanted(scores=True)), tmp_path / "x.onnx")
+    with pytest.raises(ConfigError, match=r"`threshold`: .*x\.onnx chooses between classes that"):
+        Predictor.open(tmp_path / "x.onnx", options=Options(threshold=0.5))
 
 
 def test_other_fits_take_what_was_fitted_before() -> None:

@@ -115,11 +115,6 @@ def standalone(
             "can squash them alone; without `any_size` the graph takes pictures of "
             f"{_times(preprocess.size)} pixels that were fitted before"
         )
-    if predictor.labels.num_classes > 256:
-        raise ConfigError(
-            f"{model}: {predictor.labels.num_classes} classes do not fit into a byte; export it "
-            "without `standalone`"
-        )
     proto = _fixed(_converted(adapted.proto, wanted.opset, str(model)), preprocess.size)
     proto = store_half(proto) if wanted.half else proto
     whole = WholeGraph(

@@ -69,10 +69,9 @@ def build(network: onnx.ModelProto, whole: WholeGraph) -> onnx.ModelProto:
     [value] = before.inputs
     raw = value.type.tensor_type.elem_type == TensorProto.UINT8
     batch = dims_of(value.type.tensor_type)[0]
-    free = batch is None or whole.batch
     grid, classes = _grid(source)
     draft = OnnxGraph(compose.add_prefix(copied(inner), _PREFIX))
-    if free:
+    if whole.batch:
         _free(draft)
     [wanted] = draft.inputs
     output = draft.graph.output[0].name
@@ -83,11 +82,11 @@ def build(network: onnx.ModelProto, whole: WholeGraph) -> onnx.ModelProto:
     draft.to_front(len(draft.graph.node) - count)
     size = whole.preprocess.size
     same = not whole.any_size and grid == size
-    scores = output if same else _enlarged(draft, output, whole, rule or "half_pixel", free)
+    scores = output if same else _enlarged(draft, output, whole, rule or "half_pixel")
     best = draft.add("ArgMax", [scores], "best", axis=1, keepdims=0)
     made = draft.add("Cast", [best], CLASSES, to=TensorProto.UINT8)
     rows: Sequence[int | str] = ("height", "width") if whole.any_size else size
-    first = "batch" if free else batch or 1
+    first = "batch" if whole.batch else batch or 1
     image = helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, [first, *rows, 3])
     draft.graph.input.extend([image, *taken])
     del draft.graph.output[:]
@@ -152,19 +151,16 @@ def _pixels(graph: OnnxGraph, whole: WholeGraph, *, raw: bool) -> str:
     return source
 
 
-def _enlarged(
-    graph: OnnxGraph, source: str, whole: WholeGraph, rule: CoordinateRule, free: bool
-) -> str:
+def _enlarged(graph: OnnxGraph, source: str, whole: WholeGraph, rule: CoordinateRule) -> str:
     """Scores of every pixel: of the network's input, or of the picture."""
     settings: dict[str, Any] = {"mode": "linear", "coordinate_transformation_mode": rule}
     if whole.nearest:
         settings = {"mode": "nearest", "nearest_mode": "round_prefer_ceil"}
-    if not whole.any_size and not free:
+    if not whole.any_size and not whole.batch:
         dims = graph.dims(source) or ()
-        shape = np.array([*dims[:2], *whole.preprocess.size], np.int64)
         if len(dims) == 4 and None not in dims[:2]:
-            sizes = graph.add_constant(shape, "sizes")
-            return _resize(graph, source, sizes, settings)
+            shape = np.array([*dims[:2], *whole.preprocess.size], np.int64)
+            return _resize(graph, source, graph.add_constant(shape, "sizes"), settings)
     if whole.any_size:
         rows = _part(graph, graph.add("Shape", [IMAGE], "shape"), 1, 3)
     else:
