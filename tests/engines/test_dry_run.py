@@ -66,9 +66,12 @@ def multiples(step: int, plus: int = 0) -> Callable[[int, int], bool]:
     ],
 )
 def test_a_size_that_works_is_found(
-    takes: Callable[[int, int], bool], size: tuple[int, int], rule: str
+    takes: Callable[[int, int], bool],
+    size: tuple[int, int],
+    rule: str,
+    request: pytest.FixtureRequest,
 ) -> None:
-    engine = Picky(takes, f"{size}{rule}")
+    engine = Picky(takes, request.node.name)
     if not rule:  # of steps that nobody uses none is found, but it is said
         with pytest.raises(ArtifactError, match="none works: this size does not fit"):
             dry_run.choose(engine, "theirs")

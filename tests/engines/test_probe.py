@@ -127,7 +127,11 @@ def one_head(sketch: Sketch, image: str) -> str:
     return sketch.node("Relu", scores_of(sketch, image))
 
 
-@pytest.mark.parametrize("head", [one_head, two_heads])
+def pooled_head(sketch: Sketch, image: str) -> str:
+    return sketch.node("MaxPool", scores_of(sketch, image), kernel_shape=[1, 1])
+
+
+@pytest.mark.parametrize("head", [one_head, two_heads, pooled_head])
 def test_the_number_of_classes(head: Callable[[Sketch, str], str]) -> None:
     """Sizes that went through floating point say nothing of it."""
     sketch, image = start("h", "w")
@@ -137,6 +141,18 @@ def test_the_number_of_classes(head: Callable[[Sketch, str], str]) -> None:
     sizes = sketch.node("Cast", sketch.node("Floor", sizes), to=INT64)
     large = sketch.node("Resize", small, "", "", sizes, mode="linear")
     check(sketch.model(last(sketch, large), rank=4), corners)
+
+
+def test_one_score_a_class_is_no_map() -> None:
+    sketch, image = start()
+    pooled = sketch.node("GlobalAveragePool", fused(sketch, image), name="y")
+    with pytest.raises(ArtifactError) as error:
+        read(model(sketch, pooled))
+    assert str(error.value) == (
+        "theirs.onnx: its output y has the shape 1×8×1×1, which is not a map of scores (N, C, h, "
+        "w) or (N, h, w, C) over a picture of 24×40; Atrous runs networks that give every pixel a "
+        "class; `output_name` says which output does"
+    )
 
 
 @pytest.mark.parametrize("channels_last", [False, True])

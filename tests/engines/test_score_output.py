@@ -21,12 +21,12 @@ from tests.builders.theirs import (
     check,
     corners,
     enlarged,
+    model,
     numbers,
     one,
     one_score,
     quarter,
     red,
-    sides,
     small_build,
     start,
 )
@@ -149,8 +149,9 @@ def test_a_comparison_of_scores_whose_size_the_graph_hides(
 ) -> None:
     sketch, image = start("h", "w")
     small = one_score(sketch, quarter(sketch, image))
-    one_channel = [sides(sketch, image, 0, 1), numbers(sketch, 1), sides(sketch, image, 2, 4)]
-    sizes = sketch.node("Concat", *one_channel, axis=0)
+    sizes = sketch.node("Cast", sketch.node("Shape", small), to=TensorProto.FLOAT)
+    sizes = sketch.node("Mul", sizes, sketch.constant(np.float32([1, 1, 4, 4])))
+    sizes = sketch.node("Cast", sketch.node("Floor", sizes), to=TensorProto.INT64)
     large = sketch.node("Resize", small, "", "", sizes, mode="linear", name="large")
     over = sketch.node("Greater", large, sketch.constant(0.0))
     check(sketch.model(over, dtype=BOOL, rank=4), red)
@@ -184,14 +185,25 @@ def test_one_score_without_any_axis_for_more(tail: Callable[[Sketch, str], str])
     check(one(tail)(), red)
 
 
-def test_rows_and_columns_that_are_exchanged_are_refused() -> None:
-    made = build(lambda s, x: s.node("Transpose", x, perm=[0, 1, 3, 2], name="turned"))
+@pytest.mark.parametrize(
+    ("perm", "dims"),
+    [([0, 1, 3, 2], f"1×8×{WIDTH}×{HEIGHT}"), ([0, 3, 2, 1], f"1×{WIDTH}×{HEIGHT}×8")],
+    ids=["classes_first", "classes_last"],
+)
+def test_rows_and_columns_that_are_exchanged_are_refused(perm: list[int], dims: str) -> None:
+    made = build(lambda s, x: s.node("Transpose", x, perm=perm, name="turned"))
     with pytest.raises(ArtifactError) as error:
         opened(made())
     assert str(error.value) == (
-        f"theirs.onnx: its output turned has the shape 1×8×{WIDTH}×{HEIGHT}, whose rows are the "
+        f"theirs.onnx: its output turned has the shape {dims}, whose rows are the "
         f"columns of a picture of {HEIGHT}×{WIDTH}; export the network with scores (N, C, h, w)"
     )
+
+
+def test_a_picture_may_be_its_own_scores() -> None:
+    sketch, image = start()
+    scores = sketch.node("Softmax", sketch.node("Identity", image), axis=1)
+    check(model(sketch, scores), lambda pixels: pixels.argmax(-1).astype(np.uint8))
 
 
 def test_six_axes_are_no_map_of_scores() -> None:
