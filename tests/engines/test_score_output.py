@@ -27,6 +27,7 @@ from tests.builders.theirs import (
     one_score,
     quarter,
     red,
+    scores_of,
     small_build,
     start,
 )
@@ -183,6 +184,13 @@ def test_a_softmax_over_one_score_is_cut_off(grid: bool, caplog: pytest.LogCaptu
 ], ids=["logit", "sigmoid_of_squeezed", "squeezed_sigmoid"])  # fmt: skip
 def test_one_score_without_any_axis_for_more(tail: Callable[[Sketch, str], str]) -> None:
     check(one(tail)(), red)
+
+
+def test_classification_of_eight_pictures_is_no_map_of_8_rows() -> None:
+    sketch, image = start(32, 32, batch=8)
+    mean = sketch.node("ReduceMean", scores_of(sketch, image), numbers(sketch, 2, 3), keepdims=0)
+    with pytest.raises(ArtifactError, match="has the shape 8×8, which is not a map of scores"):
+        opened(model(sketch, mean))
 
 
 @pytest.mark.parametrize(

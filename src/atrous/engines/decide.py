@@ -116,7 +116,7 @@ def _class_axis(
     """
     if len(dims) == 3 and _lies_on(dims[1:], image.size):
         return 0 if found.axis == 0 or image.alone or dims[0] not in (1, None) else None
-    if len(dims) == 2 and _lies_on(dims, image.size):
+    if len(dims) == 2 and _lies_on(dims, image.size) and image.takes_one:
         return None
     if len(dims) == 4:
         fits = {1: _lies_on(dims[2:], image.size), 3: _lies_on(dims[1:3], image.size)}

@@ -75,6 +75,11 @@ class ImageInput:
         return dims[start], dims[start + 1]
 
     @property
+    def takes_one(self) -> bool:
+        """Whether it takes one picture at a time, and not several that are counted."""
+        return self.alone or dims_of(self.value.type.tensor_type)[:1] in ((), (None,), (1,))
+
+    @property
     def as_it_is(self) -> bool:
         """Whether it is `(N, 3, H, W)` already, float32 or uint8, and alone, and says so."""
         known = self.kind in (TensorProto.FLOAT, TensorProto.UINT8)
