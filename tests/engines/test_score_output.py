@@ -177,6 +177,12 @@ def test_a_softmax_over_one_score_is_cut_off(grid: bool, caplog: pytest.LogCaptu
     assert "its one score has been through a softmax, which is 1 everywhere" in caplog.text
 
 
+def test_a_softmax_over_one_score_that_is_enlarged_is_refused() -> None:
+    made = one(lambda s, x: enlarged(s, s.node("Softmax", x, axis=1), 1), grid=True)
+    with pytest.raises(ArtifactError, match="a softmax over a single one, which is 1 everywhere; "):
+        opened(made())
+
+
 @pytest.mark.parametrize("tail", [
     lambda s, x: s.node("Squeeze", x, numbers(s, 0, 1)),
     lambda s, x: s.node("Sigmoid", s.node("Squeeze", x, numbers(s, 0, 1))),

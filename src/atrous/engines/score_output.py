@@ -141,14 +141,14 @@ def read(
     kind = output.type.tensor_type.elem_type or graph.kind(output.name)
     decided = _decided(graph, output.name)
     if decided is not None:
-        return _scores(graph, decided.tensor, decided.axis, decided)
+        return _scores(graph, decided.tensor, decided.axis, decided, name)
     if kind and kind not in FLOATS:
         _check_ids(output, name)
         what = f"its output {output.name} holds class ids ({type_name(kind)}): taken as they are"
         return ScoreOutput(output.name, decided=True, notes=(f"{what}, enlarged to the nearest",))
     _check_scores(output, name)
     axis = {"nchw": 1, "nhwc": 3, None: None}[layout]
-    return _scores(graph, output.name, axis, ScoreOutput(output.name))
+    return _scores(graph, output.name, axis, ScoreOutput(output.name), name)
 
 
 def _decided(graph: OnnxGraph, output: str) -> ScoreOutput | None:
@@ -196,7 +196,9 @@ def _is_one(graph: OnnxGraph, name: str) -> bool:
     return value is not None and value.size == 1 and int(value.reshape(-1)[0]) == 1
 
 
-def _scores(graph: OnnxGraph, tensor: str, axis: int | None, found: ScoreOutput) -> ScoreOutput:
+def _scores(
+    graph: OnnxGraph, tensor: str, axis: int | None, found: ScoreOutput, name: str
+) -> ScoreOutput:
     """Walk from the scores to what makes them, over what only moves them and what keeps their
     order."""
     walk = _Walk(
@@ -227,11 +229,11 @@ def _scores(graph: OnnxGraph, tensor: str, axis: int | None, found: ScoreOutput)
     if applied and not enlarged and not alone:
         kept_axis = kept.axis if kept.axis is not None else class_axis(graph, kept.tensor)
         return replace(found, tensor=kept.tensor, axis=kept_axis, kept=applied)
-    before: Applied = "" if applied else _origin(graph, walk.tensor)
+    before: Applied = "" if applied else _origin(graph, walk.tensor, name)
     return replace(found, tensor=walk.tensor, axis=walk.axis, applied=applied, kept=before)
 
 
-def _origin(graph: OnnxGraph, tensor: str) -> Applied:
+def _origin(graph: OnnxGraph, tensor: str, name: str) -> Applied:
     """The function that scores have been through somewhere before, so that they are
     probabilities."""
     for _ in range(32):
@@ -239,6 +241,13 @@ def _origin(graph: OnnxGraph, tensor: str) -> Applied:
         if node is None:
             return ""
         if node.op_type == "Softmax":
+            axis = attributes(node).get("axis", 1 if graph.opset < 13 else -1)
+            dims = graph.dims(node.input[0])
+            if dims is not None and dims[axis] == 1:
+                raise ArtifactError(
+                    f"{name}: its scores have been through a softmax over a single one, which is 1 "
+                    "everywhere; export the network without that softmax"
+                )
             return "softmax"
         if node.op_type in ("Sigmoid", "HardSigmoid") or _is_logistic(graph, node):
             return "sigmoid"
