@@ -68,11 +68,15 @@ class Nodes:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            # Ray's workers are niced by 15, and what else runs here leaves them little.
+            # Ray's workers are niced by 15, and what else runs here leaves them little. None is
+            # started before it is needed, and nobody looks at how they fare.
             env={
                 **os.environ,
                 "RAY_USAGE_STATS_ENABLED": "0",
                 "RAY_worker_niceness": "0",
+                "RAY_enable_worker_prestart": "0",
+                "RAY_prestart_worker_first_driver": "0",
+                "RAY_enable_metrics_collection": "0",
                 "PYTHONPATH": path,
                 "AWS_CONFIG_FILE": str(self.aws),
             },
