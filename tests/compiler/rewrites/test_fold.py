@@ -375,6 +375,14 @@ def test_operators_of_others_stay() -> None:
     assert kinds(folded(model)) == ["Gelu", "Add"]
 
 
+def test_an_operator_that_is_not_known_here_is_left_to_the_runtime() -> None:
+    """onnx's evaluator, which computes constants, does not have every operator."""
+    draft = Sketch()
+    length = draft.node("GlobalLpPool", draft.positive(1, 2, 3, 3))
+    model = draft.model(draft.node("Mul", draft.input(1, 2, 4, 4), length))
+    assert kinds(folded(model)) == ["GlobalLpPool", "Mul"]
+
+
 def test_operators_of_the_same_name_stay() -> None:
     draft = Sketch()
     x = draft.input(2)

@@ -229,6 +229,14 @@ def along_the_rows(draft: Sketch) -> str:
     return draft.node("Add", draft.node("Concat", *both, axis=2), tall)
 
 
+def below_each_other(draft: Sketch) -> str:
+    """The pooled branch makes more rows, not more channels."""
+    x = draft.input(1, CHANNELS, HEIGHT, WIDTH)
+    flat = draft.node("GlobalAveragePool", x)
+    wide = draft.resize(flat, 1, CHANNELS, HEIGHT, WIDTH)
+    return draft.node("Concat", wide, x, axis=-2)
+
+
 def pixel_to_pixel(draft: Sketch) -> str:
     x = draft.input(1, CHANNELS, 1, 1)
     return draft.node("Concat", draft.resize(x, 1, CHANNELS, 1, 1), x, axis=1)
@@ -254,6 +262,7 @@ def outside_its_box(draft: Sketch) -> str:
     [
         (of_two_pixels, 2 * CHANNELS),
         (along_the_rows, CHANNELS),
+        (below_each_other, CHANNELS),
         (pixel_to_pixel, 2 * CHANNELS),
         (outside_its_box, 2 * CHANNELS),
     ],

@@ -1,5 +1,6 @@
 """Heads of other networks than DeepLab: the same function in less arithmetic."""
 
+from collections.abc import Callable
 from typing import Any, get_args
 
 import numpy as np
@@ -143,6 +144,182 @@ def test_a_layer_that_others_read_too_is_computed_once() -> None:
     model = draft.model(draft.conv(up, 16, 6), draft.node("Relu", y))
     after = check(model)
     assert kinds(after).count("Conv") == 2
+
+
+def as_a_map(draft: Sketch, tokens: str) -> str:
+    """Tokens `(1, 16, 8)` as a map of 8 channels."""
+    turned = draft.node("Transpose", tokens, perm=[0, 2, 1])
+    return draft.node("Reshape", turned, draft.constant([1, 8, 4, 4], dtype=np.int64))
+
+
+def as_tokens(draft: Sketch, *size: int) -> str:
+    """A map of 6 channels as tokens `(1, 16, 6)`, unless its size is not 4×4."""
+    shape = draft.constant([1, 6, 16], dtype=np.int64)
+    flat = draft.node("Reshape", draft.input(1, 6, *(size or (4, 4))), shape)
+    return draft.node("Transpose", flat, perm=[0, 2, 1])
+
+
+def linear(draft: Sketch, tokens: str) -> str:
+    return draft.node("MatMul", tokens, draft.weight(6, 8))
+
+
+def tokens_read_as_they_lie(draft: Sketch) -> str:
+    """As a reshape without the transpose before it, which mixes pixels into channels."""
+    shape = draft.constant([1, 8, 4, 4], dtype=np.int64)
+    return draft.node("Reshape", linear(draft, as_tokens(draft)), shape)
+
+
+def tokens_mirrored(draft: Sketch) -> str:
+    """Another pair of axes changes places, which the shapes do not tell."""
+    y = draft.node("Transpose", draft.input(8, 1, 16), perm=[1, 0, 2])
+    return draft.node("Reshape", y, draft.constant([1, 8, 4, 4], dtype=np.int64))
+
+
+def tokens_of_attention(draft: Sketch) -> str:
+    y = draft.node("Softmax", linear(draft, as_tokens(draft)), axis=1)
+    return as_a_map(draft, y)
+
+
+def tokens_with_a_shortcut(draft: Sketch) -> str:
+    y = linear(draft, as_tokens(draft))
+    return as_a_map(draft, draft.node("Add", y, draft.input(1, 16, 8)))
+
+
+def tokens_with_places(draft: Sketch) -> str:
+    """An embedding that is added pixel by pixel, not channel by channel."""
+    y = linear(draft, as_tokens(draft))
+    return as_a_map(draft, draft.node("Add", y, draft.weight(1, 16, 8)))
+
+
+def tokens_by_tokens(draft: Sketch) -> str:
+    weight = draft.node("Relu", draft.input(6, 8))
+    return as_a_map(draft, draft.node("MatMul", as_tokens(draft), weight))
+
+
+def tokens_by_image(draft: Sketch) -> str:
+    return as_a_map(draft, draft.node("MatMul", as_tokens(draft), draft.weight(1, 6, 8)))
+
+
+def tokens_without_a_batch(draft: Sketch) -> str:
+    """Only the bias makes an axis for the batch."""
+    flat = draft.node("Reshape", draft.input(1, 6, 4, 4), draft.constant([6, 16], dtype=np.int64))
+    y = linear(draft, draft.node("Transpose", flat, perm=[1, 0]))
+    return as_a_map(draft, draft.node("Add", y, draft.weight(1, 1, 8)))
+
+
+def tokens_from_the_start(draft: Sketch) -> str:
+    return as_a_map(draft, linear(draft, draft.input(1, 16, 6)))
+
+
+def tokens_of_a_sequence(draft: Sketch) -> str:
+    """Pixels come first and images second, as attention in torch wants them by default."""
+    tokens = draft.node("Transpose", draft.input(16, 1, 6), perm=[1, 0, 2])
+    return as_a_map(draft, linear(draft, tokens))
+
+
+def tokens_of_planes(draft: Sketch) -> str:
+    tokens = draft.node("Transpose", draft.input(1, 6, 16), perm=[0, 2, 1])
+    return as_a_map(draft, linear(draft, tokens))
+
+
+def tokens_of_another_grid(draft: Sketch) -> str:
+    return as_a_map(draft, linear(draft, as_tokens(draft, 2, 8)))
+
+
+def mixed(draft: Sketch) -> str:
+    """What a 1×1 convolution makes, which would go away with the layer after it."""
+    return draft.conv(draft.input(1, 8, 4, 4), 8, 8)
+
+
+def scale_of_pixels(draft: Sketch) -> str:
+    return draft.node("Mul", mixed(draft), draft.weight(1, 1, 4, 4))
+
+
+def scale_of_values(draft: Sketch) -> str:
+    return draft.node("Mul", mixed(draft), draft.weight(1, 8, 4, 4))
+
+
+def shift_of_pixels(draft: Sketch) -> str:
+    return draft.node("Add", draft.weight(1, 1, 4, 4), mixed(draft))
+
+
+def norm_by_a_computed_scale(draft: Sketch) -> str:
+    """As normalisation that an image conditions."""
+    scale = draft.node("Relu", draft.input(8))
+    values = (draft.weight(8), draft.weight(8), draft.positive(8))
+    return draft.node("BatchNormalization", mixed(draft), scale, *values)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        tokens_read_as_they_lie,
+        tokens_mirrored,
+        tokens_of_attention,
+        tokens_with_a_shortcut,
+        tokens_with_places,
+        tokens_by_tokens,
+        tokens_by_image,
+        tokens_without_a_batch,
+        tokens_from_the_start,
+        tokens_of_a_sequence,
+        tokens_of_planes,
+        tokens_of_another_grid,
+        scale_of_pixels,
+        scale_of_values,
+        shift_of_pixels,
+        norm_by_a_computed_scale,
+    ],
+)
+def test_what_only_looks_like_mixing_channels_stays(build: Callable[[Sketch], str]) -> None:
+    """The convolution moves before the enlargement, and takes nothing that lies before that."""
+    draft = Sketch()
+    up = draft.resize(build(draft), 1, 8, 16, 16)
+    model = draft.model(draft.conv(up, 8, 5, 3, name="y"))
+    graph = Graph(model)
+    assert rewrite.rewrite(graph) == Outcome(("y over maps of 4×4",))
+    after = graph.to_model()
+    assert kinds(after)[: len(kinds(model)) - 2] == kinds(model)[:-2]
+    assert_same(model, after)
+
+
+def scale_of_images(draft: Sketch) -> str:
+    """`(4, 1, 1, 1)`, with as many images as channels."""
+    y = draft.conv(draft.input(4, 4, 4, 4), 4, 4)
+    return draft.node("Mul", y, draft.weight(4, 1, 1, 1))
+
+
+def shift_of_images(draft: Sketch) -> str:
+    y = draft.conv(draft.input(4, 4, 4, 4), 4, 4)
+    return draft.node("Add", y, draft.weight(4, 1, 1, 1))
+
+
+def shift_of_tokens(draft: Sketch) -> str:
+    """`(4, 1)`, with as many pixels as channels."""
+    flat = draft.node("Reshape", draft.input(4, 6, 2, 2), draft.constant([4, 6, 4], dtype=np.int64))
+    y = draft.node("MatMul", draft.node("Transpose", flat, perm=[0, 2, 1]), draft.weight(6, 4))
+    y = draft.node("Transpose", draft.node("Add", y, draft.weight(4, 1)), perm=[0, 2, 1])
+    return draft.node("Reshape", y, draft.constant([4, 4, 2, 2], dtype=np.int64))
+
+
+@pytest.mark.parametrize("build", [scale_of_images, shift_of_images, shift_of_tokens])
+def test_a_constant_of_as_many_values_as_channels_may_be_of_another_axis(
+    build: Callable[[Sketch], str],
+) -> None:
+    draft = Sketch()
+    up = draft.resize(build(draft), 4, 4, 16, 16)
+    model = draft.model(draft.conv(up, 4, 5, 3))
+    check(model)
+
+
+def test_the_bias_of_a_folded_layer_is_added_to_one_that_is_computed() -> None:
+    draft = Sketch()
+    x = draft.input(1, 8, 4, 5)
+    bias = draft.node("ReduceMean", x, draft.constant([0, 2, 3], dtype=np.int64), keepdims=0)
+    up = draft.resize(draft.conv(x, 8, 16), 1, 16, 16, 20)
+    model = draft.model(draft.node("Conv", up, draft.weight(8, 16, 1, 1), bias, name="y"))
+    after = check(model, "channels-last")
+    assert kinds(after) == ["ReduceMean", "Add", "Conv", "Resize"]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -315,6 +315,12 @@ def free_batch(draft: Sketch) -> str:
     return draft.conv(up, 6, OUTPUTS, 3, name="y")
 
 
+def free_map(draft: Sketch) -> str:
+    """Only what the map is enlarged to is known, as after an operator that inference stops at."""
+    up = draft.resize(draft.input(1, 6, "h", "w"), 1, 6, 16, 20)
+    return draft.conv(up, 6, OUTPUTS, 3, name="y")
+
+
 def aspect_kept(draft: Sketch) -> str:
     policy = "not_larger"
     x = draft.input(1, 6, 4, 5)
@@ -355,6 +361,7 @@ def half_precision(draft: Sketch) -> str:
         (computed_weights, "its weights are not constant"),
         (free_sizes, "its sizes are not fixed"),
         (free_batch, "its sizes are not fixed"),
+        (free_map, "the sizes of the resize are not fixed"),
         (aspect_kept, "the resize keeps the aspect ratio"),
         (more_channels, "the resize changes more than height and width"),
         (other_scales, "the scales of the resize are not the ratio of its sizes"),

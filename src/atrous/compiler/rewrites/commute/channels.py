@@ -100,7 +100,8 @@ def _per_channel(
         values = graph.constant(other)
         if values is None or values.dtype != np.float32 or graph.shape(source) != shape:
             continue
-        if values.size == 1 or (values.shape[-2:] == (1, 1) and values.size == shape[1]):
+        channels = values.size == shape[1] and values.shape[-3:] == (shape[1], 1, 1)
+        if values.size == 1 or channels:
             return source, np.broadcast_to(values.reshape(-1).astype(np.float64), shape[1])
     return None
 
@@ -161,7 +162,7 @@ def _tokens(graph: Graph, node: NodeProto, shape: tuple[int, ...]) -> ChannelMix
 def _added(graph: Graph, node: NodeProto, channels: int) -> tuple[str, Matrix | None]:
     for source, other in (node.input, node.input[::-1]):
         values = graph.constant(other)
-        if values is not None and values.reshape(-1).shape == (channels,):
+        if values is not None and values.size == channels and values.shape[-1:] == (channels,):
             return source, values.reshape(-1).astype(np.float64)
     return node.input[0], None
 
