@@ -268,6 +268,37 @@ def test_overrides_that_are_wrong(override: str, expected: str, tmp_path: Path) 
     assert expected in complaint(tmp_path, override)
 
 
+@pytest.mark.parametrize(
+    ("shape", "dims"),
+    [
+        ("[2, 3, 64, 96]", (2, 3, 64, 96)),
+        ("[2, 64, 96, 3]", (2, 3, 64, 96)),
+        ("[2, 1, 64, 96]", (2, 3, 64, 96)),
+        ("[2, 64, 96, 1]", (2, 3, 64, 96)),
+        ("[2, 3, 64, 3]", (2, 3, 64, 3)),
+    ],
+)
+def test_a_shape_may_be_that_of_the_file(
+    shape: str, dims: tuple[int, int, int, int], tmp_path: Path
+) -> None:
+    """Channels last or grey; what is compiled sees three channels first."""
+    config = loaded(tmp_path, f"frontend.shape={{input: {shape}}}")
+    assert config.frontend.dims == dims
+
+
+@pytest.mark.parametrize(
+    ("overrides", "engine"),
+    [
+        ([], "auto"),
+        (["backend.engine=tensorrt"], "onnxruntime"),
+        (["backend.engine=openvino"], "openvino"),
+        (["backend.precision=bf16"], "openvino"),
+    ],
+)
+def test_what_runs_the_model_here(overrides: list[str], engine: str, tmp_path: Path) -> None:
+    assert loaded(tmp_path, *overrides).backend.measured_on == engine
+
+
 def test_a_standalone_graph_is_not_of_bf16(tmp_path: Path) -> None:
     override = "backend={precision: bf16, standalone: true}"
     assert "standalone: a graph cannot say that it is computed in bf16" in complaint(

@@ -1,5 +1,6 @@
 """Inputs of every kind become one graph of fixed shape that computes the same."""
 
+import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -311,14 +312,15 @@ def test_an_artefact_of_free_size_is_prepared_for_the_size_it_gets(
     assert source.metadata.preprocess.fit == "letterbox"
 
 
-def test_unknown_output_shapes_are_measured(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shape", [[1, 3, 32, 32], ["n", 3, "h", "w"]], ids=["fixed", "free"])
+def test_unknown_output_shapes_are_measured(shape: list[Any], tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Gelu", ["input"], ["x"], domain="com.microsoft"),
         helper.make_node("AveragePool", ["x"], ["output"], kernel_shape=[4, 4], strides=[4, 4]),
     ]
-    model = graph(nodes, [1, 3, 32, 32], [None] * 4)
+    model = graph(nodes, shape, [None] * 4)
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-    source = read(configured(saved(model, tmp_path)))
+    source = read(configured(saved(model, tmp_path), frontend=shaped(32, 32)))
     assert sizes(source.model.graph.output[0]) == (1, 3, 8, 8)
 
 
@@ -376,6 +378,15 @@ def baked() -> onnx.ModelProto:
     return model
 
 
+def filtered(classes: int, channels: int = 3) -> onnx.ModelProto:
+    """A 1×1 convolution over pictures of any size."""
+    node = helper.make_node("Conv", ["input", "weight"], ["output"])
+    model = graph([node], [1, 3, "h", "w"], [1, classes, "h", "w"])
+    weight = np.ones((classes, channels, 1, 1), np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(weight, "weight"))
+    return model
+
+
 @pytest.mark.parametrize(
     ("model", "frontend", "expected"),
     [
@@ -404,6 +415,12 @@ def baked() -> onnx.ModelProto:
             shaped(33, 50),
             r"does not work with an input of 1×3×33×50, but at multiples of 8: frontend.shape, as "
             r"\{image: \[1, 3, 32, 48\]\}",
+        ),
+        (lambda: filtered(300), shaped(9, 9), "m.onnx: expected 1 to 256 classes, found 300$"),
+        (
+            lambda: filtered(5, channels=4),
+            shaped(9, 9),
+            "m.onnx, with an input of 1×3×9×9: ONNX Runtime failed: .* kernel channels: 4",
         ),
         (lambda: relu([1, 3, 8, 8]), {"labels": "voc"}, "3 classes, but 21 in the label set voc"),
         (lambda: relu([1, 3, 8, 8]), {"output_stride": 8}, "output_stride: is for checkpoints"),
@@ -446,6 +463,14 @@ def test_one_class_becomes_two_and_the_artefact_says_by_what(tmp_path: Path) -> 
     assert (source.metadata.activation, source.metadata.threshold) == ("sigmoid", 0.25)
     assert source.metadata.preprocess.normalisation == "div255"
     assert read(configured(path)).metadata.labels.names == ("background", "foreground")
+
+
+def test_grey_pictures_have_no_order_of_channels(tmp_path: Path) -> None:
+    steps = [STEPS[0], {"type": "CvtColor", "code": "COLOR_RGB2BGR"}, *STEPS[1:]]
+    for channels, order in ((3, "bgr"), (1, "rgb")):
+        path = saved(relu([1, channels, 32, 32]), tmp_path)
+        source = read(configured(path, dataset={"process_ops": steps}))
+        assert source.metadata.preprocess.colour == order
 
 
 @pytest.mark.parametrize("named", [{"type": "default"}, {"type": "onnx", "checkpoint": "default"}])
@@ -522,6 +547,23 @@ def test_checkpoints_that_do_not_fit(checkpoint: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("atrous.engines.missing", lambda engine: "no torch here")
     with pytest.raises(EngineError, match="no torch here; or export it to ONNX where torch is"):
         read(configured(checkpoint, frontend={"type": "pytorch"}))
+
+
+def test_a_snapshot_of_a_checkpoint_knows_its_size(checkpoint: Path) -> None:
+    """Where it does not say how its pictures are prepared, it is asked for like any other."""
+    folder = checkpoint.parent / "snapshot"
+    folder.mkdir()
+    checkpoint.rename(folder / "pytorch_model.bin")
+    names = {str(index): f"class {index}" for index in range(4)}
+    config = {"architectures": ["DeepLabV3Plus"], "id2label": names}
+    (folder / "config.json").write_text(json.dumps(config))
+    wanted = configured(folder, frontend={"type": "huggingface", "labels": "voc"})
+    with pytest.raises(ConfigError, match=r"frontend\.shape: missing, and .* runs at any size"):
+        read(wanted)
+    size = {"height": 32, "width": 64}
+    (folder / "preprocessor_config.json").write_text(json.dumps({"size": size}))
+    with pytest.raises(ConfigError, match="4 classes, but 21 in the label set voc"):
+        read(wanted)
 
 
 def test_names_of_the_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

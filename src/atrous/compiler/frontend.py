@@ -152,7 +152,7 @@ def _of_graph(
     graph, upgraded = opset.upgraded(graph, path, shape)
     meaning = _Meaning(config, path, found.metadata, said + upgraded, found.meaning or PLAIN, raw)
     try:
-        return meaning.of(opset.fixed(graph, path, shape))
+        fixed = opset.fixed(graph, path, shape)
     except ArtifactError as error:
         with engines.open_engine(found, engine="onnxruntime") as engine:
             fitting = dry_run.fitting(engine, (shape[2], shape[3]))
@@ -162,6 +162,7 @@ def _of_graph(
             f"{path}: does not work with an input of {_times(shape)}, but at {fitting.rule}: "
             f"frontend.shape, as {{{named}: [{shape[0]}, 3, {fitting.size[0]}, {fitting.size[1]}]}}"
         ) from error
+    return meaning.of(fixed)
 
 
 def _from_checkpoint(config: CompileConfig, path: Path) -> InputModel:

@@ -142,7 +142,8 @@ def _shaped(model: onnx.ModelProto, shape: Shape) -> onnx.ModelProto:
     image = copied.graph.input[0].type.tensor_type
     if not _has_shape(model, shape):
         del copied.graph.value_info[:]
-        copied.graph.output[0].type.tensor_type.ClearField("shape")
+        for dim in copied.graph.output[0].type.tensor_type.shape.dim:  # how many there are holds
+            dim.Clear()
         image.ClearField("shape")
         for size in shape:
             image.shape.dim.add().dim_value = size

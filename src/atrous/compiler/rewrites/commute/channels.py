@@ -149,7 +149,7 @@ def _tokens(graph: Graph, node: NodeProto, shape: tuple[int, ...]) -> ChannelMix
         return None
     chain.append(flat)
     shaped = graph.maker(flat.input[0])
-    if shaped is None or shaped.op_type not in ("Reshape", "Flatten"):
+    if shaped is None or shaped.op_type != "Reshape":
         return None
     source = (batch, inner[1], tall, wide)
     if graph.shape(shaped.input[0]) != source or graph.shape(flat.input[0]) != inner:
