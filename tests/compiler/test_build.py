@@ -413,6 +413,7 @@ def custom_operator(path: Path) -> Path:
         (["evaluate={data: 'voc:nowhere:val'}"], "nowhere"),
         (["evaluate={data: 'synthetic:0:4', ids: nowhere.txt}"], "evaluate.ids: nowhere.txt"),
         (["evaluate={data: 'synthetic:0:4', ids: STRANGE}"], "1 of 1 ids are not in synthetic"),
+        (["evaluate={data: 'synthetic:0:4', ids: BLANK}"], "blank.txt: holds no id"),
     ],
 )
 def test_errors_are_one_line_and_leave_nothing(
@@ -422,6 +423,7 @@ def test_errors_are_one_line_and_leave_nothing(
     message: str,
 ) -> None:
     (tmp_path / "strange.txt").write_text("strange\n")
+    (tmp_path / "blank.txt").write_text(" \n\n")
     for name in ("empty", "damaged"):
         (tmp_path / name).mkdir()
     (tmp_path / "damaged/a.png").write_bytes(b"no image")
@@ -430,6 +432,7 @@ def test_errors_are_one_line_and_leave_nothing(
         "DAMAGED": str(tmp_path / "damaged"),
         "CUSTOM": str(custom_operator(tmp_path / "custom.onnx")),
         "STRANGE": str(tmp_path / "strange.txt"),
+        "BLANK": str(tmp_path / "blank.txt"),
     }
     for word, path in named.items():
         overrides = [entry.replace(word, path) for entry in overrides]

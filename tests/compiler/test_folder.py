@@ -1,5 +1,7 @@
 """What a compile may replace, and that the old folder outlives all that goes wrong."""
 
+import errno
+import fcntl
 import os
 from pathlib import Path
 
@@ -80,10 +82,13 @@ def test_somebody_elses_model_and_a_file_are_refused(tmp_path: Path) -> None:
         check(tmp_path / "file", replace=True)
 
 
-def test_the_old_folder_comes_back_if_the_new_one_cannot_be_moved(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("earlier", [True, False])
+def test_all_is_as_it_was_if_the_new_folder_cannot_be_moved(
+    earlier: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = compiled(tmp_path / "net")
+    folder = tmp_path / "net"
+    if earlier:
+        compiled(folder)
     before = contents(tmp_path)
     rename = Path.rename
 
@@ -96,6 +101,7 @@ def test_the_old_folder_comes_back_if_the_new_one_cannot_be_moved(
     with pytest.raises(OSError, match="no space"), replacing(folder, replace=True) as work:
         (work / "mod.onnx").write_text("new")
     assert contents(tmp_path) == before
+    assert folder.exists() == earlier
 
 
 def test_what_a_link_leads_to_is_replaced(tmp_path: Path) -> None:
@@ -135,6 +141,23 @@ def test_what_a_killed_compile_left_is_removed_by_the_next_of_its_folder(tmp_pat
     with replacing(folder, replace=False) as work:
         (work / "mod.onnx").write_text("new")
     assert set(tmp_path.iterdir()) == {folder, others, young, mine}
+
+
+def test_where_nobody_is_known_to_be_at_work_nothing_of_others_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a file system without locks, what lies there may be what another compile works in."""
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    folder = compiled(tmp_path / "net")
+    theirs = scratch_of(folder)
+    with replacing(folder, replace=True) as work:
+        (work / "mod.onnx").write_text("new")
+    assert contents(folder) == {"mod.onnx": b"new"}
+    assert contents(theirs) == {"new/mod.onnx": b"half"}
 
 
 def test_a_compile_that_was_killed_between_two_names_gives_the_old_one_back(tmp_path: Path) -> None:

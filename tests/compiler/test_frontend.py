@@ -198,6 +198,21 @@ def test_an_upgrade_that_changes_the_numbers_is_refused(
         read(configured(path))
 
 
+def test_what_the_upgrade_does_not_know_is_refused_with_what_helps(tmp_path: Path) -> None:
+    """Batch norms of before operator set 9 could have values for every pixel."""
+    values = [numpy_helper.from_array(np.ones((3, 8, 8), np.float32), name) for name in "abcd"]
+    node = helper.make_node("BatchNormalization", ["input", *"abcd"], ["output"], spatial=0)
+    model = graph([node], [1, 3, 8, 8], [1, 3, 8, 8])
+    model.graph.initializer.extend(values)
+    model.opset_import[0].version = 8
+    expected = (
+        r"m.onnx: operator set 8 could not be brought to 13 \(.*spatial must have value 1\); "
+        "export it with opset_version=13 or newer$"
+    )
+    with pytest.raises(ArtifactError, match=expected):
+        read(configured(saved(model, tmp_path)))
+
+
 @pytest.mark.heavy
 def test_weights_listed_as_inputs(tmp_path: Path) -> None:
     path = exported(tmp_path, 11, keep_initializers_as_inputs=True)

@@ -84,8 +84,7 @@ class StageEvaluator:
 
     def measure(self, stage: str, model: onnx.ModelProto, metadata: Metadata) -> Evaluation:
         """Measure a model; one that was measured before is not measured again."""
-        if self._images is None:
-            raise ConfigError("evaluate: missing; it says what to measure accuracy on")
+        assert self._images is not None  # `images` refuses what needs them without
         identity = artifact.identity(model), metadata.arithmetic
         if identity in self._measured:
             return self._measured[identity]

@@ -181,6 +181,18 @@ def test_a_quantised_tensor_is_what_its_readers_see() -> None:
     assert ratios(float_model, model, SWING)["relu"] == math.inf
 
 
+def test_a_tensor_that_layers_read_in_bytes_is_seen_as_it_is() -> None:
+    """Nothing makes floats of the bytes again, nor is a scale what a quantiser quantises."""
+    draft = Sketch()
+    x = draft.node("Relu", draft.input(1, 2, 2, 2), name="relu")
+    scale = draft.node("ReduceMax", x, keepdims=0, name="scale")
+    stored = draft.node("QuantizeLinear", x, scale, draft.constant(0, dtype=np.uint8))
+    product = draft.node("MatMulInteger", stored, stored, name="product")
+    model = draft.model(draft.node("Cast", product, to=1))
+    names = ("relu", "scale", "product")
+    assert common(model, model) == [Common(name, name, name) for name in names]
+
+
 def test_layers_lose_against_the_noisiest_that_they_read() -> None:
     draft = Sketch()
     x = draft.input(1, 3, 4, 4)
@@ -266,6 +278,15 @@ def test_a_pair(write: Write, images: list[Path]) -> None:
     assert found.notes == found.unreadable == ()
     assert steps[:2] == ["reading", "comparing class maps: 1 of 8"]
     assert steps[-1] == "measuring layers: 8 of 8"
+
+
+def test_the_pictures_that_differ_most_are_shown_in_whatever_order_they_come(
+    write: Write, images: list[Path]
+) -> None:
+    before, after = write("float", net()), write("int8", net(quantised=True))
+    found = explain(before, after, images[::-1], engine="onnxruntime")
+    worst = sorted(found.images, key=lambda one: one.agreement)[:6]
+    assert [seen for seen, _ in found.pictures] == worst
 
 
 def test_float_and_fp16(write: Write) -> None:

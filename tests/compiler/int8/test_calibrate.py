@@ -11,6 +11,7 @@ from onnx import TensorProto
 from atrous import image
 from atrous.compiler.int8 import calibrate
 from atrous.compiler.int8.calibrate import Collected, collect
+from atrous.compiler.progress import Progress
 from atrous.errors import ArtifactError, ConfigError, EngineError, InputError
 from atrous.preprocess import Preprocess
 from atrous.vastai import npz
@@ -198,6 +199,32 @@ def test_nan_and_infinity_name_tensor_and_image(tmp_path: Path, operator: str, l
         collect(model, ["later", "first", "x"], images, PLAIN)
 
 
+def test_a_tensor_without_values_holds_nothing(tmp_path: Path) -> None:
+    """As the regions that a network finds where there are none."""
+    sketch = Sketch()
+    x = sketch.input(1, 3, SIZE, SIZE, name="x")
+    zero = sketch.constant([0], dtype=np.int64)
+    none = sketch.node("Slice", x, zero, zero, zero, name="none")
+    model = sketch.model(sketch.node("Concat", x, none, axis=0))
+    found = collect(model, ["x", "none"], [write(tmp_path, "a.png", 9)], PLAIN, bins=4).statistics
+    assert (found["x"].low, found["x"].high, found["x"].count) == (9, 9, 48)
+    empty = found["none"]
+    assert (empty.low, empty.high, empty.count, empty.mean) == (0, 0, 0, None)
+    assert empty.histogram.tolist() == [0] * 4
+
+
+def test_a_picture_that_goes_away_meanwhile_is_an_error(tmp_path: Path) -> None:
+    """What the ranges were made of has to be in the histograms."""
+    picture = write(tmp_path, "a.png", 9)
+
+    def tell(progress: Progress) -> None:
+        if "histograms" in str(progress):
+            picture.unlink()
+
+    with pytest.raises(InputError, match=r"a\.png"):
+        collect(network(), NAMES, [picture], PLAIN, tell=tell)
+
+
 def test_what_is_no_tensor_of_numbers(tmp_path: Path) -> None:
     picture = write(tmp_path, "a.png", 1)
     with pytest.raises(ArtifactError, match="the network makes no tensor 'nothing'"):
@@ -207,6 +234,13 @@ def test_what_is_no_tensor_of_numbers(tmp_path: Path) -> None:
     model = sketch.model(shape, dtype=TensorProto.INT64)
     with pytest.raises(ArtifactError, match=r"floating point in shape, found tensor\(int64\)"):
         collect(model, ["shape"], [picture], PLAIN)
+
+
+def test_a_network_of_two_inputs_is_refused(tmp_path: Path) -> None:
+    sketch = Sketch()
+    sketch.node("Add", *(sketch.input(1, 3, SIZE, SIZE) for _ in range(2)), name="y")
+    with pytest.raises(ArtifactError, match=r"calibration: expected one input, found 2$"):
+        collect(sketch.model("y"), ["y"], [write(tmp_path, "a.png", 9)], PLAIN)
 
 
 def test_a_network_that_cannot_run(tmp_path: Path) -> None:

@@ -132,6 +132,12 @@ def test_what_is_no_percentile_is_refused(given: float) -> None:
         ranges.share(given)
 
 
+@pytest.mark.parametrize("mode", ALL)
+def test_a_single_step_is_no_quantiser(mode: Mode) -> None:
+    with pytest.raises(ConfigError, match=r"levels: expected 2 or more, found 1$"):
+        ranges.choose(described([-1, 1]), mode, levels=1)
+
+
 def test_an_unknown_mode_is_refused() -> None:
     with pytest.raises(ConfigError, match="calibrate_mode: expected one of max, percentile, mse"):
         ranges.choose(described([0, 1]), "entropy")  # type: ignore[arg-type]

@@ -322,6 +322,31 @@ def test_stages_in_the_terminal() -> None:
     assert "int8: 37 of 40 layers, mse on 49 images, 7-bit weights (avx2)" in lines
 
 
+@pytest.mark.parametrize(
+    ("precision", "arithmetic", "text"),
+    [
+        ("fp16", "fp32", "fp16"),
+        ("fp32", "bf16", "fp32 computed in bf16"),
+        ("int8", "fp32", "int8"),
+        ("int8", "bf16", "int8, the rest computed in bf16"),
+    ],
+)
+def test_how_it_is_stored_and_computed(precision: str, arithmetic: str, text: str) -> None:
+    one = report(precision=precision, arithmetic=arithmetic)
+    assert one.lines()[0].startswith(f"small: {text}, input 1×3×513×513")
+
+
+def test_int8_of_every_layer_says_nothing_of_others() -> None:
+    least = quantised(unreadable=(), kept={}, returned=(), attempts=())
+    assert least.lines() == ["int8: 37 of 37 layers, mse on 49 images, 7-bit weights (avx2)"]
+
+
+def test_a_time_alone_is_no_comparison() -> None:
+    assert report(after=timed(40, 3)).faster == 1
+    assert report(before=timed(40, 3)).faster == 1
+    assert report(before=timed(40, 3), after=timed(10, 3)).faster == 4
+
+
 def test_the_input_model_may_not_run_there(tmp_path: Path) -> None:
     one = report(after=timed(40, 3))
     page = read_page(one, tmp_path)

@@ -51,8 +51,7 @@ def local(
     sums: list[str] = []
     for layer in chosen:
         node = twins.maker(layer.name)
-        if node is None:
-            continue
+        assert node is not None
         if layer.source not in pairs:
             pairs[layer.source] = _through_bytes(twins, layer.source, ranges[layer.source])
         exact = rounded_weight(twins, layer, form)
@@ -98,8 +97,7 @@ def on_output(
     noisy = Graph(graph.to_model())
     for layer in chosen:
         node = noisy.maker(layer.name)
-        if node is None:
-            continue
+        assert node is not None
         before = len(noisy.nodes)
         source = f"{layer.source}_twin_float"
         if not any(source in other.output for other in noisy.nodes):
