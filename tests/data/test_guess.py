@@ -87,6 +87,36 @@ def test_splits(images: str, masks: str, keys: tuple[str, str], tmp_path: Path) 
     assert (found["images"], found["masks"]) == keys
 
 
+def test_splits_that_are_called_in_ways_of_their_own(tmp_path: Path) -> None:
+    made(tmp_path, "photos/train/{}.jpg", "labels/train/{}.png")
+    made(tmp_path, "more/val/{}.jpg", "truth/val/{}.png")
+    found = described(tmp_path)
+    assert found["images"] == {"train": "photos/train", "val": "more/val"}
+    assert found["masks"] == {"train": "labels/train", "val": "truth/val"}
+
+
+@pytest.mark.parametrize("masks", ["{}_masks", "masks/{}", "masks_of_{}"])
+def test_of_several_folders_with_masks_the_fullest_is_taken_with_its_own(
+    masks: str, tmp_path: Path
+) -> None:
+    """Their files have the same names, as tiles have that are counted."""
+    for place in ("north", "south", "west"):
+        made(tmp_path, f"{place}/{{}}.jpg", f"{masks.format(place)}/{{}}.png")
+        if place != "south":
+            (tmp_path / place / "a.jpg").unlink()
+    found = described(tmp_path)
+    assert (found["images"], found["masks"]) == ("south", masks.format("south"))
+    reasons = guess(tmp_path, tmp_path).reasons
+    assert reasons[0] == "3 folders have masks; this is the one with most"
+
+
+@pytest.mark.parametrize("content", [b"\0\1\2", b"x\ny\n", b"\n"])
+def test_a_list_of_something_else_makes_no_split(content: bytes, tmp_path: Path) -> None:
+    made(tmp_path, "images/{}.jpg", "masks/{}.png")
+    (tmp_path / "train.txt").write_bytes(content)
+    assert "splits" not in described(tmp_path)
+
+
 def test_lists(tmp_path: Path) -> None:
     made(tmp_path, "JPEGImages/{}.jpg", "SegmentationClass/{}.png")
     for split in ("train", "val"):
@@ -146,6 +176,47 @@ def test_what_roboflow_writes(tmp_path: Path) -> None:
         "_mask",
     )
     assert found["classes"] == ["background", "road"]
+
+
+@pytest.mark.parametrize("name", ["classes.txt", "class_names.txt", "labels.txt"])
+def test_a_list_of_classes(name: str, tmp_path: Path) -> None:
+    made(tmp_path, "images/{}.jpg", "masks/{}.png")
+    (tmp_path / name).write_text("ground\nroad\n")
+    found = described(tmp_path)
+    assert found["classes"] == ["ground", "road"]
+    assert "ignore" not in found
+
+
+def test_a_list_of_classes_that_are_counted_from_1(tmp_path: Path) -> None:
+    made(tmp_path, "images/{}.jpg", "masks/{}.png", values=TRUTH + 1)
+    mask(tmp_path / "masks/b.png", 2 * TRUTH)
+    (tmp_path / "classes.txt").write_text("ground\nroad\n")
+    found = described(tmp_path)
+    assert (found["classes"], found["ignore"]) == (["ground", "road"], [0])
+    reasons = guess(tmp_path, tmp_path).reasons
+    assert "2 names end at the value 2: 0 is taken as not labelled" in reasons
+    data = open_dataset(f"folder:{tmp_path}/own.yaml:all")
+    one, other, _ = map(data.read_label, data.samples)
+    np.testing.assert_array_equal(one, TRUTH)
+    np.testing.assert_array_equal(other, np.where(TRUTH, 1, 255))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("classes.txt", b"\n"),
+        ("labels.txt", b"\0\1"),
+        ("_classes.csv", b"Pixel Value, Class\n0\n1\n"),
+        ("_classes.csv", b"filename, road\na.jpg, 1\n"),
+        ("labelmap.txt", b"# label:color_rgb:parts:actions\n"),
+    ],
+)
+def test_a_file_that_names_no_class_is_passed_over(
+    name: str, content: bytes, tmp_path: Path
+) -> None:
+    made(tmp_path, "images/{}.jpg", "masks/{}.png")
+    (tmp_path / name).write_bytes(content)
+    assert described(tmp_path)["classes"] == ["background", "class 1"]
 
 
 @pytest.mark.parametrize("images", ["images/{}.jpg", "other/photos/{}.jpg"])

@@ -144,11 +144,15 @@ def _pairs(files: Mapping[Path, list[Path]], masks: Mapping[Path, list[Path]]) -
     return found
 
 
-def _likely(pair: _Pair) -> tuple[int, int, bool, int]:
-    parts = [part for part in re.split(r"[/_.-]", pair.images.as_posix()) if part in SPLITS]
-    shared = sum(bool(re.search(rf"(?<![A-Za-z]){one}", pair.masks.as_posix())) for one in parts)
-    near = len(os.path.commonpath([pair.images, pair.masks]))
-    return pair.count, shared, bool(_MASKS.search(pair.masks.name)), near
+def _likely(pair: _Pair) -> tuple[int, int, bool, int, int]:
+    both = [pair.images.as_posix(), pair.masks.as_posix()]
+    parts = [part for part in re.split(r"[/_.-]", both[0]) if part in SPLITS]
+    shared = sum(bool(re.search(rf"(?<![A-Za-z]){one}", both[1])) for one in parts)
+    near = len(os.path.commonpath(both))
+    # Files of several folders may have the same names: those of south are in south_masks.
+    turned = [one[::-1] for one in both]
+    alike = len(os.path.commonprefix(both)) + len(os.path.commonprefix(turned))
+    return pair.count, shared, bool(_MASKS.search(pair.masks.name)), near, alike
 
 
 def _match(place: Path, pictures: list[Path], other: Path, masks: list[Path]) -> _Pair | None:
@@ -331,7 +335,7 @@ def _of_values(
     if names and most < len(names):
         return {"classes": names}
     if names and inside and min(inside) >= 0 and most == len(names):
-        reasons.append("there is one value more than names: 0 is taken as not labelled")
+        reasons.append(f"{len(names)} names end at the value {most}: 0 is taken as not labelled")
         return {"classes": names, "ignore": [0]}
     if inside and min(inside) >= 0 and most < 2 * len(inside) + 2:
         if 255 in used:
