@@ -8,7 +8,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from atrous.data import open_dataset
+from atrous.data import meaning, open_dataset
 from atrous.data.dataset import Dataset
 from atrous.errors import ConfigError, InputError
 
@@ -234,6 +234,30 @@ def test_three_greys(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     data = opened(tmp_path / "x", masks, classes=classes, mask_type="ids")
     assert read(data) == [[[0, 0]], [[2, 1]]]
+
+
+def test_classes_of_one_colour_are_told_apart_by_number_alone(tmp_path: Path) -> None:
+    classes = {"road": [128, 64, 128], "path": [128, 64, 128]}
+    mask = palette(TRUTH, [128, 64, 128] * 2)
+    assert read(opened(tmp_path, [mask], classes=classes)) == [RIGHT]
+    (tmp_path / "x").mkdir()
+    with pytest.raises(ConfigError, match=r"the colour \(128, 64, 128\) is given twice$"):
+        opened(tmp_path / "x", [mask], classes=classes, mask_type="rgb")
+
+
+def test_of_more_than_two_classes_255_is_none(tmp_path: Path) -> None:
+    """Also where the others do not occur in what was looked at."""
+    assert read(opened(tmp_path, [WHITE], classes=[*TWO, "sky"])) == [WHITE.tolist()]
+
+
+def test_of_very_large_masks_few_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened(tmp_path, [TRUTH] * 3, classes=TWO)
+    masks = sorted((tmp_path / "masks").iterdir())
+    assert len(meaning.looks(masks, 6)) == 3
+    monkeypatch.setattr(meaning, "MOST_PIXELS", TRUTH.size)
+    assert [path for path, _ in meaning.looks(masks, 6)] == masks[:2]
 
 
 def test_16_bits_are_no_colours(tmp_path: Path) -> None:

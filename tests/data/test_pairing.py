@@ -1,5 +1,6 @@
 """Which mask belongs to which image."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ def pairs(data: Dataset) -> list[tuple[str, str, str | None]]:
          {"mask_prefix": "lab_", "image_prefix": "rgb_"}),
         ("i/a.png i/b.png m/a_mask.png m/b_mask.png m/a_colour.png", {"mask_suffix": "_mask"}),
         ("i/x/a.png i/y/b.png m/x/a_mask.png m/y/b_mask.png", {"mask_suffix": "_mask"}),
+        ("i/a_rgb.png i/b_rgb.png i/a_depth.png m/a.png m/b.png", {"image_suffix": "_rgb"}),
     ],
 )  # fmt: skip
 def test_affixes(files: str, keys: dict[str, str], tmp_path: Path) -> None:
@@ -56,12 +58,28 @@ def test_affixes(files: str, keys: dict[str, str], tmp_path: Path) -> None:
         ("i/a_sat.png i/b_sat.png m/a_mask.png m/b_mask.png",
          "write image_suffix: _sat, mask_suffix: _mask"),
         ("i/a_rgb.png i/b_rgb.png m/a.png m/b.png", "write image_suffix: _rgb"),
+        ("i/rgb_a.png i/rgb_b.png m/lab_a.png m/lab_b.png",
+         "write image_prefix: rgb_, mask_prefix: lab_"),
+        ("i/a1_sat.png i/b1_sat.png m/a1_seg.png m/b1_seg.png",
+         "write image_suffix: _sat, mask_suffix: _seg"),
+        ("i/a_1sat.png i/b_2sat.png m/a_1map.png m/b_2map.png",
+         "write image_suffix: sat, mask_suffix: map"),
         ("i/x/a.png i/y/b.png m/x/a_mask.png m/y/b_mask.png", "mask_suffix: _mask"),
     ],
 )  # fmt: skip
 def test_what_is_around_the_names_is_recognised(files: str, advice: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=advice):
         opened(tmp_path, files)
+
+
+def test_what_is_said_of_names_and_does_not_fit_is_named(tmp_path: Path) -> None:
+    """One of the two keys is there, and right: the other is missing."""
+    expected = (
+        r"own.yaml: no image has a mask of its own name; they are called a_x\.png and a_mask\.png; "
+        "look at mask_prefix, mask_suffix, image_prefix and image_suffix$"
+    )
+    with pytest.raises(ConfigError, match=expected):
+        opened(tmp_path, "i/a_x.png i/b_x.png m/a_mask.png m/b_mask.png", mask_suffix="_mask")
 
 
 def test_names_that_hold_the_ending_of_the_image(tmp_path: Path) -> None:
@@ -96,6 +114,8 @@ def test_one_folder(files: str, key: dict[str, str], tmp_path: Path) -> None:
         ("i/a.jpg i/b.jpg i/a_mask.png i/b_mask.png", "the names of 2 files end in _mask: write "),
         ("i/a.jpg i/b.jpg i/a.png i/b.png", "each name is there twice: write mask_suffix: .png"),
         ("i/a.jpg i/b.jpg", "write mask_suffix: what the names of the masks end in"),
+        ("i/a.jpg i/b.jpg i/c.jpg i/d.jpg i/a2.jpg", "write mask_suffix: what the names of the m"),
+        ("i/a.png i/b.png i/a.tif i/b.tif", "write mask_suffix: what the names of the masks end"),
     ],
 )
 @pytest.mark.parametrize("linked", [False, True])
@@ -135,10 +155,25 @@ def test_lists_of_pairs(gap: str, ends: str, tmp_path: Path) -> None:
     assert found == [("a b.png", "x.png"), ("c.png", "y.png")]
 
 
-def test_a_list_of_pairs_that_are_not_there(tmp_path: Path) -> None:
-    (tmp_path / "val.txt").write_text("i/a.png m/b.png\n")
-    with pytest.raises(ConfigError, match=r"val.txt: 'i/a.png m/b.png': expected an image and its"):
-        opened(tmp_path, "i/a.png", splits={"val": "val.txt"})
+@pytest.mark.parametrize("line", ["i/a.png m/b.png", "; i/a.png m/a.png", "'' , m/a.png"])
+def test_a_list_of_pairs_that_are_not_there(line: str, tmp_path: Path) -> None:
+    (tmp_path / "val.txt").write_text(f"i/c.png m/c.png\n{line}\n")
+    with pytest.raises(ConfigError, match=f"val.txt: {re.escape(repr(line))}: expected an image a"):
+        opened(tmp_path, "i/a.png i/c.png m/a.png m/c.png", splits={"val": "val.txt"})
+
+
+@pytest.mark.parametrize("again", ["i/a.png", "./i/a.png", "/i/a.png"])
+def test_a_list_that_names_an_image_twice(again: str, tmp_path: Path) -> None:
+    (tmp_path / "val.txt").write_text(f"i/a.png m/a.png\ni/a.jpg m/b.png\n{again} m/a.png\n")
+    expected = rf"val.txt: names '{again.removeprefix('./')}' twice; every image is scored once$"
+    with pytest.raises(ConfigError, match=expected):
+        opened(tmp_path, "i/a.png i/a.jpg m/a.png m/b.png", splits={"val": "val.txt"})
+
+
+def test_a_list_may_name_two_images_of_one_name(tmp_path: Path) -> None:
+    (tmp_path / "val.txt").write_text("i/a.png m/a.png\ni/a.jpg m/b.png\n")
+    data = opened(tmp_path, "i/a.png i/a.jpg m/a.png m/b.png", splits={"val": "val.txt"})
+    assert pairs(data) == [("i/a", "a.png", "a.png"), ("i/a.jpg", "a.jpg", "b.png")]
 
 
 def test_lists_may_name_images_with_what_is_around(tmp_path: Path) -> None:

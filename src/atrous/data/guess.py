@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -150,9 +151,13 @@ def _likely(pair: _Pair) -> tuple[int, int, bool, int, int]:
     shared = sum(bool(re.search(rf"(?<![A-Za-z]){one}", both[1])) for one in parts)
     near = len(os.path.commonpath(both))
     # Files of several folders may have the same names: those of south are in south_masks.
-    turned = [one[::-1] for one in both]
-    alike = len(os.path.commonprefix(both)) + len(os.path.commonprefix(turned))
+    alike = _shared(both[0], both[1]) + _shared(both[0][::-1], both[1][::-1])
     return pair.count, shared, bool(_MASKS.search(pair.masks.name)), near, alike
+
+
+def _shared(one: str, other: str) -> int:
+    """How many letters two texts begin with alike."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _match(place: Path, pictures: list[Path], other: Path, masks: list[Path]) -> _Pair | None:

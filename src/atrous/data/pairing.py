@@ -58,6 +58,13 @@ class Names:
     images: Affix = Affix()
     masks: Affix = Affix()
 
+    @property
+    def whole(self) -> bool:
+        """Whether what is around the names are parts that a line sets off, as people write them."""
+        both = self.images, self.masks
+        before = {one.prefix[-1:] for one in both}
+        return before | {one.suffix[:1] for one in both} <= {"", "_", "-"}
+
 
 Pairs = dict[str, tuple[Path | None, Path | None]]
 """Shared name → image and mask."""
@@ -125,6 +132,7 @@ def listed_pairs(lines: Iterable[str], roots: Iterable[Path], where: Path) -> Pa
         ConfigError: a line does not name two files that are there, or one image is named twice.
     """
     found: Pairs = {}
+    seen: set[Path] = set()
     folders = list(dict.fromkeys(roots))
     for line in lines:
         halves = _halves(line, folders)
@@ -136,8 +144,9 @@ def listed_pairs(lines: Iterable[str], roots: Iterable[Path], where: Path) -> Pa
         name = PurePosixPath(line[: halves[0]].strip().strip("\"'").replace("\\", "/"))
         key = name.with_suffix("").as_posix()
         key = name.as_posix() if key in found else key
-        if key in found:
-            raise ConfigError(f"{where}: names {key!r} twice; every image is scored once")
+        if key in found or halves[1] in seen:
+            raise ConfigError(f"{where}: names {str(name)!r} twice; every image is scored once")
+        seen.add(halves[1])
         found[key] = halves[1], halves[2]
     _check_own(found.values(), where)
     return found
@@ -288,14 +297,14 @@ def affixes(images: Iterable[str], masks: Iterable[str]) -> Names | None:
     for image in sorted(pictures)[:_TRIED]:
         for mask in labels:
             votes.update(_candidates(image, mask))
-    best, most = None, 0
+    best, most = None, (0, False)
     for names, _ in votes.most_common(40):
         left = {names.images.name(Path(f"{one}.x")) for one in pictures}
         right = {names.masks.name(Path(f"{one}.x")) for one in labels}
-        count = len((left & right) - {None})
-        if count > most:
-            best, most = names, count
-    return best if 2 * most >= min(len(pictures), len(labels)) else None
+        found = len((left & right) - {None}), names.whole
+        if found > most:
+            best, most = names, found
+    return best if 2 * most[0] >= min(len(pictures), len(labels)) else None
 
 
 def _candidates(image: str, mask: str) -> set[Names]:
@@ -314,12 +323,14 @@ def _candidates(image: str, mask: str) -> set[Names]:
         one, two = (image[::-1], mask[::-1]) if turned else (image, mask)
         shared = next((i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), 0)
         shared -= shared > 0 and one[shared - 1] in "_-"
-        ends = one[shared:], two[shared:]
-        if shared and all(re.search("[A-Za-z]", end) for end in ends):
-            if turned:
-                found.add(Names(Affix(prefix=ends[0][::-1]), Affix(prefix=ends[1][::-1])))
-            else:
-                found.add(Names(Affix(suffix=ends[0]), Affix(suffix=ends[1])))
+        # _sat and _seg begin alike.
+        for cut in {shared, max(one.rfind(line, 0, shared) for line in "_-")}:
+            ends = one[cut:], two[cut:]
+            if cut > 0 and all(re.search("[A-Za-z]", end) for end in ends):
+                if turned:
+                    found.add(Names(Affix(prefix=ends[0][::-1]), Affix(prefix=ends[1][::-1])))
+                else:
+                    found.add(Names(Affix(suffix=ends[0]), Affix(suffix=ends[1])))
     return {names for names in found if "." not in names.images.suffix + names.masks.suffix}
 
 
