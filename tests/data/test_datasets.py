@@ -232,6 +232,15 @@ def test_cityscapes_coarse_masks(cityscapes: Path) -> None:
     assert [other.name for other in other_splits(data)] == ["cityscapes:val"]
 
 
+def test_cityscapes_of_an_empty_split(cityscapes: Path) -> None:
+    """The pictures of a split that was unpacked one folder too high count for nothing."""
+    for kind, ending in (("leftImg8bit", "leftImg8bit"), ("gtFine", "gtFine_color")):
+        write(cityscapes / f"{kind}/train/ulm_0_{ending}.png", np.zeros((1, 1, 3)))
+    expected = r":train: no CITY/\*_leftImg8bit\.png in .*leftImg8bit/train$"
+    with pytest.raises(ConfigError, match=expected):
+        open_dataset(f"cityscapes:{cityscapes}:train")
+
+
 @pytest.mark.parametrize(
     ("split", "message"),
     [("test", "no split 'test' in .*; there are: val"), ("", "says no split; expected .*:val")],

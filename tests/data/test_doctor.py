@@ -16,6 +16,7 @@ from atrous.data.doctor import EXAMPLES, DataReport, examine
 from atrous.data.masks import read_ids
 from atrous.data.synthetic import NAMES, draw
 from atrous.labels import generic
+from tests.builders.rasters import tiff
 
 Plant = Callable[[Path], Any]
 KNOWN = ("train", "train_aug", "trainval", "val", "test")
@@ -222,6 +223,31 @@ def test_examples_are_few_and_counts_complete(copy: Path) -> None:
     report = look(copy, "train")
     assert report.findings[0].count == 14
     assert len(report.findings[0].examples) == EXAMPLES
+
+
+def test_a_broken_picture_is_a_fault_of_its_own_split_alone(copy: Path) -> None:
+    cut(picture(copy, "train/03"))
+    assert found(look(copy, "val")) == {}
+    assert found(look(copy, "train")) == {"unreadable image": 1}
+
+
+def test_a_picture_of_many_bands_is_not_turned(copy: Path) -> None:
+    """Pillow, which knows how pictures are turned, does not open it."""
+    pytest.importorskip("rasterio", reason="needs the extra large")
+    pixels = np.moveaxis(np.asarray(Image.open(picture(copy))), 2, 0)
+    picture(copy).unlink()
+    tiff(copy / "images/val/02.tif", np.concatenate([pixels, pixels[:2]]), interleave="band")
+    assert found(look(copy)) == {}
+
+
+def test_of_256_classes_none_is_ignored(tmp_path: Path) -> None:
+    label = np.arange(256, dtype=np.uint8).repeat(4).reshape(32, 32)
+    Image.fromarray(label).save(tmp_path / "a.png")
+    Image.fromarray(np.dstack([label] * 3)).save(tmp_path / "a.jpg")
+    sample = Sample("a", tmp_path / "a.jpg", tmp_path / "a.png")
+    report = examine(Dataset("d", "d", generic(256), (sample,), read_ids))
+    assert (report.ignored, report.findings) == (0, ())
+    assert [one.share for one in report.classes] == [1 / 256] * 256
 
 
 def test_shares_and_weights_by_hand(tmp_path: Path) -> None:

@@ -175,6 +175,10 @@ def test_what_has_no_partner_is_kept(folder: Path) -> None:
         ({"ignore_index": 1}, r"ignore_index 1 must be 0\.\.255 and outside"),
         ({"classes": ["a", "b"], "mask_type": "rgb"}, "rgb needs a colour for every class"),
         ({"classes": {"a": [1, 1, 1], "b": [1, 1, 1]}, "mask_type": "rgb"}, "given twice"),
+        (
+            {"classes": [f"c{n}" for n in range(257)]},
+            r"set\.yaml: label set 'set': expected 1\.\.256 classes, found 257$",
+        ),
         ({"ignore_colours": [[1, 1, 1]]}, "ignore_colours belongs to mask_type rgb, not ids"),
         ({"splits": {"val": "none.txt"}}, r"none\.txt: not a readable list of names"),
     ],
@@ -269,6 +273,15 @@ def test_a_share_beside_a_folder_that_is_empty(folder: Path) -> None:
         (folder / kind / "val").mkdir()
     val = open_dataset(describe(folder, val_share=0.5))
     assert [sample.image.parent.name for sample in val.samples] == ["train"]
+
+
+def test_a_share_of_a_list_of_names(folder: Path) -> None:
+    (folder / "own.txt").write_text("one\ntwo\n")
+    described = {"images": "images/train", "masks": "masks/train", "val_share": 0.5}
+    spec = describe(folder, **described, splits={"train": "own.txt"}).removesuffix(":val")
+    parts = [open_dataset(f"{spec}:{split}").samples for split in ("train", "val")]
+    assert sorted(sample.id for part in parts for sample in part) == ["one", "two"]
+    assert [len(part) for part in parts] == [1, 1]
 
 
 def test_a_share_beside_a_split_of_its_name(folder: Path) -> None:

@@ -184,6 +184,22 @@ def test_a_palette_in_another_order_than_the_classes(
     assert "the palette of t1.png has the colours of the classes in another order" in caplog.text
 
 
+def test_a_palette_in_the_order_of_the_classes_is_read_by_number(tmp_path: Path) -> None:
+    """Of colours that belong to no class, the numbers count too."""
+    mask = palette([[0, 1, 255]], [0, 0, 0, 128, 64, 128, *[7] * 762])
+    assert read(opened(tmp_path, [mask], classes=COLOURS)) == [[[0, 1, 255]]]
+
+
+def test_a_coloured_mask_among_grey_ones_is_refused(tmp_path: Path) -> None:
+    data = opened(tmp_path, [np.dstack([TRUTH] * 3)], classes=TWO)
+    assert read(data) == [RIGHT]
+    Image.fromarray(np.dstack([TRUTH, TRUTH, 0 * TRUTH])).save(tmp_path / "masks/t0.png")
+    with pytest.raises(
+        InputError, match=r"t0\.png: its pixels are RGB, expected class ids in a gr"
+    ):
+        read(data)
+
+
 def test_the_file_has_the_last_word_on_palettes(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

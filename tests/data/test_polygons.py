@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -282,6 +283,33 @@ def test_a_folder_without_annotations_and_an_image_annotated_twice(tmp_path: Pat
     labelme(tmp_path / "json", shape("a", SQUARE), name="b", imagePath="a.jpg")
     with pytest.raises(ConfigError, match=r"the image a.jpg is annotated twice"):
         draw(tmp_path / "json", tmp_path / "masks")
+
+
+def test_other_json_among_files_of_labelme_costs_none_of_them(tmp_path: Path) -> None:
+    labelme(tmp_path / "json", shape("a", SQUARE))
+    (tmp_path / "json/settings.json").write_text('{"flags": {}}')
+    coco(tmp_path / "json/whole.json", [])
+    done = draw(tmp_path / "json", tmp_path / "masks")
+    assert [mask.name for mask in done.masks] == ["a.png"]
+    assert done.failed == (
+        f"{tmp_path}/json/settings.json: not a file of labelme: no shapes in it",
+        f"{tmp_path}/json/whole.json: a COCO file; name it, and not the folder that it is in",
+    )
+
+
+def test_the_folder_of_a_coco_file_is_told_what_to_name(tmp_path: Path) -> None:
+    (tmp_path / "annotations").mkdir()
+    coco(tmp_path / "annotations/instances_train.json", [])
+    expected = r"annotations: .*instances_train\.json: a COCO file; name it, and not the folder"
+    with pytest.raises(ConfigError, match=expected):
+        draw(tmp_path / "annotations", tmp_path / "masks")
+
+
+def test_a_coco_file_without_what_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    expected = r"^COCO files need pycocotools, not installed: pip install 'atrous\[coco\]'$"
+    with pytest.raises(ConfigError, match=expected):
+        draw(coco(tmp_path / "x.json", []), tmp_path / "masks")
 
 
 @pytest.mark.parametrize("size", [(0, 6), (5, -1), (10**6, 10**6)])

@@ -173,7 +173,7 @@ def _places(names: Sequence[PurePosixPath], target: Path) -> list[Path]:
 
 def _one_file(path: Path, failed: list[str]) -> tuple[list[Outlined], list[str]]:
     content = _json(path)
-    if isinstance(content, Mapping) and "annotations" in content and "images" in content:
+    if _is_coco(content):
         return _coco(content, path, failed)
     if isinstance(content, Mapping) and "shapes" in content:
         one = _labelme_file(path, path.parent)
@@ -181,6 +181,10 @@ def _one_file(path: Path, failed: list[str]) -> tuple[list[Outlined], list[str]]
     raise ConfigError(
         f"{path}: expected a COCO file (images, annotations, categories) or one of labelme (shapes)"
     )
+
+
+def _is_coco(content: Any) -> bool:
+    return isinstance(content, Mapping) and {"annotations", "images"} <= content.keys()
 
 
 def _json(path: Path) -> Any:
@@ -280,6 +284,8 @@ def _labelme(folder: Path, failed: list[str]) -> tuple[list[Outlined], list[str]
 def _labelme_file(path: Path, folder: Path) -> Outlined:
     content = _json(path)
     if not isinstance(content, Mapping) or "shapes" not in content:
+        if _is_coco(content):
+            raise ConfigError(f"{path}: a COCO file; name it, and not the folder that it is in")
         raise ConfigError(f"{path}: not a file of labelme: no shapes in it")
     try:
         named_image = str(content.get("imagePath") or f"{path.stem}.jpg").replace("\\", "/")

@@ -82,7 +82,7 @@ def _shape(name: str, rng: np.random.Generator) -> NDArray[np.uint8]:
         case "triangle":
             corners = [(x, y - radius), (x - radius, y + radius), (x + radius, y + radius)]
             cv2.fillPoly(shape, [np.array(corners, np.int32)], 1)
-        case "cross":
+        case _:  # cross
             cv2.rectangle(shape, (x - radius, y - thin), (x + radius, y + thin), 1, cv2.FILLED)
             cv2.rectangle(shape, (x - thin, y - radius), (x + thin, y + radius), 1, cv2.FILLED)
     return shape
