@@ -82,6 +82,26 @@ def test_what_is_said_of_names_and_does_not_fit_is_named(tmp_path: Path) -> None
         opened(tmp_path, "i/a_x.png i/b_x.png m/a_mask.png m/b_mask.png", mask_suffix="_mask")
 
 
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        (
+            {"mask_suffix": "_label"},
+            "none of 2 pictures in .*/m is called …_label, the first is a_mask.png; look at mask_p",
+        ),
+        (
+            {"mask_suffix": "_mask", "image_prefix": "rgb_"},
+            "none of 2 pictures in .*/i is called rgb_…, the first is a.png; look at image_prefix ",
+        ),
+    ],
+)
+def test_names_that_no_file_has_are_refused(
+    key: dict[str, str], expected: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=expected):
+        opened(tmp_path, "i/a.png i/b.png m/a_mask.png m/b_mask.png", **key)
+
+
 def test_names_that_hold_the_ending_of_the_image(tmp_path: Path) -> None:
     data = opened(tmp_path, "i/a.jpg i/a.png i/b.jpg m/a.jpg.png m/a.png.png m/b.jpg.png")
     assert pairs(data) == [

@@ -111,6 +111,8 @@ def pair(images: Path, masks: Path, names: Names, where: Path) -> Pairs:
         name = names.images.name(below)
         if name is not None:
             _add(by_image, name, path, images)
+    _check_named(pictures, names.images, images, "image", bool(found or by_image), where)
+    _check_named(labels, names.masks, masks, "mask", bool(found or by_mask), where)
     if not found and not by_image.keys() & by_mask.keys():
         _recognise(by_image, by_mask, names, where)
     for name in by_image.keys() | by_mask.keys():
@@ -260,6 +262,19 @@ def _of_one_folder(files: Iterable[Path]) -> str:
     if len(endings) == 2 and len(lossless) == 1:
         return f"each name is there twice: write mask_suffix: {lossless[0]}"
     return ""
+
+
+def _check_named(
+    files: Mapping[Path, Path], around: Affix, folder: Path, what: str, some: bool, where: Path
+) -> None:
+    """Raise `ConfigError` where there are files, and none is called as is said of all."""
+    if some or not files:
+        return
+    first = next(iter(files)).name
+    raise ConfigError(
+        f"{where}: none of {len(files)} pictures in {folder} is called {around.prefix}…"
+        f"{around.suffix}, the first is {first}; look at {what}_prefix and {what}_suffix"
+    )
 
 
 def _recognise(
