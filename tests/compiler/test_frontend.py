@@ -564,6 +564,19 @@ def test_checkpoints_that_do_not_fit(checkpoint: Path, monkeypatch: pytest.Monke
         read(configured(checkpoint, frontend={"type": "pytorch"}))
 
 
+def test_a_checkpoint_of_one_class_has_names_for_two(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_shallow(monkeypatch)
+    path = tmp_path / "one.pth"
+    torch.save(models.build("deeplabv3plus_mobilenet", 1).state_dict(), path)
+    frontend = {"type": "pytorch", "labels": "ground,road,sky", **shaped(*SIZE)}
+    with pytest.raises(
+        ConfigError, match=r"one\.pth: 2 classes, but 3 in the label set named of f"
+    ):
+        read(configured(path, frontend=frontend))
+
+
 def test_a_snapshot_of_a_checkpoint_knows_its_size(checkpoint: Path) -> None:
     """Where it does not say how its pictures are prepared, it is asked for like any other."""
     folder = checkpoint.parent / "snapshot"

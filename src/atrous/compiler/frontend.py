@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -32,6 +32,9 @@ from atrous.image import photograph
 from atrous.labels import LabelSet, of_number
 from atrous.labels import named as label_names
 from atrous.preprocess import Preprocess, usual_normalisation
+
+_FOREGROUND = replace(PLAIN, names=(BACKGROUND, "foreground"))
+"""What the one class of a checkpoint is called, before its graph says what its scores are."""
 
 _TORCH = (".pth", ".pt", ".ckpt", ".safetensors")
 
@@ -189,8 +192,9 @@ def _from_checkpoint(config: CompileConfig, path: Path) -> InputModel:
     recorded = models.recorded_metadata(path).get("labels")
     named = recorded or cache.row_of(path) or snapshot.labels(path)
     carried = describe(network, path) if named else None
-    meaning = _Meaning(config, path, carried, notes)
-    metadata = meaning.metadata(shape[2:], network.num_classes).model_copy(
+    alone = network.num_classes == 1  # the foreground, which becomes two classes
+    meaning = _Meaning(config, path, carried, notes, _FOREGROUND if alone else PLAIN)
+    metadata = meaning.metadata(shape[2:], 2 if alone else network.num_classes).model_copy(
         update={"variant": network.variant.name, "output_stride": network.output_stride}
     )
     with TemporaryDirectory(prefix="atrous-") as folder:
@@ -203,7 +207,7 @@ def _from_checkpoint(config: CompileConfig, path: Path) -> InputModel:
             dynamic=("batch",) if shape[0] > 1 else (),
         )
         said = [*notes, f"{path}: exported to ONNX: {difference}"]
-        if network.num_classes == 1:
+        if alone:
             found = OnnxModel(artifact.load(file), metadata, str(path))
             return _of_graph(config, path, found, said)
         model = opset.fixed(artifact.load(file), path, shape)
@@ -326,7 +330,7 @@ class _Meaning:
         if given is not None:
             labels, origin = with_background(given, self.scores), "frontend.labels"
         elif self.carried is not None:
-            labels, origin = self.carried.labels, "its metadata"
+            labels, origin = with_background(self.carried.labels, self.scores), "its metadata"
         elif self.scores.names and self.scores.names[0] == BACKGROUND:
             labels, origin = label_names(self.scores.names), "what its scores are"
         else:
