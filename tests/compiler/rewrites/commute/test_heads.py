@@ -169,12 +169,6 @@ def tokens_read_as_they_lie(draft: Sketch) -> str:
     return draft.node("Reshape", linear(draft, as_tokens(draft)), shape)
 
 
-def tokens_mirrored(draft: Sketch) -> str:
-    """Another pair of axes changes places, which the shapes do not tell."""
-    y = draft.node("Transpose", draft.input(8, 1, 16), perm=[1, 0, 2])
-    return draft.node("Reshape", y, draft.constant([1, 8, 4, 4], dtype=np.int64))
-
-
 def tokens_of_attention(draft: Sketch) -> str:
     y = draft.node("Softmax", linear(draft, as_tokens(draft)), axis=1)
     return as_a_map(draft, y)
@@ -197,7 +191,11 @@ def tokens_by_tokens(draft: Sketch) -> str:
 
 
 def tokens_by_image(draft: Sketch) -> str:
-    return as_a_map(draft, draft.node("MatMul", as_tokens(draft), draft.weight(1, 6, 8)))
+    """A weight of its own for each of one image, over maps of one channel."""
+    shape = draft.constant([1, 1, 16], dtype=np.int64)
+    flat = draft.node("Reshape", draft.input(1, 1, 4, 4), shape)
+    tokens = draft.node("Transpose", flat, perm=[0, 2, 1])
+    return as_a_map(draft, draft.node("MatMul", tokens, draft.weight(1, 1, 8)))
 
 
 def tokens_without_a_batch(draft: Sketch) -> str:
@@ -254,7 +252,6 @@ def norm_by_a_computed_scale(draft: Sketch) -> str:
     "build",
     [
         tokens_read_as_they_lie,
-        tokens_mirrored,
         tokens_of_attention,
         tokens_with_a_shortcut,
         tokens_with_places,
@@ -294,22 +291,63 @@ def shift_of_images(draft: Sketch) -> str:
     return draft.node("Add", y, draft.weight(4, 1, 1, 1))
 
 
-def shift_of_tokens(draft: Sketch) -> str:
-    """`(4, 1)`, with as many pixels as channels."""
-    flat = draft.node("Reshape", draft.input(4, 6, 2, 2), draft.constant([4, 6, 4], dtype=np.int64))
-    y = draft.node("MatMul", draft.node("Transpose", flat, perm=[0, 2, 1]), draft.weight(6, 4))
-    y = draft.node("Transpose", draft.node("Add", y, draft.weight(4, 1)), perm=[0, 2, 1])
+def of_fours(
+    draft: Sketch,
+    *shift: str,
+    before: tuple[int, ...] = (0, 2, 1),
+    after: tuple[int, ...] = (0, 2, 1),
+) -> str:
+    """A linear layer over tokens of four images, of four pixels and four channels."""
+    flat = draft.node("Reshape", draft.input(4, 4, 2, 2), draft.constant([4] * 3, dtype=np.int64))
+    y = draft.node("MatMul", draft.node("Transpose", flat, perm=before), draft.weight(4, 4))
+    for constant in shift:
+        y = draft.node("Add", y, constant)
+    y = draft.node("Transpose", y, perm=after)
     return draft.node("Reshape", y, draft.constant([4, 4, 2, 2], dtype=np.int64))
 
 
-@pytest.mark.parametrize("build", [scale_of_images, shift_of_images, shift_of_tokens])
-def test_a_constant_of_as_many_values_as_channels_may_be_of_another_axis(
-    build: Callable[[Sketch], str],
-) -> None:
+def shift_of_tokens(draft: Sketch) -> str:
+    return of_fours(draft, draft.weight(4, 1))
+
+
+def shift_of_a_batch(draft: Sketch) -> str:
+    return of_fours(draft, draft.weight(4, 1, 1))
+
+
+def tokens_of_other_axes(draft: Sketch) -> str:
+    return of_fours(draft, before=(2, 1, 0))
+
+
+def tokens_back_to_other_axes(draft: Sketch) -> str:
+    return of_fours(draft, after=(1, 2, 0))
+
+
+def tokens_of_absolute_values(draft: Sketch) -> str:
+    """Of maps of one row, a sum over rows gives the shape that a reshape gives."""
+    row = draft.constant([2], dtype=np.int64)
+    flat = draft.node("ReduceL1", draft.input(4, 4, 1, 4), row, keepdims=0)
+    y = draft.node("MatMul", draft.node("Transpose", flat, perm=[0, 2, 1]), draft.weight(4, 4))
+    y = draft.node("Transpose", y, perm=[0, 2, 1])
+    return draft.node("Reshape", y, draft.constant([4, 4, 1, 4], dtype=np.int64))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        scale_of_images,
+        shift_of_images,
+        shift_of_tokens,
+        shift_of_a_batch,
+        tokens_of_other_axes,
+        tokens_back_to_other_axes,
+        tokens_of_absolute_values,
+    ],
+)
+def test_shapes_alone_do_not_tell_what_mixes_channels(build: Callable[[Sketch], str]) -> None:
+    """There are as many images and pixels as channels."""
     draft = Sketch()
     up = draft.resize(build(draft), 4, 4, 16, 16)
-    model = draft.model(draft.conv(up, 4, 5, 3))
-    check(model)
+    check(draft.model(draft.conv(up, 4, 5, 3)))
 
 
 def test_the_bias_of_a_folded_layer_is_added_to_one_that_is_computed() -> None:

@@ -140,8 +140,6 @@ def _tokens(graph: Graph, node: NodeProto, shape: tuple[int, ...]) -> ChannelMix
         return None
     chain.append(maker)
     inner = (batch, weight.shape[0], tall * wide)
-    if graph.shape(maker.input[0]) != (batch, inner[2], inner[1]):
-        return None
     flat = graph.maker(maker.input[0])
     if flat is None or flat.op_type != "Transpose":
         return None
