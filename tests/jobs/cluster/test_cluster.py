@@ -350,8 +350,11 @@ def test_a_store_that_throttles_and_loses_connections(
     assert min(counts[kind] for kind in ("throttled", "cut", "halved")) > 0, counts
 
 
-def test_workers_on_this_machine_alone(atrous: Run, pictures: Path, tmp_path: Path) -> None:
+def test_workers_on_this_machine_alone(
+    atrous: Run, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With the model of the package."""
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # as above
     some = [pictures / f"{number:03}.jpg" for number in (1, 3, 5)]
     expected, out = tmp_path / "expected", tmp_path / "out"
     assert atrous("predict", *some, "-o", expected, "--threads", 1).code == 0
