@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
+import warnings
+import zipfile
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -70,6 +76,13 @@ LAYOUTS: list[Any] = [
     pytest.param(lambda state: {"state_dict": state, "epoch": 3}, id="state_dict"),
     pytest.param(lambda state: {"model": state}, id="model"),
     pytest.param(lambda state: {"model": state, "iou": np.zeros(21)}, id="numpy array"),
+    pytest.param(
+        lambda state: {"model": {"name": "deeplab", "stride": 16}, "net": state},
+        id="settings under the key of a network",
+    ),
+    pytest.param(lambda state: {"model": None, "ema": {"decay": 0.9, "module": state}}, id="EMA"),
+    pytest.param(lambda state: {"model": {}, "ema": state}, id="EMA beside nothing"),
+    pytest.param(lambda state: {"model": defaultdict(dict, state)}, id="defaultdict"),
 ]
 
 
@@ -83,6 +96,43 @@ def test_layouts(
     read = models.read_state(path)
     assert list(read) == list(state)
     assert all(torch.equal(read[name], tensor) for name, tensor in state.items())
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        defaultdict(list, {"loss": [0.5]}),
+        defaultdict(dict, {"iou": {1: 2.0}}),
+        Counter("abc"),
+        deque([0.5, 0.25], maxlen=9),
+        [datetime.now(UTC), date(2024, 2, 29), timedelta(hours=3)],
+        [np.bool_(True), np.int64(3), np.str_("a"), np.array(["road"], object)],
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_training_scripts_keep_beside_the_weights(tmp_path: Path, beside: object) -> None:
+    torch.save({"model": {"a": torch.ones(2)}, "log": beside}, tmp_path / "x.pth")
+    assert list(models.read_state(tmp_path / "x.pth")) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["pytorch_lightning.utilities.parsing", "lightning.fabric.utilities.data"],
+)
+def test_the_settings_of_lightning(
+    tmp_path: Path, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = type("AttributeDict", (dict,), {"__module__": module})
+    there = ModuleType(module)
+    vars(there)["AttributeDict"] = kind
+    parts = module.split(".")
+    for count in range(1, len(parts)):
+        name = ".".join(parts[:count])
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, module, there)
+    content = {"state_dict": {"a": torch.ones(2)}, "hyper_parameters": kind(lr=0.1, epochs=3)}
+    torch.save(content, tmp_path / "x.ckpt")
+    assert list(models.read_state(tmp_path / "x.ckpt")) == ["a"]
 
 
 def test_scalars_pickled_by_numpy_1(tmp_path: Path) -> None:
@@ -171,11 +221,59 @@ def test_cut_short(tmp_path: Path, share: float) -> None:
         ({"a": torch.ones(1, device="meta")}, r"found also 'a' \(Tensor\)"),
         ({3: torch.ones(1)}, r"found also 3 \(Tensor\)"),
         ({}, "expected tensors, found none"),
+        ({"model": {}, "epoch": 3}, "expected tensors, found none"),
+        (np.ones(3), "expected a state dict, found NumPy value"),
+        ({"a": torch.ones(1), "best": np.float64(1)}, r"found also 'best' \(NumPy value\)"),
+        ({"a": torch.ones(1), "when": date(2024, 1, 1)}, r"found also 'when' \(setting\)"),
+        (
+            {"model": OrderedDict({"a": np.ones(3), "b": np.ones(2)})},
+            r"found NumPy values alone: 'model\.a', 'model\.b'; save them as tensors where they "
+            r"were made: torch\.from_numpy\(array\) of each",
+        ),
     ],
 )
 def test_what_is_no_state_dict_is_named(tmp_path: Path, content: object, message: str) -> None:
     torch.save(content, tmp_path / "x.pth")
     with pytest.raises(ArtifactError, match=message):
+        models.read_state(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_another_protocol_is_not_called_damaged(tmp_path: Path, zipped: bool) -> None:
+    path = tmp_path / "x.pth"
+    content = {"model": {"a": torch.ones(2)}}
+    torch.save(content, path, pickle_protocol=4, _use_new_zipfile_serialization=zipped)
+    with (
+        warnings.catch_warnings(action="error"),  # torch's would not say which file
+        pytest.raises(ArtifactError) as caught,
+    ):
+        models.read_state(path)
+    assert str(caught.value) == (
+        f"{path}: expected a PyTorch checkpoint, found a pickle of protocol 4, of which tensors "
+        "alone cannot be taken; save the state dict where it was made: "
+        "torch.save(model.state_dict(), path)"
+    )
+
+
+def test_torchscript_is_not_called_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "x.pt"
+    with zipfile.ZipFile(path, "w") as archive:  # the entries by which torch knows it
+        for name in ("data.pkl", "constants.pkl", "code/__torch__.py", "version"):
+            archive.writestr(f"x/{name}", b"3")
+    with (
+        warnings.catch_warnings(action="error"),
+        pytest.raises(
+            ArtifactError, match=r"found a TorchScript archive; save its weights alone: "
+        ),
+    ):
+        models.read_state(path)
+
+
+def test_a_dictionary_in_itself_is_no_checkpoint(tmp_path: Path) -> None:
+    content: dict[str, object] = {}
+    content["model"] = content
+    torch.save(content, tmp_path / "x.pth")
+    with pytest.raises(ArtifactError, match="expected a PyTorch checkpoint, found a zip archive"):
         models.read_state(tmp_path / "x.pth")
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 import pickle
 import re
+import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from safetensors import SafetensorError
@@ -43,39 +45,63 @@ class _LeftOut:
     Such are the reference's `best_score`, or the arguments that Lightning and argparse keep.
     """
 
+    kind: ClassVar[str] = "setting"
+
     def __init__(self, *values: object) -> None:
         pass
 
     def __setstate__(self, state: object) -> None:
         pass
 
-    def __setitem__(self, key: object, value: object) -> None:
-        pass
+
+class _NumPyValue(_LeftOut):
+    """A number or an array of NumPy's."""
+
+    kind = "NumPy value"
 
 
-_LEFT_OUT: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
-    (_LeftOut, name)
-    for name in (
+def _dictionary(*arguments: object) -> OrderedDict[object, object]:
+    """An empty `defaultdict`, of which its entries are kept; not what makes further ones."""
+    return OrderedDict()
+
+
+def _list(*arguments: object) -> list[object]:
+    """An empty `deque`; the unpickler appends to exact lists alone."""
+    return []
+
+
+# For what a pickle may ask for. The unpickler sets items of exact dictionaries alone.
+_STAND_INS: dict[Callable[..., Any], tuple[str, ...]] = {
+    _LeftOut: (
         "_codecs.encode",
         "numpy.dtype",
         "numpy.ndarray",
-        *(
-            f"numpy.{core}.multiarray.{function}"
-            for core in ("core", "_core")
-            for function in ("scalar", "_reconstruct")
-        ),
         "argparse.Namespace",
         "types.SimpleNamespace",
+        *(f"datetime.{name}" for name in ("date", "datetime", "time", "timedelta", "timezone")),
+        *(f"builtins.{name}" for name in ("bool", "dict", "float", "int", "list", "str")),
         *(
             f"pathlib.{module}{name}"
             for module in ("", "_local.")
             for name in ("Path", "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
         ),
+    ),
+    _NumPyValue: tuple(
+        f"numpy.{core}.multiarray.{function}"
+        for core in ("core", "_core")
+        for function in ("scalar", "_reconstruct")
+    ),
+    OrderedDict: (
         "pytorch_lightning.utilities.parsing.AttributeDict",
         "lightning.pytorch.utilities.parsing.AttributeDict",
         "lightning_fabric.utilities.data.AttributeDict",
         "lightning.fabric.utilities.data.AttributeDict",
-    )
+    ),
+    _dictionary: ("collections.defaultdict",),
+    _list: ("collections.deque",),
+}
+_ALLOWED: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+    (stand_in, name) for stand_in, names in _STAND_INS.items() for name in names
 ]
 
 
@@ -104,7 +130,10 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
                 f"{path}: expected a safetensors file, found {_look(path)} ({error}); get it again"
             ) from None
     elif path.suffix in TORCH_SUFFIXES:
-        state = _tensors(path, _unpickle(path))
+        try:
+            state = _tensors(path, _unpickle(path))
+        except RecursionError:  # a dictionary that holds itself
+            raise _no_checkpoint(path) from None
     else:
         raise ArtifactError(
             f"{path}: expected a file ending in .safetensors or {', '.join(TORCH_SUFFIXES)}, "
@@ -119,7 +148,8 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
 def _unpickle(path: Path) -> object:
     _check_archive(path)
     try:
-        with torch.serialization.safe_globals(_LEFT_OUT):
+        with torch.serialization.safe_globals(_ALLOWED), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what is said below in other words
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         wanted = re.search(r"GLOBAL (\S+)", str(error))
@@ -156,9 +186,33 @@ def _check_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
 
 
 def _no_checkpoint(path: Path) -> ArtifactError:
-    return ArtifactError(
-        f"{path}: expected a PyTorch checkpoint, found {_look(path)}; get it again"
-    )
+    found = _other_kind(path) or f"{_look(path)}; get it again"
+    return ArtifactError(f"{path}: expected a PyTorch checkpoint, found {found}")
+
+
+def _other_kind(path: Path) -> str:
+    """Return in words what a file is that is sound, and what to do; empty if it is no such file."""
+    with path.open("rb") as file:
+        start = file.read(2)
+    if start == b"PK":
+        try:
+            with zipfile.ZipFile(path) as archive:
+                inside = {name.partition("/")[2]: name for name in archive.namelist()}
+                if "constants.pkl" in inside:
+                    return (
+                        "a TorchScript archive; save its weights alone: "
+                        "torch.save(torch.jit.load(path).state_dict(), other_path)"
+                    )
+                with archive.open(inside["data.pkl"]) as pickled:
+                    start = pickled.read(2)
+        except (zipfile.BadZipFile, KeyError, OSError):
+            return ""
+    if start[:1] == pickle.PROTO and 2 < start[-1] <= pickle.HIGHEST_PROTOCOL:
+        return (
+            f"a pickle of protocol {start[-1]}, of which tensors alone cannot be taken; save the "
+            "state dict where it was made: torch.save(model.state_dict(), path)"
+        )
+    return ""
 
 
 def _look(path: Path) -> str:
@@ -178,10 +232,17 @@ def _look(path: Path) -> str:
 def _tensors(path: Path, content: object) -> dict[str, Tensor]:
     content = _unwrapped(path, content)
     if not isinstance(content, Mapping):
-        raise ArtifactError(f"{path}: expected a state dict, found {type(content).__name__}")
+        raise ArtifactError(f"{path}: expected a state dict, found {_kind(content)}")
     if not any(isinstance(value, Tensor) for value in content.values()):
-        content = _flat(content)
-    other = [f"{k!r} ({type(v).__name__})" for k, v in content.items() if not _is_entry(k, v)]
+        leaves = dict(_leaves(content))
+        content = {name: leaf for name, leaf in leaves.items() if isinstance(leaf, Tensor)}
+        arrays = [repr(name) for name, leaf in leaves.items() if isinstance(leaf, _NumPyValue)]
+        if arrays and not content:
+            raise ArtifactError(
+                f"{path}: expected tensors, found NumPy values alone: {listing(arrays)}; save them "
+                "as tensors where they were made: torch.from_numpy(array) of each"
+            )
+    other = [f"{k!r} ({_kind(v)})" for k, v in content.items() if not _is_entry(k, v)]
     if other:
         raise ArtifactError(
             f"{path}: expected names and tensors alone, found also {listing(other)}; save the "
@@ -193,7 +254,7 @@ def _tensors(path: Path, content: object) -> dict[str, Tensor]:
 def _unwrapped(path: Path, content: object) -> object:
     while isinstance(content, Mapping):
         outer: Mapping[object, object] = content
-        inside = [key for key in (*WRAPPERS, *AVERAGES) if isinstance(outer.get(key), Mapping)]
+        inside = [key for key in (*WRAPPERS, *AVERAGES) if _holds_tensors(outer.get(key))]
         if not inside:
             break
         if averaged := [key for key in inside[1:] if key in AVERAGES]:
@@ -207,15 +268,20 @@ def _unwrapped(path: Path, content: object) -> object:
     return content
 
 
-def _flat(content: Mapping[object, object]) -> dict[object, object]:
-    """Nested mappings as one, keys joined by dots, of tensors alone."""
-    flat: dict[object, object] = {}
+def _holds_tensors(value: object) -> bool:
+    """Whether something is a mapping of tensors at any depth, and not one of settings."""
+    return isinstance(value, Mapping) and any(
+        isinstance(leaf, Tensor) for _, leaf in _leaves(value)
+    )
+
+
+def _leaves(content: Mapping[object, object]) -> Iterator[tuple[object, object]]:
+    """What nested mappings hold, with the keys that lead there joined by dots."""
     for key, value in content.items():
         if isinstance(value, Mapping):
-            flat |= {f"{key}.{below}": tensor for below, tensor in _flat(value).items()}
-        elif isinstance(value, Tensor):
-            flat[key] = value
-    return flat
+            yield from ((f"{key}.{below}", leaf) for below, leaf in _leaves(value))
+        else:
+            yield key, value
 
 
 def _bare(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -234,6 +300,10 @@ def _is_entry(name: object, value: object) -> bool:
         and (value.layout, value.device.type) == (torch.strided, "cpu")
         and not value.is_quantized
     )
+
+
+def _kind(value: object) -> str:
+    return value.kind if isinstance(value, _LeftOut) else type(value).__name__
 
 
 def listing(items: list[str]) -> str:
