@@ -152,3 +152,91 @@ def test_doctor_counts_pictures_that_are_turned(atrous: Run, cases: Cases, tmp_p
     assert "warning: turned by EXIF (4): masks have to be drawn on the picture as it is" in done.out
     assert "p0 as it is shown, turned by EXIF, under its mask" in done.out
     assert [path.name for path in (tmp_path / "shown").iterdir()] == ["p0.jpg"]
+
+
+def outlined(folder: Path, *labels: str) -> Path:
+    """Two labelme files, with a shape of each label in both."""
+    folder.mkdir()
+    for number in range(2):
+        shapes = [
+            {"label": label, "points": [[8 * i, 0], [8 * i + 8, 0], [8 * i + 8, 8], [8 * i, 8]]}
+            for i, label in enumerate(labels)
+        ]
+        content = {"shapes": shapes, "imagePath": f"{number}.png"}
+        text = json.dumps(content | {"imageHeight": 8, "imageWidth": 8 * len(labels)})
+        (folder / f"{number}.json").write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("own", "arguments", "message"),
+    [
+        ("classes: road, car", (), "own.yaml: classes: expected a list, found road, car"),
+        ("clases: [road, car]", (), "own.yaml: clases: unknown key; did you mean classes?"),
+        (
+            "classes: [background, car, road]",
+            ("--classes", "road,car"),
+            "own.yaml: its classes are background, car, road, and the masks would be of "
+            "background, road, car; let both have the same order, with --classes, --unlabelled or "
+            "in the file, or describe these masks in another file with --write",
+        ),
+        (
+            "classes: [road, car]",
+            (),
+            "its classes are road, car, and the masks would be of background, road, car",
+        ),
+        ("", ("--classes", "road,car,road"), "--classes: road occurs twice; name each class once"),
+        (
+            "",
+            ("--classes", "road,car,background"),
+            "--classes: background, which is class 0 by itself, occurs twice",
+        ),
+        ("", ("--classes", "road"), "the class 'car' is not among road"),
+        ("", ("--unlabelled", "Ignored"), "expected background or ignored, got Ignored"),
+    ],
+)
+def test_masks_whose_numbers_would_mean_something_else_are_not_drawn(
+    own: str, arguments: tuple[str, ...], message: str, atrous: Run, tmp_path: Path
+) -> None:
+    if own:
+        (tmp_path / "own.yaml").write_text(own)
+    labelled = outlined(tmp_path / "labelled", "road", "car")
+    done = atrous("data", "masks", labelled, "-o", tmp_path / "masks", *arguments)
+    assert (done.code, message in done.err) == (2, True), done.err
+    assert not (tmp_path / "masks").exists()
+
+
+@pytest.mark.parametrize(
+    ("own", "arguments", "row"),
+    [
+        ("", ("--classes", "road, car"), [1, 2]),
+        ("", ("--classes", "background,road,car"), [1, 2]),
+        ("", ("--classes", "road,car", "--unlabelled", "ignored"), [0, 1]),
+        ("classes: [_background_, road, car]", (), [1, 2]),
+        ("classes: [background, road, car]", ("--classes", "road,car"), [1, 2]),
+        ("classes: [road, car]", ("--unlabelled", "ignored"), [0, 1]),
+    ],
+)
+def test_masks_have_the_numbers_that_the_description_says(
+    own: str, arguments: tuple[str, ...], row: list[int], atrous: Run, tmp_path: Path
+) -> None:
+    if own:
+        (tmp_path / "own.yaml").write_text(own)
+    labelled = outlined(tmp_path / "labelled", "road", "car")
+    done = atrous("data", "masks", labelled, "-o", tmp_path / "masks", *arguments)
+    assert (done.code, done.err) == (0, "")
+    mask = np.asarray(Image.open(tmp_path / "masks/0.png"))
+    assert mask[4, 4::8].tolist() == row
+    described = yaml.safe_load((tmp_path / "own.yaml").read_text())
+    assert [described["classes"][i] for i in row] == ["road", "car"]
+
+
+def test_a_file_of_outlines_that_cannot_be_drawn_is_named(atrous: Run, tmp_path: Path) -> None:
+    labelled = outlined(tmp_path / "labelled", "road")
+    (labelled / "1.json").write_text("{")
+    done = atrous("data", "masks", labelled, "-o", tmp_path / "masks")
+    assert done.code == 1
+    assert f"error: {labelled / '1.json'}: " in done.out
+    assert "1 masks of background, road" in done.out
+    # One picture has none to be held out.
+    assert "val_share" not in yaml.safe_load((tmp_path / "own.yaml").read_text())

@@ -197,12 +197,33 @@ def test_broken_files_are_named_and_fail_at_the_end(
         (["a.json"], "results are given with --compare"),
         (["--compare"], "--compare takes results"),
         (["--compare", "none.json"], "none.json: not a result of atrous eval --json-file"),
+        (["--compare", "a.json", "--json"], "--compare A.json B.json prints a table of results"),
+        (["--compare", "a.json", "--json-file", "b.json"], ": expected no --json-file"),
+        (["--compare", "a.json", "b.json", "--data", "VOC"], ": expected no --data"),
+        (["--data", "VOC", "--overlap", "0.5"], "--overlap belongs to --tile"),
+        (
+            ["--data", "VOC", "--tile", "32", "--protocol", "native"],
+            "--tile is a protocol of its own, and native another",
+        ),
     ],
 )
 def test_wrong_commands(arguments: list[str], message: str, atrous: Run, voc: str) -> None:
     done = atrous("eval", *[voc if argument == "VOC" else argument for argument in arguments])
     assert done.code == 2
     assert message in done.err
+
+
+def test_what_cannot_be_recorded_is_said_before_anything_is_scored(
+    atrous: Run, tmp_path: Path, small_model: Callable[..., onnx.ModelProto]
+) -> None:
+    bare = tmp_path / "bare.onnx"
+    onnx.save(small_model(classes=21), bare)
+    (tmp_path / "weights.pth").write_bytes(b"")
+    for path in (bare, tmp_path / "weights.pth"):
+        # The data set, which is opened next, is not there either.
+        done = atrous("eval", "-m", path, "--data", "voc:nowhere:val", "--record")
+        wanted = f"error: {path}: --record needs an artefact of atrous export or compile\n"
+        assert (done.code, done.err) == (2, wanted)
 
 
 def test_the_protocol_must_fit_the_model(atrous: Run, voc: str, model: Path) -> None:

@@ -118,15 +118,29 @@ def masks(
 
 
 def _names(classes: str | None, own: Path, background: bool) -> list[str]:
-    from atrous import strict_yaml
-    from atrous.data.polygons import NOTHING
+    """The classes without the background that stands before them, empty for those of the file.
 
-    if classes is not None:
-        return [name.strip() for name in classes.split(",") if name.strip()]
-    if not own.is_file():
-        return []
-    known = strict_yaml.read(own, such_as="images, masks and classes").get("classes") or []
-    return [str(name) for name in known if not (background and name in NOTHING)]
+    Raises:
+        ConfigError: the description that is there is wrong, or numbers the classes differently.
+    """
+    from atrous.data.folder import read_description
+    from atrous.data.polygons import BACKGROUND, NOTHING
+    from atrous.errors import ConfigError
+
+    known = list(read_description(own).classes or ()) if own.exists() else []
+    names = known if classes is None else [n for n in map(str.strip, classes.split(",")) if n]
+    if background and names and names[0] in NOTHING:
+        names = names[1:]
+    if not known or not names:
+        return names
+    drawn = [BACKGROUND, *names] if background else names
+    if drawn != [BACKGROUND if background and name in NOTHING else name for name in known]:
+        raise ConfigError(
+            f"{own}: its classes are {', '.join(known)}, and the masks would be of "
+            f"{', '.join(drawn)}; let both have the same order, with --classes, --unlabelled or in "
+            "the file, or describe these masks in another file with --write"
+        )
+    return names
 
 
 def _describe(

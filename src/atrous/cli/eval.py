@@ -14,10 +14,14 @@ from atrous.errors import ConfigError
 from atrous.files import check_writable
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from atrous.artifact import Metadata
     from atrous.evaluation.result import Evaluation
 
 
 def evaluate(
+    context: typer.Context,
     compare: Annotated[
         list[Path] | None, typer.Argument(help="With --compare: results written by --json-file.")
     ] = None,
@@ -100,8 +104,9 @@ def evaluate(
     refuses results of different protocols.
     """
     if comparing:
-        if as_json or json_file:
-            raise ConfigError("--compare prints a table: expected no --json, --json-file")
+        options.refuse_others(
+            context, {"comparing", "compare"}, "--compare A.json B.json prints a table of results"
+        )
         _compare(compare or [])
         return
     json_output.refuse_file(compare or (), as_json)
@@ -117,6 +122,9 @@ def evaluate(
     from atrous.evaluation.evaluate import score
     from atrous.evaluation.report import PAGE
 
+    if record:
+        _recorded(file := find_model(model))
+        check_writable(file)
     if json_file:
         check_writable(json_file)
     network = options.ModelOptions(
@@ -246,15 +254,27 @@ def _record(path: Path, found: Evaluation) -> None:
     from atrous import artifact
     from atrous.evaluation import result as results
 
-    model = artifact.load(path) if path.suffix == ".onnx" else None
-    known = artifact.metadata_of(model, path) if model else None
-    if model is None or known is None:
-        raise ConfigError(f"{path}: --record needs an artefact of atrous export or compile")
+    model, known = _recorded(path)
     measured = results.accuracy(found)
     kept = [old for old in known.accuracies if _key(old) != _key(measured)]
     updated = known.model_copy(update={"accuracies": (*kept, measured)})
     artifact.save(model, updated, path)
     terminal.say(f"recorded in {path}")
+
+
+def _recorded(path: Path) -> tuple[ModelProto, Metadata]:
+    """A model into which an accuracy can be written, and what it says of itself.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    from atrous import artifact
+
+    model = artifact.load(path) if path.suffix == ".onnx" else None
+    known = artifact.metadata_of(model, path) if model else None
+    if model is None or known is None:
+        raise ConfigError(f"{path}: --record needs an artefact of atrous export or compile")
+    return model, known
 
 
 def _key(accuracy: object) -> tuple[object, ...]:

@@ -101,7 +101,7 @@ def open_folder(path: Path, split: str, spec: str) -> Dataset:
         ConfigError: the file is wrong, a folder or list that it names is not there, or the masks
             are not what it says.
     """
-    described = _read(path)
+    described = read_description(path)
     known = _splits(described, path)
     given = _given_splits(described, path.parent)
     # What `val_share` divides is still there as a whole, but is no sibling of its parts.
@@ -209,7 +209,12 @@ def _reader(described: Description, path: Path) -> Decode:
         raise ConfigError(f"{path}: {str(error).replace('`value_range`', 'range')}") from None
 
 
-def _read(path: Path) -> Description:
+def read_description(path: Path) -> Description:
+    """Read the YAML file alone.
+
+    Raises:
+        ConfigError: it cannot be read, or is wrong.
+    """
     content = strict_yaml.read(path, such_as="images, masks and classes")
     try:
         return Description.model_validate(content)

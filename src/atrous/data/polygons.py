@@ -123,7 +123,11 @@ def draw(
         )
     if not names:
         raise ConfigError(f"{annotations}: no class in it")
-    labels = named([BACKGROUND, *names] if background else names)
+    names = [BACKGROUND, *names] if background else names
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        why = ", which is class 0 by itself," if background and twice == BACKGROUND else ""
+        raise ConfigError(f"`classes`: {twice}{why} occurs twice; name each class once")
+    labels = named(names)
     values = {name: i for i, name in enumerate(labels.names)}
     empty = 0 if background else labels.ignore_index
     values |= dict.fromkeys(IGNORED, labels.ignore_index)
