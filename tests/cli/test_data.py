@@ -87,6 +87,7 @@ def test_doctor_as_json(atrous: Run, spec: str, tmp_path: Path) -> None:
         (("--alone",), "--alone belongs to --data SPEC"),
         (("--report", "x"), "--report belongs to --data SPEC"),
         (("--data", "synthetic:0:2", "--write", "x"), "--write belongs to --data FOLDER"),
+        (("--data", ".", "--report", "x"), "--report shows a data set that a file describes"),
     ],
 )
 def test_wrong_commands(arguments: tuple[str, ...], message: str, atrous: Run) -> None:

@@ -107,6 +107,12 @@ def test_export_of_what_cannot_be_exported(atrous: Run, tmp_path: Path) -> None:
         (("default", "-o", output), 2, "is an ONNX file already"),
         (("missing.pth", "-o", output), 2, "missing.pth: not a file"),
         (("x.pth", "-o", output, "--format", "torchscript", "--opset", "11"), 2, "belong to"),
+        (("x.pth",), 2, "expected -o FILE, or --triton REPOSITORY"),
+        (("x.pth", "-o", output, "--triton", tmp_path), 2, "expected -o FILE, or --triton"),
+        (("x.pth", "-o", output, "--instances", 2), 2, "--instances belongs to --triton"),
+        (("x.pth", "-o", output, "--scores"), 2, "--scores belong to --standalone"),
+        (("x.pth", "-o", output, "--standalone", "--dynamic", "batch"), 2, "--dynamic belongs to"),
+        (("x.pth", "-o", output, "--vdsp_params", "x.json"), 2, "--vdsp_params belongs to"),
     ):
         done = atrous("export", *arguments)
         assert (done.code, message in done.err) == (code, True), done.err

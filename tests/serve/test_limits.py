@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import math
 import socket
 import struct
 import threading
@@ -10,6 +11,7 @@ import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPResponse
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -302,6 +304,42 @@ def test_settings_out_of_range() -> None:
         Settings(max_pixels=2**30)
     with pytest.raises(ConfigError, match="`body_seconds`: expected more than 0"):
         Settings(body_seconds=0)
+
+
+@pytest.mark.parametrize("name", ["wait", "grace_seconds"])
+@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
+def test_a_time_that_no_clock_shows(name: str, value: float) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Settings(**{name: value})  # type: ignore[arg-type]
+    assert str(caught.value) == f"`{name}`: expected 0 or more, got {value}"
+
+
+@pytest.mark.parametrize(
+    "host", ["https://lab.example", "lab.example:8443", "lab.example/", "*", "*.example", "", "a b"]
+)
+def test_a_host_that_no_request_can_name(host: str) -> None:
+    with pytest.raises(ConfigError, match=r"^`allow_host`: expected a host name alone") as caught:
+        Settings(hosts=("lab.example", host))
+    assert f"got {host!r}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "field"), [("192.0.2.7", "192.0.2.7:80"), ("2001:db8::7", "[2001:db8::7]:80")]
+)
+def test_an_address_may_be_allowed_too(host: str, field: str) -> None:
+    assert Settings(hosts=(host,)).is_called(field)
+
+
+def test_a_key_file_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"cannot read {tmp_path}: Is a directory$"):
+        read_key(tmp_path, "127.0.0.1")
+    with pytest.raises(ConfigError, match=r"cannot read .*/gone: No such file or directory$"):
+        read_key(tmp_path / "gone", "127.0.0.1")
+    (tmp_path / "key").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=r"cannot read .*/key: not a text file$"):
+        read_key(tmp_path / "key", "127.0.0.1")
+    with pytest.raises(ConfigError, match="`no_api_key` and `api_key_file` exclude each other"):
+        read_key(tmp_path / "key", "127.0.0.1", no_api_key=True)
 
 
 def test_the_end_finishes_what_is_under_way() -> None:

@@ -89,7 +89,7 @@ class Plan:
         }
         for name, smallest in least.items():
             value = getattr(self, name)
-            if value is not None and value < smallest:
+            if value is not None and not value >= smallest:
                 raise ConfigError(f"`{name}`: expected {smallest} or more, got {value:g}")
         for name, amount in (("rate", self.rate), ("bound", self.bound)):
             if amount is not None and not amount > 0:

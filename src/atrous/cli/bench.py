@@ -364,7 +364,7 @@ def _counts(name: str, text: str | None, several: bool) -> list[int]:
     if text is None:
         return []
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdigit() and int(part) > 0 for part in parts):
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise ConfigError(f"`{name}`: expected 1 or more, got {text!r}")
     if len(parts) > 1 and not several:
         raise ConfigError(f"`{name}` {text}: expected one number; --sweep takes several")

@@ -98,6 +98,11 @@ def _data(
     folder = Path(data).expanduser()
     spec: str | None = data
     if folder.is_dir():
+        if report is not None and write is None:
+            raise ConfigError(
+                f"--report shows a data set that a file describes, and {data} is a folder: let "
+                "--write own.yaml write that file as well"
+            )
         spec = _guess(folder, write, emit)
     elif write is not None:
         raise ConfigError(f"--write belongs to --data FOLDER, and {data} is not a folder")

@@ -108,7 +108,15 @@ def export(
     from atrous import engines
 
     whole = standalone or triton is not None
-    _check(whole, output, triton, any_size=any_size, scores=scores, dynamic=dynamic)
+    _check(
+        whole,
+        output,
+        triton,
+        any_size=any_size,
+        scores=scores,
+        dynamic=dynamic,
+        instances=instances,
+    )
     if file_format == "torchscript" and (whole or dynamic or opset or precision != "fp32"):
         raise ConfigError(
             "--standalone, --dynamic, --opset and --precision belong to --format onnx"
@@ -158,6 +166,7 @@ def _check(
     any_size: bool,
     scores: bool,
     dynamic: str,
+    instances: int,
 ) -> None:
     if not whole and (any_size or scores):
         raise ConfigError("--any-size and --scores belong to --standalone")
@@ -166,6 +175,8 @@ def _check(
             "--dynamic belongs to a bare network; a standalone graph takes any number of pictures, "
             "and with --any-size any size"
         )
+    if triton is None and instances != 1:
+        raise ConfigError("--instances belongs to --triton REPOSITORY")
     if (output is None) == (triton is None):
         raise ConfigError("expected -o FILE, or --triton REPOSITORY")
 
@@ -181,7 +192,8 @@ def _checkpoint(
     """Export a checkpoint, and say how far it is from PyTorch."""
     from atrous import verbs
 
-    free: list[FreeAxis] = [a for a in told.dynamic.split(",") if a]  # type: ignore[misc]
+    axes = (axis.strip() for axis in told.dynamic.split(","))
+    free: list[FreeAxis] = [axis for axis in axes if axis]  # type: ignore[misc]
     made = verbs.export(
         path,
         output,

@@ -175,7 +175,7 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     parts = [part.strip() for part in text.strip("[] ").replace("x", ",").split(",")]
     if len(parts) == 3 and parts[0] == "3":
         parts = parts[1:]
-    if len(parts) > 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise ConfigError(f"`size`: expected N, HEIGHT,WIDTH or [3,HEIGHT,WIDTH], got {text!r}")
     return int(parts[0]), int(parts[-1])
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import os
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -73,8 +75,14 @@ class Settings:
             if not getattr(self, name) > 0:
                 raise ConfigError(f"`{name}`: expected more than 0, got {getattr(self, name)}")
         for name in ("wait", "queue", "grace_seconds"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"`{name}`: expected 0 or more, got {getattr(self, name)}")
+        for host in self.hosts:
+            if not _is_name(host):
+                raise ConfigError(
+                    f"`allow_host`: expected a host name alone, such as lab.example, got {host!r}: "
+                    "what a browser's address has before and behind it is no part of it"
+                )
 
     def is_called(self, field: str) -> bool:
         """Whether a request with this `Host` field may be meant for this server.
@@ -89,6 +97,18 @@ class Settings:
         except ValueError:
             return False
         return is_loopback(name) or name in (host.lower() for host in self.hosts)
+
+
+_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+
+
+def _is_name(host: str) -> bool:
+    """Whether a client may call a server so: any other text is compared in vain."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return _NAME.fullmatch(host) is not None
+    return True
 
 
 LogFormat = Literal["text", "json"]
