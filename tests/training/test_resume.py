@@ -176,5 +176,5 @@ def test_a_damaged_state_is_named(recipe: Make, run: Go) -> None:
     run(one)
     path = one.folder / checkpoint.STATE
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ArtifactError, match=r"state\.safetensors: not a state that atrous train"):
+    with pytest.raises(ArtifactError, match=r"state\.safetensors: not a state that this version"):
         run(one)

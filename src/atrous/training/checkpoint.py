@@ -146,18 +146,36 @@ def read_state(folder: Path) -> State | None:
         return None
     try:
         with safe_open(path, "pt") as file:
-            state = State.model_validate_json((file.metadata() or {}).get(KEY, ""))
-    except (SafetensorError, ValidationError) as error:
-        first = str(error).splitlines()[0]
-        raise ArtifactError(
-            f"{path}: not a state that atrous train wrote ({first}); name another output, or "
-            "begin again with `restart`"
-        ) from None
-    if state.format != 1:
-        raise ArtifactError(
-            f"{path}: format {state.format}, expected 1; continue with the atrous that wrote it"
-        )
-    return state
+            said = (file.metadata() or {}).get(KEY)
+        if said is None:
+            raise _no_state(path, f"its header has no entry {KEY!r}")
+        origin = _Origin.model_validate_json(said)
+        if origin.format != 1:
+            raise ArtifactError(
+                f"{path}: format {origin.format}, expected 1; continue with the atrous that wrote "
+                f"it ({origin.atrous})"
+            )
+        return State.model_validate_json(said)
+    except SafetensorError as error:
+        raise _no_state(path, str(error).splitlines()[0]) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise _no_state(path, f"{where}{': ' * bool(where)}{first['msg']}") from None
+
+
+class _Origin(BaseModel):
+    """What is read of a state of any version."""
+
+    format: int = 1
+    atrous: str = "unknown"
+
+
+def _no_state(path: Path, why: str) -> ArtifactError:
+    return ArtifactError(
+        f"{path}: not a state that this version of atrous train wrote ({why}); name another "
+        "output, or begin again with `restart`"
+    )
 
 
 def restore(folder: Path, learner: Learner) -> None:

@@ -45,13 +45,13 @@ class Entry(Record):
 def read_log(folder: Path) -> list[Entry]:
     """The entries of a run, oldest first."""
     path = folder / LOG
-    lines = path.read_text().splitlines() if path.is_file() else []
+    lines = path.read_bytes().splitlines() if path.is_file() else []
     entries = []
     for line in lines:
         try:
             entries.append(Entry.model_validate_json(line))
         except ValueError:
-            break  # the line that a killed run was writing
+            break  # the line that a killed run was writing, or what a power failure left of it
     return entries
 
 
