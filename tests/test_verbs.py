@@ -137,6 +137,14 @@ def test_what_does_not_go_together(tmp_path: Path, model: Path) -> None:
         ),
         (lambda: atrous.compile(tmp_path / "no.yaml"), "no.yaml"),
         (lambda: atrous.train(tmp_path / "no.yaml", "train.batch=8"), "got the text"),
+        (
+            lambda: atrous.train(tmp_path / "no.yaml", [("train.batch", 8)]),  # type: ignore[list-item]
+            r"expected texts as 'train\.batch=8', or a dictionary, got \('train\.batch', 8\)",
+        ),
+        (
+            lambda: atrous.export("x.pth", tmp_path / "x", file_format="tflite"),  # type: ignore[arg-type]
+            "`file_format`: expected onnx or torchscript, got 'tflite'",
+        ),
     ):
         with pytest.raises(atrous.AtrousError, match=said):
             call()
@@ -148,3 +156,18 @@ def test_changes_belong_to_a_file() -> None:
     recipe = config.load(RECIPES / "synthetic.yaml")
     with pytest.raises(ConfigError, match="`changes` are for a file, not for a `Recipe`"):
         atrous.train(recipe, {"train.batch": 8})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "found"),
+    [
+        ("train.batch", np.int64(-4), "found -4"),
+        ("optimizer.lr", np.float32(-0.5), "found -0.5"),
+        ("optimizer.lr", np.array([0.5]), r"found \[0\.5\]"),
+        ("train.batch", np.bool_(True), "expected a whole number, found true"),
+    ],
+)
+def test_a_change_may_be_a_number_of_numpy(key: str, value: object, found: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{key}: .*{found}$") as caught:
+        atrous.train(RECIPES / "synthetic.yaml", {key: value})
+    assert "quotes" not in str(caught.value)

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 Name = str | PathLike[str]
 Changes = Mapping[str, Any] | Sequence[str]
-"""Keys of a YAML file in other words: `{"train.batch": 8}`, or `["train.batch=8"]`."""
+"""Keys of a YAML file in other words: `{"train.batch": 8}`, or `["train.batch=8"]`. A dictionary
+as a value, as in `{"train": {"batch": 8}}`, takes the place of its whole section."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +252,16 @@ def need_training() -> None:
 def _words(changes: Changes) -> list[str]:
     if isinstance(changes, str):
         raise ConfigError(f"`changes`: expected a list or a dictionary, got the text {changes!r}")
-    if not isinstance(changes, Mapping):
-        return list(changes)
-    return [f"{key}={json.dumps(value, default=str)}" for key, value in changes.items()]
+    if isinstance(changes, Mapping):
+        return [f"{key}={json.dumps(value, default=_plain)}" for key, value in changes.items()]
+    for change in changes:
+        if not isinstance(change, str):
+            raise ConfigError(
+                f"`changes`: expected texts as 'train.batch=8', or a dictionary, got {change!r}"
+            )
+    return list(changes)
+
+
+def _plain(value: object) -> object:
+    """Numbers and arrays of NumPy and torch as Python's, all else, such as a path, as text."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)

@@ -182,6 +182,8 @@ def _named(given: str | None) -> tuple[str, str | None]:
         raise ConfigError(
             f"-m {given}: expected NAME=MODEL with a name of letters, digits, '.', '_' and '-'"
         )
+    if not source:
+        raise ConfigError(f"-m {given}: expected NAME=MODEL, and behind the = stands no model")
     return name, source
 
 
