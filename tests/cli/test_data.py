@@ -241,3 +241,19 @@ def test_a_file_of_outlines_that_cannot_be_drawn_is_named(atrous: Run, tmp_path:
     assert "1 masks of background, road" in done.out
     # One picture has none to be held out.
     assert "val_share" not in yaml.safe_load((tmp_path / "own.yaml").read_text())
+
+
+def test_doctor_shows_the_first_picture_that_fits_its_mask(
+    atrous: Run, spec: str, tmp_path: Path
+) -> None:
+    masks = sorted((tmp_path / "masks/val").iterdir())
+    Image.new("L", (3, 3)).save(masks[0])
+    masks[1].write_bytes(b"broken")
+    done = atrous("doctor", "--data", spec, "--report", tmp_path / "shown")
+    assert done.code == 1
+    assert f"written: {tmp_path / 'shown/6.jpg'}: 6 under its mask" in done.out
+    for mask in masks[2:]:
+        Image.new("L", (3, 3)).save(mask)
+    done = atrous("doctor", "--data", spec, "--report", tmp_path / "none")
+    assert "no picture could be shown under its mask" in done.out
+    assert not (tmp_path / "none").exists()

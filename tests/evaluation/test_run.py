@@ -1,3 +1,4 @@
+import io
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -233,7 +234,34 @@ def test_another_protocol_does_not_resume_this_one() -> None:
     assert min(data.read) == "00"
 
 
-@pytest.mark.parametrize("content", [b"", b"PK nonsense", b"PK\x03\x04 cut short"])
+def kept(**changes: Any) -> bytes:
+    """A state of the first three images, in which some entries are other ones."""
+    entries = {"counts": 9 * np.ones((3, 3), int), "scores": np.ones(3), "numbers": [0, 0, 0],
+               "failed": np.array([], str)} | changes  # fmt: skip
+    file = io.BytesIO()
+    np.savez(file, **entries)
+    return file.getvalue()
+
+
+def array() -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.ones(3))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"PK nonsense",
+        b"PK\x03\x04 cut short",
+        kept()[:300],
+        array(),
+        kept(numbers=[0, 0]),
+        kept(counts=np.ones((2, 2), int)),
+    ],
+    ids=["empty", "PK", "cut short", "cut", "array", "two numbers", "other classes"],
+)
 def test_a_damaged_state_counts_as_none(content: bytes) -> None:
     one = evaluation()
     state = one._state_file()
@@ -245,6 +273,17 @@ def test_a_damaged_state_counts_as_none(content: bytes) -> None:
 def test_files_that_cannot_be_read_are_named_and_the_rest_scored() -> None:
     result = evaluation(Pictures(broken=(3, 7))).run()
     assert result.failed == ["3.png: cannot be read", "7.png: cannot be read"]
+    assert result.pixel_accuracy == 100
+
+
+def test_a_label_of_another_size_is_named_and_the_rest_scored() -> None:
+    class Odd(Pictures):
+        def read_label(self, sample: Sample) -> NDArray[np.uint8]:
+            label = super().read_label(sample)
+            return label[1:] if sample.id == "04" else label
+
+    result = evaluation(Odd()).run()
+    assert result.failed == ["4.png: label is (23, 30), its image (24, 30)"]
     assert result.pixel_accuracy == 100
 
 

@@ -40,6 +40,36 @@ def test_classes_have_charts_from_the_second_score_on(tmp_path: Path, recipe: Ma
     assert written(tmp_path, recipe(), 2).count("<svg") == 2 + 3
 
 
+def test_a_long_log_is_drawn_as_it_is_and_as_means(tmp_path: Path, recipe: Make) -> None:
+    own = recipe()
+    state = State(
+        atrous="0",
+        recipe=own.values(),
+        train=SplitRecord(name="own:train", images=60, ids="0" * 16),
+    )
+    for count, raw in ((80, 0), (81, 1)):
+        entries = [Entry(iteration=i, loss=1 / i, rate=0.1) for i in range(1, count + 1)]
+        write_page(tmp_path, own, state, entries, None, Shown())
+        html = (tmp_path / PAGE).read_text()
+        assert html.count('<polyline class="raw"') == raw, count
+
+
+def test_a_class_that_never_occurs_has_no_chart(tmp_path: Path, recipe: Make) -> None:
+    own = recipe()
+    state = State(
+        atrous="0",
+        recipe=own.values(),
+        train=SplitRecord(name="own:train", images=60, ids="0" * 16),
+    )
+    entries = [
+        Entry(iteration=100 * i, score=50.0, iou={"road": 50.0, "car": None}) for i in (1, 2)
+    ]
+    write_page(tmp_path, own, state, entries, None, Shown())
+    html = (tmp_path / PAGE).read_text()
+    assert "IoU of road" in html
+    assert "IoU of car" not in html
+
+
 @pytest.mark.heavy
 @pytest.mark.parametrize("width", [1400, 500, 360])
 def test_nothing_overflows_and_text_is_legible(width: int, tmp_path: Path, recipe: Make) -> None:

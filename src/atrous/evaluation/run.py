@@ -334,14 +334,13 @@ def _load_tally(path: Path, fresh: Tally) -> Tally:
     """Go on from a saved state; one that is damaged counts as none."""
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as state:
-            counts, scores, numbers = state["counts"], state["scores"], state["numbers"]
-            failed = state["failed"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            counts, scores, failed = state["counts"], state["scores"], state["failed"]
+            not_finite, same, compared = map(int, state["numbers"])
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile):
         return fresh
     if counts.shape != fresh.matrix.counts.shape:
         return fresh
     matrix = copy(fresh.matrix)
     matrix.counts = counts
-    not_finite, same, compared = map(int, numbers)
     seen = tuple(str(message) for message in failed)
     return Tally(matrix, tuple(scores.tolist()), not_finite, same, compared, seen)
