@@ -137,6 +137,14 @@ def test_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert not (tmp_path / "x.png").exists()
 
 
+def test_without_matplotlib_nothing_is_measured_for_a_plot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(AtrousError, match=r"x\.png: plots need .* pip install 'atrous\[report\]'"):
+        plot.check(tmp_path / "x.png")
+
+
 def test_kept(tmp_path: Path) -> None:
     path = tmp_path / "s.json"
     measurement.save(Sweep(results=tuple(POINTS)), path)

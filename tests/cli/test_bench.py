@@ -195,6 +195,7 @@ def test_processes(atrous: Run) -> None:
         (("--datalist", "no.txt", "--path_output", "out"), 2, "no.txt: No such file"),
         (("--datalist", "npz_datalist.txt"), 2, "--datalist LIST and --path_output FOLDER belong"),
         (("--plot", "x.png"), 2, "--plot draws what --sweep finds"),
+        (("--sweep", "--plot", "x.pdf"), 2, "--plot x.pdf: expected a name that ends in .png"),
         (
             ("--scenario", "server"),
             2,

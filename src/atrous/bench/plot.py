@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from io import BytesIO
 from itertools import product
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from atrous.bench.measurement import Measurement
 from atrous.bench.sweep import best
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, ConfigError
 from atrous.files import write_whole
 
 if TYPE_CHECKING:
@@ -19,6 +20,25 @@ if TYPE_CHECKING:
 
 _INK, _GREY, _BLUE, _RED, _GREEN = "#1f2933", "#9aa5b1", "#2b6cb0", "#c2410c", "#15803d"
 _PLACES = (6, -14, 18, -26, 30, -38, 42, -50)  # points above or below
+
+
+def check(path: Path) -> None:
+    """Refuse what `draw` would refuse, before anything is measured.
+
+    Raises:
+        ConfigError: the file is to be no PNG.
+        AtrousError: matplotlib is not installed.
+    """
+    if path.suffix.lower() != ".png":
+        raise ConfigError(f"`plot` {path}: expected a name that ends in .png, which it becomes")
+    if find_spec("matplotlib") is None:
+        raise _no_matplotlib(path)
+
+
+def _no_matplotlib(path: Path) -> AtrousError:
+    return AtrousError(
+        f"{path}: plots need matplotlib, which is not installed: pip install 'atrous[report]'"
+    )
 
 
 def draw(results: Sequence[Measurement], path: Path) -> None:
@@ -35,9 +55,7 @@ def draw(results: Sequence[Measurement], path: Path) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        raise AtrousError(
-            f"{path}: plots need matplotlib, which is not installed: pip install 'atrous[report]'"
-        ) from None
+        raise _no_matplotlib(path) from None
     figure = Figure(figsize=(9, 5.5), dpi=150, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()

@@ -188,8 +188,8 @@ def bench(
         return
     if (datalist is None) != (output is None):
         raise ConfigError("--datalist LIST and --path_output FOLDER belong together")
-    if plot is not None and not sweep:
-        raise ConfigError("--plot draws what --sweep finds: expected --sweep as well")
+    if plot is not None:
+        _check_plot(plot, sweep)
     if datalist is not None and (images is not None or feed == "images"):
         raise ConfigError("--datalist lists decoded pixels: expected no --images, --from images")
     counts = {
@@ -235,6 +235,14 @@ def bench(
         emit(found.model_dump_json(indent=2))
     if not all_answered:
         sys.exit(1)
+
+
+def _check_plot(path: Path, sweep: bool) -> None:
+    from atrous.bench import plot
+
+    if not sweep:
+        raise ConfigError("--plot draws what --sweep finds: expected --sweep as well")
+    plot.check(path)
 
 
 def _measure(plan: Plan, path: Path | None) -> Measurement:
