@@ -16,6 +16,7 @@ from PIL.ImageFile import ImageFile
 from atrous.errors import InputError
 from atrous.image import Reading, turned
 from atrous.pictures.metadata import orientation
+from atrous.pictures.opening import unreadable
 from atrous.pictures.samples import Picture
 
 Colour = Literal["rgb", "bgr"]
@@ -23,8 +24,12 @@ Colour = Literal["rgb", "bgr"]
 Input: TypeAlias = "str | PathLike[str] | bytes | Image.Image | NDArray[np.uint8]"
 """A picture: its file, the content of its file, an image of Pillow's, or its pixels."""
 
-_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I")
-_TIFF = ("CMYK", "LAB", "F")
+_FILES = (str, PathLike, bytes, bytearray, memoryview, Image.Image)
+_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+_TIFF = ("CMYK", "LAB", "F", "I")
+_SIXTEEN_BIT = ("I;16B", "I;16L", "I;16N")
+_PLAINER = {"La": "LA", "RGBa": "RGBA", "PA": "RGBA"}
+"""Modes with transparency that no file keeps, and what keeps the same."""
 
 
 def picture_of(source: Input, reading: Reading, colour: Colour = "rgb") -> Picture:
@@ -44,6 +49,8 @@ def picture_of(source: Input, reading: Reading, colour: Colour = "rgb") -> Pictu
         raise InputError(f"`colour`: expected rgb or bgr, got {colour!r}")
     if isinstance(source, np.ndarray):
         return Picture(_array(source, colour))
+    if not isinstance(source, _FILES):
+        raise InputError(f"image: {_kind(source)}; {_way_out(source)}")
     if colour != "rgb":
         raise InputError(
             f"`colour` {colour} is for arrays; {_kind(source)} says itself what its channels are"
@@ -52,9 +59,7 @@ def picture_of(source: Input, reading: Reading, colour: Colour = "rgb") -> Pictu
         return reading.picture(BytesIO(bytes(source)), f"an image of {len(source)} bytes")
     if isinstance(source, Image.Image):
         return _of_pillow(source, reading)
-    if isinstance(source, (str, PathLike)):
-        return reading.picture(_path(fspath(source)))
-    raise InputError(f"image: {_kind(source)}; {_way_out(source)}")
+    return reading.picture(_path(fspath(source)))
 
 
 def _path(name: Any) -> Path:
@@ -121,13 +126,20 @@ def _of_pillow(image: Image.Image, reading: Reading) -> Picture:
         raise InputError(f"{name}: expected pixels, got {image.width}×{image.height}")
     if isinstance(image, ImageFile) and image.tile and not image.tell():
         data = _untouched(image)
-        if data is not None:
-            return reading.picture(BytesIO(data), name)
+        if data is None:
+            raise InputError(
+                f"{name}: its file was closed before its pixels were read; hand the image over "
+                "inside of the `with` that opens it, or call `image.load()` there"
+            )
+        return reading.picture(BytesIO(data), name)
+    try:
+        image.load()
+    except Exception as error:  # a later frame of a damaged file, of any reader
+        raise unreadable(name, error) from None
     if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
         # Pillow takes all inks as Adobe stores them, negative.
         image = Image.eval(image, lambda ink: 255 - ink)
-    kind = "PNG" if image.mode in _PNG else "TIFF" if image.mode in _TIFF else ""
-    stored = image if kind else image.convert("RGB")
+    stored = _kept_by_a_file(image)
     if stored.mode == "RGB" and not {"icc_profile", "transparency"} & stored.info.keys():
         found = Picture(np.asarray(stored))
     else:
@@ -139,10 +151,25 @@ def _of_pillow(image: Image.Image, reading: Reading) -> Picture:
             if key in ("icc_profile", "transparency")
         }
         save: Callable[..., None] = plain.save
-        save(content, format=kind or "PNG", **({} if kind == "TIFF" else {"compress_level": 1}))
+        if stored.mode in _TIFF:
+            save(content, format="TIFF")
+        else:
+            save(content, format="PNG", compress_level=1)
         content.seek(0)
         found = reading.picture(content, name)
     return turned(found, orientation(image))
+
+
+def _kept_by_a_file(image: Image.Image) -> Image.Image:
+    """The image in a mode that PNG or TIFF keeps."""
+    if image.mode in _SIXTEEN_BIT or (image.mode == "I" and image.format == "PPM"):
+        # Portable maps of more than 8 bits are spread over 16, in the mode for 32.
+        kept = Image.fromarray(np.asarray(image).astype(np.uint16))
+        kept.info = image.info
+        return kept
+    if image.mode in (*_PNG, *_TIFF):
+        return image
+    return image.convert(_PLAINER.get(image.mode, "RGB"))
 
 
 def _untouched(image: ImageFile) -> bytes | None:
