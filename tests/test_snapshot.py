@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,16 @@ HALF = (0.5, 0.5, 0.5)
             id="MobileViT",
         ),
         pytest.param(
+            {"size": [60, 80], "do_center_crop": True, "crop_size": 48},
+            IMAGENET.model_copy(update={"size": (48, 48), "fit": "crop", "resize": (60, 80)}),
+            id="both sides and a crop",
+        ),
+        pytest.param(
+            {"do_resize": False, "do_center_crop": True, "crop_size": 48},
+            IMAGENET.model_copy(update={"size": (48, 48), "fit": "crop"}),
+            id="a crop alone",
+        ),
+        pytest.param(
             {"rescale_factor": 1 / 127.5, "image_mean": [1.0] * 3, "image_std": [1.0] * 3},
             IMAGENET.model_copy(update={"normalisation": "mean-std", "mean": (127.5,) * 3,
                                         "std": (127.5,) * 3}),
@@ -152,9 +163,24 @@ def test_preprocessing(changes: dict[str, Any], expected: Preprocess, tmp_path: 
     assert found == expected
 
 
-def test_what_cannot_be_followed_is_refused(tmp_path: Path) -> None:
-    folder = made(tmp_path / "x", SEGFORMER, PROCESSOR | {"size": {"width": 3}})
-    with pytest.raises(ArtifactError, match=r"preprocessor_config\.json: cannot be followed"):
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"size": {"width": 3}}, 'expected a size of height and width, found {"width": 3}'),
+        (
+            {"size": {"longest_edge": 512}},
+            'expected a size of height and width, found {"longest_edge": 512}',
+        ),
+        ({"image_mean": None}, "expected a number for each of three channels, found null"),
+        ({"image_std": [0.5]}, "expected a number for each of three channels, found [0.5]"),
+    ],
+)
+def test_what_cannot_be_followed_is_refused(
+    changes: dict[str, Any], why: str, tmp_path: Path
+) -> None:
+    folder = made(tmp_path / "x", SEGFORMER, PROCESSOR | changes)
+    message = f"{folder}/preprocessor_config.json: cannot be followed: {why}; `preprocess` says it"
+    with pytest.raises(ArtifactError, match=f"^{re.escape(message)}$"):
         snapshot.preprocess(folder / "model.onnx")
 
 
@@ -164,6 +190,19 @@ def test_the_networks_own_size_holds(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert found is not None
     assert found.size == (40, 64)
     assert "says 32×64, the network takes 40×64: using the latter" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("size", "resize"), [({"shortest_edge": 50}, 64), ([50, 70], (50, 70)), ([50, 60], (50, 64))]
+)
+def test_a_picture_is_resized_to_no_less_than_the_networks_own_size(
+    size: Any, resize: int | tuple[int, int], tmp_path: Path
+) -> None:
+    crop = {"size": size, "do_center_crop": True, "crop_size": 48}
+    folder = made(tmp_path / "x", SEGFORMER, PROCESSOR | crop)
+    found = snapshot.preprocess(folder / "model.onnx", (40, 64))
+    assert found is not None
+    assert (found.size, found.resize) == ((40, 64), resize)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -72,8 +73,10 @@ def preprocess(
                 path, *made.size, height, width,
             )  # fmt: skip
             fields["size"] = (height, width)
-            if isinstance(fields.get("resize"), int):
-                fields["resize"] = max(fields["resize"], height, width)
+            if isinstance(resize := fields.get("resize"), int):
+                fields["resize"] = max(resize, height, width)
+            elif resize is not None:
+                fields["resize"] = (max(resize[0], height), max(resize[1], width))
             made = Preprocess.from_dict(fields)
     except (ConfigError, TypeError, ValueError, LookupError, ArithmeticError) as error:
         raise ArtifactError(f"{path}: cannot be followed: {error}; `preprocess` says it") from None
@@ -104,6 +107,8 @@ def _geometry(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _pair(size: object) -> tuple[int, int]:
     if isinstance(size, Mapping):
+        if not {"height", "width"} <= size.keys():
+            raise ValueError(f"expected a size of height and width, found {json.dumps(dict(size))}")
         return int(size["height"]), int(size["width"])
     if isinstance(size, (list, tuple)):
         return int(size[0]), int(size[-1])
@@ -134,5 +139,7 @@ def _values(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _triple(value: object) -> tuple[float, float, float]:
     values: list[Any] = list(value) if isinstance(value, (list, tuple)) else [value] * 3
+    if len(values) != 3 or None in values:
+        raise ValueError(f"expected a number for each of three channels, found {json.dumps(value)}")
     red, green, blue = map(float, values)
     return red, green, blue
