@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -332,6 +333,45 @@ def test_bands(ways: Ways, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     np.testing.assert_array_equal(
         ways.agree(colours, Taking(bands=(4, 3, 1))).pixels, shown(ramp(8, 4)[[3, 2, 0]], 255)
     )
+
+
+@pytest.mark.parametrize("ending", ["tif", "png"])
+def test_bands_of_a_palette_are_those_of_its_colours(
+    ending: str, ways: Ways, tmp_path: Path
+) -> None:
+    path = tmp_path / f"a.{ending}"
+    colours = photograph("RGB").quantize(9)
+    colours.save(path)
+    truth = np.asarray(colours.convert("RGB"))
+    for bands in ((3, 2, 1), (2,)):
+        for picture in (way(path, Taking(bands=bands)) for way in (ways.agree, ways.pillow)):
+            np.testing.assert_array_equal(
+                picture.pixels, np.broadcast_to(truth[..., [b - 1 for b in bands]], truth.shape)
+            )
+    with pytest.raises(InputError, match=rf"a\.{ending}: has 3 bands, `bands` asks for 4$"):
+        ways.whole(path, Taking(bands=(4,)))
+
+
+def test_a_palette_has_no_band_of_transparency(ways: Ways, tmp_path: Path) -> None:
+    photograph("P").save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match=r"one band or three as `bands`, not 2$"):
+        ways.whole(tmp_path / "a.tif", Taking(bands=(1, 2)))
+
+
+@pytest.mark.parametrize("left", [20, 2000])
+def test_damage_is_said_alike_of_a_file_and_of_its_content(left: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    noise = np.random.default_rng(0).integers(0, 256, (3, 64, 64), np.uint8)
+    tiff(path, noise, photometric="RGB", compress="deflate")
+    path.write_bytes(path.read_bytes()[:left])
+    said = []
+    for source in (path, BytesIO(path.read_bytes())):
+        with pytest.raises(InputError) as caught:
+            Reading().picture(source, "theirs")
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+    assert said[0].startswith("theirs: ")
+    assert "a.tif" not in said[0]
 
 
 def test_colours_by_their_tags(ways: Ways, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -84,24 +85,27 @@ class GeoRaster:
         max_pixels: int | None = None,
     ) -> None:
         self._name, self._taking, self._notes = name, taking, notes
-        self._held = ExitStack()
+        self._held, called = ExitStack(), ""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             try:
                 driver = _driver(source)
                 if isinstance(source, bytes):
                     memory = self._held.enter_context(MemoryFile(source))
+                    called = memory.name
                     file = memory.open(driver=driver)
                 else:
                     _check_beside(source)
                     place = self._held.enter_context(place_of(source))
+                    called = str(place)
                     file = rasterio.open(place, driver=driver)
                 self._file = self._held.enter_context(file)
             except InputError:
                 raise
             except Exception as error:  # GDAL's errors have no class in common
                 self._held.close()
-                raise InputError(f"{name}: not an image that GDAL can read: {error}") from None
+                reason = _without_name(error, called)
+                raise InputError(f"{name}: not an image that GDAL can read: {reason}") from None
         self.height, self.width = int(self._file.height), int(self._file.width)
         try:
             check_size((self.width, self.height), str(name), max_pixels)
@@ -219,17 +223,27 @@ class GeoRaster:
     def _chosen(self) -> tuple[int, ...]:
         """Numbers of the bands that are read: grey, an index or RGB, and transparency behind."""
         file = self._file
-        asked = self._taking.chosen(file.count, self._name)
+        palette = self._meaning.palette
+        asked = self._taking.chosen(file.count if palette is None else 3, self._name)
+        if palette is not None:
+            if asked is not None:  # colours, as of any picture with a palette
+                if len(asked) in (2, 4):
+                    raise InputError(
+                        f"{self._name}: has a palette, of which no colour is transparency; name "
+                        f"one band or three as `bands`, not {len(asked)}"
+                    )
+                self._meaning = replace(
+                    self._meaning, palette=palette[:, [*asked] * (3 // len(asked))]
+                )
+            return (1,)
         if asked is not None:
             if len(asked) in (2, 4):
                 self._transparency(asked[-1] + 1, asked=True)
-            if self._meaning.palette is not None:
-                self._meaning = replace(self._meaning, palette=None)
             return tuple(band + 1 for band in asked)
         kinds = list(file.colorinterp)
         tagged = [band for band, kind in enumerate(kinds, 1) if kind is ColorInterp.alpha]
         others = [band for band in range(1, file.count + 1) if band not in tagged]
-        if self._meaning.palette is not None or not others:
+        if not others:
             return (1,)
         alpha = next((band for band in tagged if self._transparency(band)), None)
         behind = () if alpha is None else (alpha,)
@@ -304,7 +318,7 @@ class GeoRaster:
         try:
             return np.asarray(read())
         except Exception as error:
-            reason = error.__cause__ or error
+            reason = _without_name(error.__cause__ or error, self._file.name)
             raise InputError(f"{self._name}: cannot be read: {reason}") from None
 
     def _picture(self, stored: NDArray[Any], mask: NDArray[Any] | None) -> Picture:
@@ -348,6 +362,11 @@ def _check_beside(path: Path) -> None:
     notes = beside(path, ".aux.xml")
     if notes and b"OVERVIEW_FILE" in notes.read_bytes():
         raise InputError(f"{path}: {notes.name} beside it names another file; remove it")
+
+
+def _without_name(error: BaseException, called: str) -> str:
+    """What GDAL says of a file without what it calls that, a number where the file is no file."""
+    return re.sub(rf"^{re.escape(Path(called).name)}(: |, )", "", str(error))
 
 
 def _driver(source: Path | bytes) -> str:
