@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from io import BytesIO
 from pathlib import Path
@@ -372,6 +373,36 @@ def test_damage_is_said_alike_of_a_file_and_of_its_content(left: int, tmp_path: 
     assert said[0] == said[1]
     assert said[0].startswith("theirs: ")
     assert "a.tif" not in said[0]
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize(("photometric", "bands"), [("cielab", 3), ("icclab", 3), ("cmyk", 5)])
+def test_what_is_no_rgb_is_never_taken_for_it(
+    photometric: str, bands: int, kind: type, ways: Ways, tmp_path: Path
+) -> None:
+    path = tiff(tmp_path / "a.tif", ramp(8, bands).astype(kind), photometric=photometric)
+    if kind is np.uint8 and photometric != "icclab":  # Pillow converts these
+        assert (ways.agree(path).pixels != shown(ramp(8, bands)[:3], 255)).any()
+        return
+    name = "inks (CMYK)" if photometric == "cmyk" else "Lab"
+    message = (
+        f"{path}: {bands} bands of {np.dtype(kind)} that are {name}, which are not read; convert "
+        "it to RGB, or name the `bands` to take as they are"
+    )
+    for way in (ways.whole, ways.rows):
+        with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+            way(path)
+    assert ways.agree(path, Taking(bands=(1, 2, 3))).pixels.shape == (HEIGHT, WIDTH, 3)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_no_sense_in_the_orientation_of_a_tiff_is_upright(
+    orientation: int, ways: Ways, tmp_path: Path
+) -> None:
+    photograph("RGB").save(tmp_path / "a.tif", tiffinfo={0x112: orientation})
+    truth = np.asarray(photograph("RGB"))
+    np.testing.assert_array_equal(ways.agree(tmp_path / "a.tif").pixels, truth)
+    np.testing.assert_array_equal(ways.pillow(tmp_path / "a.tif").pixels, truth)
 
 
 def test_colours_by_their_tags(ways: Ways, tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ _COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 _ROWS = 512
 _LOOK = 512  # pixels of the longer side that decide what samples mean
 _PALETTE = 3
+_NOT_RGB = {5: "inks (CMYK)", 8: "Lab", 9: "Lab", 10: "Lab"}
 
 
 class GeoRaster:
@@ -191,6 +192,12 @@ class GeoRaster:
             raise InputError(
                 f"{self._name}: bands are of different types ({', '.join(file.dtypes)}); convert "
                 "them to one"
+            )
+        other = _NOT_RGB.get(tags.photometric) if tags else None
+        if other and ColorInterp.red not in file.colorinterp and self._taking.bands is None:
+            raise InputError(
+                f"{self._name}: {file.count} bands of {file.dtypes[0]} that are {other}, which are "
+                "not read; convert it to RGB, or name the `bands` to take as they are"
             )
         bits = file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
         stored = 8 * np.dtype(file.dtypes[0]).itemsize

@@ -99,6 +99,7 @@ def read_tags(file: IO[bytes]) -> Tags:
 def _tags(tags: ImageFileDirectory_v2, masked: bool) -> Tags:
     bits = max(_numbers(tags.get(_BITS), (1,)))
     highest = max(_numbers(tags.get(_HIGHEST), (0,)))
+    turned = _numbers(tags.get(_ORIENTATION), (1,))[0]
     power = 8 < highest.bit_length() < bits and highest & (highest + 1) == 0
     return Tags(
         bits=bits,
@@ -107,7 +108,7 @@ def _tags(tags: ImageFileDirectory_v2, masked: bool) -> Tags:
         highest=highest if power else None,
         premultiplied=_ASSOCIATED in _numbers(tags.get(_EXTRA), ()),
         nodata=_number(tags.get(_NODATA)),
-        orientation=_numbers(tags.get(_ORIENTATION), (1,))[0],
+        orientation=turned if 1 <= turned <= 8 else 1,
         masked=masked,
     )
 
