@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -55,21 +56,37 @@ def test_no_sense_in_exif_is_upright(block: bytes, image: Pixels, tmp_path: Path
     assert images.read(tmp_path / "a.jpg").shape == image.shape
 
 
-@pytest.mark.parametrize(
-    "segment",
-    [
-        pytest.param(b"\xff\xe0\0\x07JFIF\0", id="JFIF"),
-        pytest.param(b"\xff\xed\0\x14Photoshop 3.0\x008BIM", id="Photoshop"),
-        pytest.param(b"\xff\xe2\0\x10MPF\0II*\0\x08\0\0\0\xff\xff", id="MPF"),
-        pytest.param(b"\xff\xee\0\x07Adobe", id="Adobe"),
-    ],
-)
+SEGMENTS = [
+    pytest.param(b"\xff\xe0\0\x07JFIF\0", id="JFIF"),
+    pytest.param(b"\xff\xed\0\x14Photoshop 3.0\x008BIM", id="Photoshop"),
+    pytest.param(b"\xff\xe2\0\x10MPF\0II*\0\x08\0\0\0\xff\xff", id="MPF"),
+    pytest.param(b"\xff\xee\0\x07Adobe", id="Adobe"),
+]
+
+
+@pytest.mark.parametrize("segment", SEGMENTS)
 def test_segments_cut_short(segment: bytes, image: Pixels, tmp_path: Path) -> None:
     data = odd.jpeg(Image.fromarray(image))
     (tmp_path / "a.jpg").write_bytes(data[:2] + segment + data[2:])
     np.testing.assert_array_equal(
         images.read(tmp_path / "a.jpg"), np.asarray(Image.open(io.BytesIO(data)))
     )
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    "segment", [*SEGMENTS, pytest.param(b"\xff\xe1\0\x0eExif\0\0II*\0\x08\0", id="EXIF")]
+)
+def test_xmp_says_how_a_picture_is_turned_whatever_else_is_cut_short(
+    segment: bytes, stored: Image.Image, image: Pixels, tmp_path: Path
+) -> None:
+    whole = io.BytesIO()
+    stored.save(whole, "JPEG", quality=100, xmp=b'<x tiff:Orientation="6"/>')
+    data = whole.getvalue()
+    (tmp_path / "a.jpg").write_bytes(data[:2] + segment + data[2:])
+    pixels = images.read(tmp_path / "a.jpg")
+    assert pixels.shape == image.shape
+    assert np.abs(pixels.astype(int) - image).mean() < 12
 
 
 def long_text(kind: str) -> list[tuple[bytes, bytes]]:
@@ -196,6 +213,41 @@ def test_pam(header: str, values: bytes, expected: tuple[int, ...], tmp_path: Pa
     assert tuple(images.read(path)[0, 0]) == expected
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(InputError, match=r"a\.pam: cannot be read: image file is truncated"):
+        images.read(path)
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("WIDTH 2\nHEIGHT 1\nDEPTH 1\nMAXVAL 255\n", "a damaged PAM"),
+        ("WIDTH 2\nHEIGHT 1\nDEPTH 1\nENDHDR\n", "a damaged PAM"),
+        ("WIDTH 2\nHEIGHT one\nDEPTH 1\nMAXVAL 255\nENDHDR\n", "a damaged PAM"),
+        (
+            "WIDTH 2\nHEIGHT 1\nDEPTH 5\nMAXVAL 255\nENDHDR\n",
+            "a PAM file of 2×1 with 5 channels up to 255, expected pixels, 1 to 4 channels and at "
+            "most 65535",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_pam(header: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.pam"
+    path.write_bytes(f"P7\n{header}".encode() + bytes(16))
+    with pytest.raises(InputError, match=f"^{re.escape(f'{path}: cannot be read: {said}')}$"):
+        images.read(path)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ("1 2 3", "image file is truncated"),
+        ("1 2 3 2000", "its header says that 1000 is white, but it holds 2000"),
+        ("1 2 3 -4", "its header says that 1000 is white, but it holds -4"),
+    ],
+)
+def test_what_is_wrong_with_a_portable_map(values: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.pgm"
+    path.write_text(f"P2\n2 2\n1000\n{values}\n")
+    with pytest.raises(InputError, match=f"^{re.escape(f'{path}: cannot be read: {said}')}$"):
         images.read(path)
 
 

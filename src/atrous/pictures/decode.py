@@ -340,8 +340,9 @@ def _portable(picture: ImageFile, plain: bool, most: int) -> Found:
         values = np.frombuffer(data, kind, min(count, len(data) // np.dtype(kind).itemsize))
     if len(values) < count:
         raise OSError("image file is truncated")
-    if values.max(initial=0) > most or values.min(initial=0) < 0:
-        raise OSError(f"its header says that {most} is white, but it holds {values.max()}")
+    for outside in (values.min(initial=0), values.max(initial=0)):
+        if not 0 <= outside <= most:
+            raise OSError(f"its header says that {most} is white, but it holds {outside}")
     stored = values.astype(np.uint16 if most > 255 else np.uint8)
     return np.moveaxis(stored.reshape(height, width, bands), 2, 0), most, False
 

@@ -6,6 +6,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import IO, Any
@@ -50,7 +51,7 @@ def orientation(picture: Image.Image) -> int:
         if tags is not None:
             found = int(tags.get(ORIENTATION, 1))
         else:
-            found = _in_exif(_exif(picture)) or _in_xmp(picture)
+            found = _orientation_in(_exif(picture)) or _in_xmp(picture)
     except Exception:  # metadata that cannot be read say nothing
         found = 1
     return found if 1 <= found <= 8 else 1
@@ -118,7 +119,8 @@ def _boxes(file: IO[bytes]) -> Iterator[tuple[bytes, bytes]]:
 def _exif(picture: Image.Image) -> bytes:
     data = picture.info.get("exif") or b""
     if not data and "Raw profile type exif" in picture.info:  # as ImageMagick writes it to a PNG
-        data = bytes.fromhex("".join(picture.info["Raw profile type exif"].split("\n")[3:]))
+        with suppress(ValueError):
+            data = bytes.fromhex("".join(picture.info["Raw profile type exif"].split("\n")[3:]))
     return bytes(data)
 
 
@@ -145,7 +147,7 @@ def _in_xmp(picture: Image.Image) -> int:
 
 def _plain_jpeg(file: IO[bytes]) -> Plain:
     """Of the application segments, the colours' alone stay: Adobe's mark and the profile."""
-    turned = 1
+    in_exif = in_xmp = 0
     kept = [file.read(2)]
     while True:
         mark = file.read(2)
@@ -158,22 +160,25 @@ def _plain_jpeg(file: IO[bytes]) -> Plain:
         length = file.read(2)
         body = file.read(max(0, int.from_bytes(length, "big") - 2))
         if mark[1] == 0xE1 and body.startswith(b"Exif\0\0"):
-            turned = _orientation_in(body)
+            in_exif = _orientation_in(body)
+        elif mark[1] == 0xE1 and (found := _XMP.search(body)):
+            in_xmp = int(found[1])
         profile = mark[1] == 0xE2 and body.startswith(b"ICC_PROFILE\0")
         application = 0xE0 <= mark[1] <= 0xEF or mark[1] == 0xFE
         colours = mark[1] == 0xEE and body.startswith(b"Adobe") and len(body) >= 12
         if not application or profile or colours:
             kept += [mark, length, body]
     exif = Image.Exif()
-    exif[ORIENTATION] = turned
+    exif[ORIENTATION] = in_exif or in_xmp or 1
     return Plain(BytesIO(b"".join(kept)), {"exif": exif.tobytes()})
 
 
 def _orientation_in(exif: bytes) -> int:
+    """As `_in_exif`, 0 too where nobody can read it."""
     try:
         return _in_exif(exif)
     except (struct.error, KeyError):
-        return 1
+        return 0
 
 
 def _plain_png(file: IO[bytes]) -> Plain:

@@ -41,8 +41,8 @@ class PamImageFile(ImageFile.ImageFile):
             raise SyntaxError("a PAM file without WIDTH, HEIGHT, DEPTH or MAXVAL") from None
         if min(width, height) < 1 or depth not in _MODES or not 0 < most < 65536:
             raise ValueError(
-                f"a PAM file of {width}×{height} with {depth} channels up to {most}, expected 1 "
-                "to 4 channels"
+                f"a PAM file of {width}×{height} with {depth} channels up to {most}, expected "
+                "pixels, 1 to 4 channels and at most 65535"
             )
         self._size, self._mode = (width, height), _MODES[depth]
         self.most, self._start, self._unread = most, len(lines) + len(ends), True
