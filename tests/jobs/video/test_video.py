@@ -1,4 +1,5 @@
 import logging
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -306,6 +307,19 @@ def test_what_is_no_video(tmp_path: Path, predictor: Predictor) -> None:
             InputError, match=r"(missing\.mp4|camera:99): .*cannot be opened: No such"
         ):
             segment_video(predictor, name, tmp_path / "out.mp4")
+
+
+def test_a_clip_on_a_website_is_to_be_downloaded_first(
+    tmp_path: Path, predictor: Predictor
+) -> None:
+    message = (
+        "https://example.org/a.mp4: a URL of this kind is not opened, expected one of a camera "
+        "(rtsp://, rtsps://, rtmp://, rtp://, srt://, tcp://, udp://); download the clip and name "
+        "its file"
+    )
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        segment_video(predictor, "https://example.org/a.mp4", tmp_path / "out.mp4")
+    assert not list(tmp_path.iterdir())
 
 
 class Camera:

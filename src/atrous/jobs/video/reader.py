@@ -310,6 +310,11 @@ class Reader:
         return cast("VideoCodecContext", decoder)
 
     def _open(self, camera: bool, network: bool) -> InputContainer:
+        if "://" in self.name and not (network or os.path.lexists(self.name)):
+            raise InputError(
+                f"{self.name}: a URL of this kind is not opened, expected one of a camera "
+                f"({', '.join(NETWORK)}); download the clip and name its file"
+            )
         options = {"max_pixels": str(self._max_pixels), **({} if network else ONE_FILE)}
         try:
             if camera:
