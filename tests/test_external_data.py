@@ -4,8 +4,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from atrous import artifact, external_data
 from atrous.errors import ArtifactError
@@ -140,3 +142,59 @@ def test_a_folder_is_no_data(beside: Path) -> None:
     data.unlink()
     data.mkdir()
     assert "which is not a regular file" in refusal(beside)
+
+
+def said_to_lie(path: Path, **said: str) -> None:
+    """Let a model say something else of where its weights lie."""
+    model = onnx.load(path, load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            entry.value = said.get(entry.key, entry.value)
+    path.write_bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize("said", ["", "x", "1.5", "-4"])
+def test_an_offset_that_is_no_number_of_bytes(said: str, beside: Path) -> None:
+    said_to_lie(beside, offset=said)
+    assert refusal(beside) == (
+        "says no number of bytes where its weights lie in m.onnx.data; save the model again with "
+        "its data beside it"
+    )
+
+
+@pytest.mark.parametrize("location", ["data/weights.bin", "data\\weights.bin"])
+def test_data_in_a_folder_beside_the_model(location: str, beside: Path, small_model: Model) -> None:
+    said_to_lie(beside, location=location)
+    data = beside.parent / "m.onnx.data"
+    assert refusal(beside) == (
+        "data/weights.bin is missing, which holds its weights; m.onnx.data has its size: if it was "
+        "renamed, call it data/weights.bin again"
+    )
+    content = data.read_bytes()
+    data.write_bytes(b"")
+    assert refusal(beside) == (
+        "data/weights.bin is missing, which holds its weights; put it into data beside m.onnx"
+    )
+    (beside.parent / "data").mkdir()
+    (beside.parent / "data" / "weights.bin").write_bytes(content)
+    same(beside, small_model)
+
+
+def test_weights_in_a_node_lie_beside_the_model_too(tmp_path: Path) -> None:
+    weights = numpy_helper.from_array(np.arange(8, dtype=np.float32).reshape(2, 4), "w")
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, width])
+        for name, width in (("x", 2), ("y", 4))
+    ]
+    nodes = [
+        helper.make_node("Constant", [], ["w"], value=weights),
+        helper.make_node("MatMul", ["x", "w"], ["y"]),
+    ]
+    model = helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:]))
+    expected, path = artifact.identity(model), tmp_path / "m.onnx"
+    onnx.save(
+        model, path, save_as_external_data=True, location="m.data", size_threshold=0,
+        convert_attribute=True,
+    )  # fmt: skip
+    assert external_data.locations(onnx.load(path, load_external_data=False)) == ["m.data"]
+    assert artifact.identity(artifact.load(path)) == expected

@@ -89,12 +89,17 @@ def read(model: onnx.ModelProto, path: Path) -> None:
 def _content(path: Path, file: Path, location: str, entries: dict[str, str]) -> bytes:
     try:
         start, length = int(entries.get("offset", 0)), int(entries.get("length", -1))
+        if start < 0:
+            raise ValueError(start)
     except ValueError:
-        raise ArtifactError(f"{path}: says no number where its weights lie in {location}") from None
+        raise ArtifactError(
+            f"{path}: says no number of bytes where its weights lie in {location}; save the model "
+            "again with its data beside it"
+        ) from None
     with file.open("rb") as opened:
-        opened.seek(max(0, start))
+        opened.seek(start)
         content = opened.read(length if length >= 0 else -1)
-    if start < 0 or len(content) < length or (length < 0 and not content):
+    if len(content) < length or (length < 0 and not content):
         size = file.stat().st_size
         raise ArtifactError(
             f"{path}: {location} has {size} bytes, and the model reads up to byte "
@@ -128,7 +133,7 @@ def is_pointer(file: Path) -> bool:
 
 
 def _missing(path: Path, name: str, needed: int) -> str:
-    message = f"{path}: {PurePosixPath(name).name} is missing, which holds its weights; "
+    message = f"{path}: {name} is missing, which holds its weights; "
     if (path.parent / name).is_symlink():
         return f"{message}the link of that name leads nowhere: put the file itself there"
     alike = [
@@ -140,7 +145,8 @@ def _missing(path: Path, name: str, needed: int) -> str:
     ]
     if len(alike) == 1:
         return f"{message}{alike[0]} has its size: if it was renamed, call it {name} again"
-    return f"{message}put it beside {path.name}"
+    where = PurePosixPath(name).parent
+    return f"{message}put it {f'into {where} ' * (where.name != '')}beside {path.name}"
 
 
 def _allowed(path: Path) -> Iterator[Path]:
