@@ -62,6 +62,37 @@ def test_pixels_without_data_are_in_no_share(quarters: NDArray[np.uint8]) -> Non
     assert empty.shares() == {"cat": 0.5, "sky": 0.5}
 
 
+def test_a_picture_of_no_data_says_so(quarters: NDArray[np.uint8]) -> None:
+    empty = replace(brightest()(quarters), picture=Picture(quarters, np.zeros((8, 16), bool)))
+    assert empty.shares() == {}
+    assert empty.regions() == []
+    assert repr(empty) == "<Prediction 16×8: no data>"
+
+
+@pytest.mark.parametrize("seen", [(8, 8, 0, 16), (0, 8, 5, 5)])
+def test_what_the_network_saw_nothing_of_is_ignored(
+    seen: tuple[int, int, int, int], quarters: NDArray[np.uint8]
+) -> None:
+    unseen = replace(brightest()(quarters), seen=seen)
+    assert unseen.shares() == {"ignored": 1.0}
+    assert np.isnan(unseen.certainty()).all()
+    assert np.isnan(unseen.probabilities()).all()
+    assert repr(unseen) == "<Prediction 16×8: ignored 100.0 %>"
+
+
+def test_classes_that_do_not_exclude_each_other_have_each_their_probability(
+    quarters: NDArray[np.uint8],
+) -> None:
+    prediction = brightest()(quarters)
+    logits = np.zeros_like(prediction.grid)
+    logits[0], logits[1] = 200, -200  # beyond what exp of float32 holds
+    found = replace(prediction, grid=logits, activation="sigmoid").probabilities()
+    np.testing.assert_array_equal(found[:, 0, 0], np.array([1, 0, 0.5], np.float32))
+    same = replace(prediction, grid=logits, activation="none")
+    np.testing.assert_array_equal(same.probabilities(), same.logits())
+    assert (same.certainty() == 200).all()
+
+
 def test_masks_and_overlays_are_saved(tmp_path: Path, quarters: NDArray[np.uint8]) -> None:
     prediction = brightest()(quarters)
     with Image.open(prediction.save(tmp_path / "mask.png")) as mask:

@@ -196,7 +196,8 @@ class Prediction:
         found = list(self.shares().items())
         said = ", ".join(f"{name} {as_percent(share)}" for name, share in found[:4])
         more = f", {len(found) - 4} more" if len(found) > 4 else ""
-        return f"<Prediction {self.columns.size}×{self.rows.size}: {said}{more}>"
+        size = f"{self.columns.size}×{self.rows.size}"
+        return f"<Prediction {size}: {said or 'no data'}{more}>"
 
     def _repr_png_(self) -> bytes:
         """What a notebook shows: the overlay, or the class map where there is no image."""
