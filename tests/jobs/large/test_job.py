@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,13 +21,17 @@ from atrous.jobs.large import job as large
 from atrous.jobs.large import tiles
 from atrous.jobs.output import ImageResult, Output
 from atrous.jobs.sources import find
-from atrous.labels import generic
+from atrous.labels import VOC, generic
 from atrous.preprocess import Preprocess
 from atrous.runtime.predictor import Predictor
+from atrous.stamp import FileStamp, of_pixels
 
 rasterio = pytest.importorskip("rasterio", reason="needs the extra large")
 
-from atrous.jobs.large.raster import FileRaster, stamp_of  # noqa: E402
+from rasterio.control import GroundControlPoint  # noqa: E402
+from rasterio.rpc import RPC  # noqa: E402
+
+from atrous.jobs.large.raster import FileRaster, stamp_of, write_mask  # noqa: E402
 
 Pixels = NDArray[np.uint8]
 PLACE = rasterio.Affine(0.5, 0, 4e5, 0, -0.5, 5e6)
@@ -97,6 +102,80 @@ def test_a_geotiff_gives_a_geotiff(brightest: Predictor, earth: Path, tmp_path: 
     assert sorted(path.name for path in out.rglob("*") if path.is_file()) == [
         "earth.jpg", "earth.tif",
     ]  # fmt: skip
+
+
+POINTS = [
+    GroundControlPoint(row, column, 4e5 + column, 5e6 - row)
+    for row, column in ((0, 0), (0, 50), (40, 0), (40, 50))
+]
+SENSOR = RPC(
+    height_off=1, height_scale=2, lat_off=3, lat_scale=4, line_num_coeff=[1.0] * 20,
+    line_den_coeff=[2.0] * 20, line_off=5, line_scale=6, long_off=7, long_scale=8,
+    samp_num_coeff=[3.0] * 20, samp_den_coeff=[4.0] * 20, samp_off=9, samp_scale=10,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param({"crs": "EPSG:25832", "gcps": POINTS}, id="points"),
+        pytest.param({"rpcs": SENSOR}, id="a sensor"),
+        pytest.param(
+            {"crs": "EPSG:25832", "transform": rasterio.Affine(0.5, 0.1, 4e5, 0.1, -0.5, 5e6)},
+            id="turned",
+        ),
+        pytest.param({"transform": PLACE}, id="on no known map"),
+    ],
+)
+def test_a_mask_lies_where_its_picture_does(place: dict[str, Any], tmp_path: Path) -> None:
+    tiff(tmp_path / "a.tif", np.moveaxis(photograph(), 2, 0), photometric="rgb", **place)
+    ids = np.arange(2000, dtype=np.uint8).reshape(40, 50) % 3
+    mask = tmp_path / "mask.tif"
+    with FileRaster(tmp_path / "a.tif") as raster:
+        assert raster.georeferenced
+        write_mask(mask, iter([ids[:7], ids[7:]]), raster, VOC, "a" * 64, geographic=True)
+    with rasterio.open(tmp_path / "a.tif") as picture, rasterio.open(mask) as found:
+        np.testing.assert_array_equal(found.read(1), ids)
+        assert (found.crs, found.transform) == (picture.crs, picture.transform)
+        assert found.gcps[1] == picture.gcps[1]
+        for one, other in zip(found.gcps[0], picture.gcps[0], strict=True):
+            assert (one.row, one.col, one.x, one.y) == (other.row, other.col, other.x, other.y)
+        assert found.rpcs == picture.rpcs
+    assert stamp_of(mask) is not None
+
+
+@pytest.mark.parametrize("changed", ["bands", "type", "pixels"])
+def test_a_mask_that_somebody_made_another_picture_of_has_no_stamp(
+    changed: str, tmp_path: Path
+) -> None:
+    stored = np.zeros((1, 40, 50), np.uint8)
+    stamp = str(FileStamp("a" * 64, of_pixels(stored[0])))
+    path = tiff(tmp_path / "a.tif", stored, transform=PLACE)
+    with rasterio.open(path, "r+") as file:
+        file.update_tags(atrous=stamp)
+    assert stamp_of(path) is not None
+    if changed == "bands":
+        stored = np.repeat(stored, 3, axis=0)
+    elif changed == "type":
+        stored = stored.astype(np.uint16)
+    else:
+        stored[0, 39, 49] = 1
+    tiff(path, stored, transform=PLACE)
+    with rasterio.open(path, "r+") as file:
+        file.update_tags(atrous=stamp)
+    assert stamp_of(path) is None
+
+
+@pytest.mark.parametrize("longest", [100, 25])
+def test_a_small_picture_of_one_that_is_read_at_once(longest: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x112] = 6
+    Image.fromarray(photograph()).save(tmp_path / "a.png", exif=exif)
+    with FileRaster(tmp_path / "a.png") as raster:
+        assert not raster.georeferenced
+        small = raster.small(longest)
+        assert small.shape == ((50, 40, 3) if longest == 100 else (25, 20, 3))
+        assert abs(small.mean() - raster.rows(0, 50).mean()) < 2
 
 
 def test_a_photograph_gives_a_palette_png(brightest: Predictor, tmp_path: Path) -> None:
