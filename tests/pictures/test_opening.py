@@ -167,6 +167,26 @@ def test_pages_and_programs_are_never_opened(
                 images.read(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    ("begins", "said"),
+    [
+        (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "raw data of a camera"),
+        (b"FUJIFILMCCD-RAW 0201", "raw data of a camera"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom", "a video, which makes a video"),
+        (b"RIFF\x10\0\0\0AVI LIST", "a video, which makes a video"),
+        (b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81\x01", "a video, which makes a video"),
+        (b"\xef\xbb\xbf<?xml version='1.0'?>\n<VRTDataset>", "a list of other files (VRT)"),
+    ],
+)
+def test_other_files_are_told_apart_by_how_they_begin(
+    begins: bytes, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(begins + bytes(99))
+    with pytest.raises(InputError, match=f"^{re.escape(f'{path}: {said}')}"):
+        images.read(path)
+
+
 def heads() -> dict[str, tuple[str, dict[str, object]]]:
     return {
         ".jfif": ("JPEG", {}), ".jpe": ("JPEG", {}), ".mpo": ("MPO", {}), ".apng": ("PNG", {}),

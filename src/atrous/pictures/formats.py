@@ -78,6 +78,8 @@ SUFFIXES = frozenset(suffix for one in FORMATS for suffix in one.suffixes)
 HEAD = 512
 """Bytes at the beginning of a file that tell what it is."""
 
+_VIDEO = "a video, which makes a video: atrous predict VIDEO -o masked.mp4"
+_RAW = "raw data of a camera, which are not read; develop them, or export the picture as PNG"
 _TGA_ENDS = b"TRUEVISION-XFILE.\0"
 
 # What is not a picture, or none of ours: pattern of the first bytes → what is said of it.
@@ -86,8 +88,9 @@ _OTHERS = (
     (rb"(%!|\xc5\xd0\xd3\xc6|\x04%!)", "PostScript, which is not opened; export it as PNG"),
     (rb"(\xd7\xcd\xc6\x9a|\x01\0\x09\0|\x01\0\0\0.{36} EMF)",
      "a Windows metafile, which is not opened; export it as PNG"),
-    (rb"<VRTDataset", "a list of other files (VRT), which is not opened; name those, or make one "
-     "file of it: gdal_translate THE.vrt whole.tif"),
+    (rb"(<\?xml.*)?<VRTDataset",
+     "a list of other files (VRT), which is not opened; name those, or make one file of it: "
+     "gdal_translate THE.vrt whole.tif"),
     (rb"(<\?xml.*)?(<!--.*)?(<!DOCTYPE svg.*)?<[s]vg", "a drawing (SVG); export it as PNG"),
     (rb"(?i:<[!]doctype html|<[h]tml)", "a web page and no picture; get the file itself"),
     (rb"(\xff\x0a|\0\0\0\x0cJXL )", "JPEG XL, which is not read; convert it to PNG"),
@@ -96,6 +99,8 @@ _OTHERS = (
     (rb"\0\0[\x01\x02]\0[^\0]\0", "an icon of several sizes; export one as PNG"),
     (rb"(PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!)", "an archive; unpack it"),
     (rb"version https://git-lfs", "what Git LFS leaves in place of a file; `git lfs pull` gets it"),
+    (rb"(....ftypcrx |FUJIFILMCCD-RAW|IIRO|IIRS|IIU\0|FOVb)", _RAW),
+    (rb"(....ftyp|RIFF....AVI |\x1a\x45\xdf\xa3|FLV\x01|OggS|\0\0\x01\xba)", _VIDEO),
     (rb"\0*$", "empty but for zeros; get it again"),
 )  # fmt: skip
 
@@ -115,8 +120,6 @@ def what_else(head: bytes) -> str:
     head = head.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n") or head
     if re.match(_box("avif", "avis", "hei", "hev", "mif1", "msf1"), head, re.S):
         return ""
-    if re.match(rb"....ftyp", head, re.S):
-        return "a video, which makes a video: atrous predict VIDEO -o masked.mp4"
     return next((said for begins, said in _OTHERS if re.match(begins, head, re.S)), "")
 
 
