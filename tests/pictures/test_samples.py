@@ -554,6 +554,29 @@ def test_a_colour_of_16_bits_that_means_transparent(bands: int, tmp_path: Path) 
     np.testing.assert_array_equal(pixels, truth)
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("bands", [None, (1,)])
+def test_a_grey_of_few_bits_that_means_transparent(
+    bits: int, bands: tuple[int, ...] | None, ways: Ways, tmp_path: Path
+) -> None:
+    stored = ramp(bits)
+    chunk = (b"tRNS", (0).to_bytes(2) if bits == 1 else (2**bits // 2).to_bytes(2))
+    path = png(tmp_path / "a.png", stored, bits, chunk)
+    truth = shown(stored, 2**bits - 1)
+    if bands is None:
+        truth[stored[0] == int.from_bytes(chunk[1])] = 255
+    np.testing.assert_array_equal(ways.agree(path, Taking(bands=bands)).pixels, truth)
+
+
+@pytest.mark.parametrize("value", [0, 700, 65535])
+def test_of_one_value_no_range_is_advised(
+    value: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "atrous"):
+        Reading()(png(tmp_path / "a.png", np.full((1, HEIGHT, WIDTH), value, np.uint16), 16))
+    assert not caplog.text
+
+
 @pytest.mark.parametrize("bands", [1, 3])
 def test_jpeg_2000_of_16_bits_without_gdal(bands: int, ways: Ways, tmp_path: Path) -> None:
     path = tmp_path / "a.jp2"

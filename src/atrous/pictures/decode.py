@@ -42,6 +42,8 @@ _ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 _TAGGED = ("PNG", "AVIF", "HEIF")
 _WIDE = ({9: "BT.2020", 11: "DCI-P3", 12: "Display P3"}, {16: "PQ", 18: "HLG"})
 """Primaries and transfers of H.273 that differ most from those of sRGB."""
+_FEW_BITS = {"L;2": 85, "L;4": 17}
+"""Greys of a PNG, and by how much they are spread over 8 bits."""
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 
 Found = tuple[NDArray[Any], int, bool]
@@ -62,6 +64,7 @@ def decode(picture: ImageFile, taking: Taking, notes: Notes, name: object) -> Pi
         OSError: it is damaged, or another one of `image.UNREADABLE`.
     """
     profile = _profile(picture, notes, name)
+    _spread_transparency(picture)
     found = _deep(picture)
     if found is None:
         if taking.bands is None:
@@ -75,6 +78,14 @@ def decode(picture: ImageFile, taking: Taking, notes: Notes, name: object) -> Pi
     meaning = Meaning(high=high, opaque=high, alpha=alpha, profile=profile)
     look(thinned(stored), meaning, taking, notes, name)
     return to_picture(stored, meaning, taking, notes, name)
+
+
+def _spread_transparency(picture: ImageFile) -> None:
+    """Take the grey that is transparent in a PNG of 2 or 4 bits as Pillow takes the others."""
+    raw = str(picture.tile[0].args) if picture.format == "PNG" and picture.tile else ""
+    grey = picture.info.get("transparency")
+    if raw in _FEW_BITS and isinstance(grey, int):
+        picture.info["transparency"] = grey * _FEW_BITS[raw]
 
 
 def _profile(picture: ImageFile, notes: Notes, name: object) -> bytes:

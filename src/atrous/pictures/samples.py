@@ -198,7 +198,7 @@ def look(stored: Stored, meaning: Meaning, taking: Taking, notes: Notes, name: o
     if not values.size:
         return
     low, high = (int(value) for value in np.percentile(values, (0.5, 99.5)))
-    if high - low <= (meaning.high + 1) // UNUSED and high > 0:
+    if 0 < high - low <= (meaning.high + 1) // UNUSED:  # of one value no range would help
         notes.say("range", _unused(name, values, low, high, meaning.high))
 
 
