@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, features
 
 from atrous.errors import InputError
 from atrous.image import Reading
@@ -93,6 +93,20 @@ def test_an_image_whose_file_is_closed_is_told_when_to_hand_it_over(
     )
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         picture_of(opened, READING)
+
+
+@pytest.mark.parametrize("ending", ["webp", "avif"])
+def test_an_image_whose_reader_holds_the_whole_file_may_be_closed(
+    ending: str, tmp_path: Path, image: Pixels
+) -> None:
+    if not features.check(ending):
+        pytest.skip(f"this Pillow writes no {ending}")
+    path = tmp_path / f"a.{ending}"
+    Image.fromarray(image).save(path)
+    with Image.open(path) as opened:
+        pass
+    found = picture_of(opened, READING).pixels
+    np.testing.assert_array_equal(found, READING.picture(path).pixels)
 
 
 def test_a_later_frame_that_is_cut_short_is_one_line(tmp_path: Path, image: Pixels) -> None:

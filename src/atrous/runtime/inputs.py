@@ -124,18 +124,19 @@ def _of_pillow(image: Image.Image, reading: Reading) -> Picture:
     name = getattr(image, "filename", "") or f"an image of mode {image.mode}"
     if not image.width or not image.height:
         raise InputError(f"{name}: expected pixels, got {image.width}×{image.height}")
-    if isinstance(image, ImageFile) and image.tile and not image.tell():
-        data = _untouched(image)
-        if data is None:
-            raise InputError(
-                f"{name}: its file was closed before its pixels were read; hand the image over "
-                "inside of the `with` that opens it, or call `image.load()` there"
-            )
+    untouched = isinstance(image, ImageFile) and bool(image.tile) and not image.tell()
+    data = _file_of(image) if untouched else None
+    if data is not None:
         return reading.picture(BytesIO(data), name)
     try:
         image.load()
-    except Exception as error:  # a later frame of a damaged file, of any reader
-        raise unreadable(name, error) from None
+    except Exception as error:  # of any reader
+        if not untouched:
+            raise unreadable(name, error) from None
+        raise InputError(
+            f"{name}: its file was closed before its pixels were read; hand the image over "
+            "inside of the `with` that opens it, or call `image.load()` there"
+        ) from None
     if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
         # Pillow takes all inks as Adobe stores them, negative.
         image = Image.eval(image, lambda ink: 255 - ink)
@@ -172,9 +173,9 @@ def _kept_by_a_file(image: Image.Image) -> Image.Image:
     return image.convert(_PLAINER.get(image.mode, "RGB"))
 
 
-def _untouched(image: ImageFile) -> bytes | None:
-    """The file of an image that nobody has decoded yet, `None` if it is closed."""
-    file = image.fp
+def _file_of(image: Image.Image) -> bytes | None:
+    """The file of an image, `None` if it is closed."""
+    file = getattr(image, "fp", None)
     if file is None or getattr(file, "closed", False):
         return None
     at = file.tell()
