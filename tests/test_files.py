@@ -5,7 +5,14 @@ from typing import IO
 
 import pytest
 
-from atrous.files import check_writable, sha256, write_atomic, write_whole
+from atrous.files import (
+    check_writable,
+    discard_unfinished,
+    sha256,
+    unfinished,
+    write_atomic,
+    write_whole,
+)
 
 
 def test_writes_and_replaces(tmp_path: Path) -> None:
@@ -30,6 +37,20 @@ def test_a_failure_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
         write_atomic(path, fail)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_process_that_ends_at_once_leaves_nothing_half_written(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with pytest.raises(FileNotFoundError) as caught, unfinished(path) as temporary:
+        temporary.write_bytes(b"half")
+        discard_unfinished()
+        assert not list(tmp_path.iterdir())
+    assert caught.value.filename == str(path)
+    assert not list(tmp_path.iterdir())
+    with unfinished(path) as temporary:
+        temporary.write_bytes(b"whole")
+    discard_unfinished()
+    assert path.read_bytes() == b"whole"
 
 
 def test_a_pipe_is_written_into_and_stays(tmp_path: Path) -> None:
