@@ -9,7 +9,6 @@ from atrous.files import (
     check_writable,
     discard_unfinished,
     sha256,
-    unfinished,
     write_atomic,
     write_whole,
 )
@@ -41,14 +40,17 @@ def test_a_failure_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
 
 def test_a_process_that_ends_at_once_leaves_nothing_half_written(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
-    with pytest.raises(FileNotFoundError) as caught, unfinished(path) as temporary:
-        temporary.write_bytes(b"half")
+
+    def end_while_writing(file: IO[bytes]) -> None:
+        file.write(b"half")
         discard_unfinished()
         assert not list(tmp_path.iterdir())
+
+    with pytest.raises(FileNotFoundError) as caught:
+        write_atomic(path, end_while_writing)
     assert caught.value.filename == str(path)
     assert not list(tmp_path.iterdir())
-    with unfinished(path) as temporary:
-        temporary.write_bytes(b"whole")
+    write_atomic(path, lambda file: file.write(b"whole"))
     discard_unfinished()
     assert path.read_bytes() == b"whole"
 

@@ -204,8 +204,13 @@ def test_folders_and_words(tmp_path: Path, image: Pixels) -> None:
         picture_of(tmp_path, READING)
     with pytest.raises(InputError, match="expected rgb or bgr, got 'BGR'"):
         picture_of(image, READING, "BGR")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="`colour` bgr is for arrays; a file says itself"):
-        picture_of("a.jpg", READING, "bgr")
+    for source, kind in (
+        ("a.jpg", "a file"),
+        (b"P5", "the content of a file"),
+        (Image.fromarray(image), "an image of Pillow's"),
+    ):
+        with pytest.raises(InputError, match=f"`colour` bgr is for arrays; {kind} says itself"):
+            picture_of(source, READING, "bgr")
     with pytest.raises(InputError, match=r"^image: NoneType is not a picture; `cv2.imread` gives"):
         picture_of(None, READING, "bgr")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="is a path of bytes"):
