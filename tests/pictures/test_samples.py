@@ -405,6 +405,17 @@ def test_no_sense_in_the_orientation_of_a_tiff_is_upright(
     np.testing.assert_array_equal(ways.pillow(tmp_path / "a.tif").pixels, truth)
 
 
+def test_the_preview_in_front_of_a_picture_is_not_taken_for_it(ways: Ways, tmp_path: Path) -> None:
+    """As in DNG and NEF, which are TIFFs."""
+    path, large = tmp_path / "a.dng", photograph("RGB").resize((400, 300))
+    photograph("RGB").save(path, "TIFF", save_all=True, append_images=[large], tiffinfo={254: 1})
+    for way in (ways.whole, ways.rows, ways.pillow):
+        with pytest.raises(InputError, match="its first picture is a preview of another one in it"):
+            way(path)
+    photograph("RGB").save(path, "TIFF", tiffinfo={254: 1})  # said of the only one
+    np.testing.assert_array_equal(ways.agree(path).pixels, np.asarray(photograph("RGB")))
+
+
 def test_colours_by_their_tags(ways: Ways, tmp_path: Path) -> None:
     path = tiff(tmp_path / "a.tif", ramp(8, 4), transform=PLACE)
     with rasterio.open(path, "r+") as file:

@@ -17,13 +17,13 @@ logging.getLogger("PIL.TiffImagePlugin").addFilter(
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """What a TIFF file begins with."""
 
-_KIND, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 258, 259, 262
+_KIND, _BITS, _COMPRESSION, _PHOTOMETRIC, _INSIDE = 254, 258, 259, 262, 330
 _ORIENTATION, _HIGHEST, _EXTRA, _NODATA = 274, 281, 338, 42113
 _JPEG = (6, 7)
 _YCBCR = 6
 _PLAIN = (0, 1, 2, 3)  # white is zero, black is zero, RGB, palette
 _ASSOCIATED = 1
-_MASK = 4
+_SMALLER, _MASK = 1, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def read_tags(file: IO[bytes]) -> Tags:
     """Read the tags of the first picture.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are none, or that picture is a preview of another one.
     """
     try:
         file.seek(0)
@@ -91,6 +91,12 @@ def read_tags(file: IO[bytes]) -> Tags:
         tags = ImageFileDirectory_v2(header)
         file.seek(tags.next)
         tags.load(file)
+        small = _numbers(tags.get(_KIND), (0,))[0] & _SMALLER
+        if small and (tags.next or tags.get(_INSIDE)):
+            raise ValueError(
+                "its first picture is a preview of another one in it, as in the raw files of "
+                "cameras (DNG, NEF); develop it, or save the other one alone, as PNG"
+            )
         return _tags(tags, _is_mask(file, header, tags.next))
     except (struct.error, SyntaxError, LookupError, TypeError, ArithmeticError) as error:
         raise ValueError(f"its tags are damaged: {error}") from None
