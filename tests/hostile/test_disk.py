@@ -45,7 +45,7 @@ VERBS: dict[str, Callable[[str], tuple[object, ...]]] = {
     "eval --json-file": lambda place: ("eval", *DATA, *MODEL, "--json-file", place),
     "eval --report": lambda place: ("eval", *DATA, *MODEL, "--report", place),
     "bench --json-file": lambda place: ("bench", "-m", "model.onnx", *QUICK, "--json-file", place),
-    "bench --plot": lambda place: ("bench", "-m", "model.onnx", "--sweep", "--plot", place),
+    "bench --plot": lambda place: ("bench", *MODEL[:2], "--sweep", "--plot", f"{place}.png"),
     "export": lambda place: ("export", "net.pth", "-o", place),
     "export --standalone": lambda place: ("export", "model.onnx", "--standalone", "-o", place),
     "export --triton": lambda place: ("export", "model.onnx", "--name", "m", "--triton", place),

@@ -354,7 +354,9 @@ def test_no_more_threads_than_calls_of_the_network(predictor: Predictor, tmp_pat
 def test_what_a_worker_decided_about_samples_comes_back(
     memory: Any, job: node.ClusterJob, model: Path, tmp_path: Path
 ) -> None:
-    deep = rasters.png(tmp_path / "a.png", np.full((1, 8, 8), 900, np.uint16), 16)
+    deep = rasters.png(
+        tmp_path / "a.png", np.arange(900, 964, dtype=np.uint16).reshape(1, 8, 8), 16
+    )
     memory.pipe_file("/in/a.png", deep.read_bytes())
     [reply] = work(job, model, ["memory://in"])
     assert reply.notes["range"].startswith("memory:///in/a.png: most values are between 900 and")
