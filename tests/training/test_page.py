@@ -16,6 +16,11 @@ from tests.builders.browser import chromium
 Make = Callable[..., Recipe]
 
 
+def begun(recipe: Recipe) -> State:
+    train = SplitRecord(name="own:train", images=60, ids="0" * 16)
+    return State(atrous="0", recipe=recipe.values(), train=train)
+
+
 def written(folder: Path, recipe: Recipe, scores: int) -> str:
     """The page of a run with so many scores, its names and hashes long."""
     classes = ("background", "a class with a long name of many words", "zebra-crossing")
@@ -26,8 +31,7 @@ def written(folder: Path, recipe: Recipe, scores: int) -> str:
         iou = dict.fromkeys(classes, 50.0 + 4 * i)
         entries.append(Entry(iteration=100 * i, score=50.0 + 4 * i, iou=iou))
     start = [f"start: 354 tensors loaded from default (sha256 {'0123456789abcdef' * 4})"]
-    train = SplitRecord(name="own:train", images=60, ids="0" * 16)
-    state = State(atrous="0", iteration=500, recipe=recipe.values(), train=train, start=start)
+    state = begun(recipe).model_copy(update={"iteration": 500, "start": start})
     picture = embedded(np.zeros((128, 128, 3), np.uint8))
     shown = {name: picture for name in ("image", "truth", "prediction", "wrong pixels")}
     seen = Shown([("worst: a", shown)], [(name, "#123456") for name in classes])
@@ -42,29 +46,19 @@ def test_classes_have_charts_from_the_second_score_on(tmp_path: Path, recipe: Ma
 
 def test_a_long_log_is_drawn_as_it_is_and_as_means(tmp_path: Path, recipe: Make) -> None:
     own = recipe()
-    state = State(
-        atrous="0",
-        recipe=own.values(),
-        train=SplitRecord(name="own:train", images=60, ids="0" * 16),
-    )
     for count, raw in ((80, 0), (81, 1)):
         entries = [Entry(iteration=i, loss=1 / i, rate=0.1) for i in range(1, count + 1)]
-        write_page(tmp_path, own, state, entries, None, Shown())
+        write_page(tmp_path, own, begun(own), entries, None, Shown())
         html = (tmp_path / PAGE).read_text()
         assert html.count('<polyline class="raw"') == raw, count
 
 
 def test_a_class_that_never_occurs_has_no_chart(tmp_path: Path, recipe: Make) -> None:
     own = recipe()
-    state = State(
-        atrous="0",
-        recipe=own.values(),
-        train=SplitRecord(name="own:train", images=60, ids="0" * 16),
-    )
     entries = [
         Entry(iteration=100 * i, score=50.0, iou={"road": 50.0, "car": None}) for i in (1, 2)
     ]
-    write_page(tmp_path, own, state, entries, None, Shown())
+    write_page(tmp_path, own, begun(own), entries, None, Shown())
     html = (tmp_path / PAGE).read_text()
     assert "IoU of road" in html
     assert "IoU of car" not in html

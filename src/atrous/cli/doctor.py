@@ -36,7 +36,8 @@ def doctor(
         Path | None,
         typer.Option(
             "--report",
-            help="With --data: write a picture with its mask painted over it into this folder.",
+            help="With --data: write a picture with its mask painted over it into this folder. "
+            "Where --data is a bare folder, --write is needed too.",
         ),
     ] = None,
     write: Annotated[

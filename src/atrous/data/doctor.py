@@ -242,7 +242,7 @@ def examine(
         ignored,
         classes,
         faults.findings(),
-        tuple(dict.fromkeys(other.name for other, _ in elsewhere)),
+        tuple(dict.fromkeys(one.name for one in others if any(one is x for x, _ in elsewhere))),
     )
 
 

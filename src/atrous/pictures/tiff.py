@@ -91,8 +91,7 @@ def read_tags(file: IO[bytes]) -> Tags:
         tags = ImageFileDirectory_v2(header)
         file.seek(tags.next)
         tags.load(file)
-        small = _numbers(tags.get(_KIND), (0,))[0] & _SMALLER
-        if small and (tags.next or tags.get(_INSIDE)):
+        if _kind(tags) & _SMALLER and (tags.next or tags.get(_INSIDE)):
             raise ValueError(
                 "its first picture is a preview of another one in it, as in the raw files of "
                 "cameras (DNG, NEF); develop it, or save the other one alone, as PNG"
@@ -127,9 +126,17 @@ def _is_mask(file: IO[bytes], header: bytes, at: int) -> bool:
     file.seek(at)
     try:
         second.load(file)
-        return bool(_numbers(second.get(_KIND), (0,))[0] & _MASK)
+        return bool(_kind(second) & _MASK)
     except (OSError, ValueError, struct.error, SyntaxError, LookupError, TypeError):
         return False
+
+
+def _kind(tags: ImageFileDirectory_v2) -> int:
+    """What the picture is to others of its file, as bits; 0 where no number says it."""
+    try:
+        return _numbers(tags.get(_KIND), (0,))[0]
+    except (ValueError, TypeError, ArithmeticError):
+        return 0
 
 
 def _numbers(value: Any, default: tuple[int, ...]) -> tuple[int, ...]:
