@@ -71,6 +71,15 @@ def test_which_row_a_file_is_of(
     assert cache.row_of(elsewhere) is None
 
 
+def test_a_variable_that_is_not_set_is_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mod.onnx").write_bytes(b"")
+    with pytest.raises(ArtifactError, match="the name of the model is empty"):
+        cache.resolve("")
+
+
 def test_a_name_that_is_nearly_right_is_recognised() -> None:
     with pytest.raises(ArtifactError, match=r"not a name of the zoo; did you mean default\?$"):
         cache.resolve("defualt")

@@ -28,6 +28,11 @@ def resolve(
     Raises:
         MissingModel: there is none; says what was tried and where to get it.
     """
+    if name == "":
+        raise MissingModel(
+            "the name of the model is empty, as of a variable that is not set; give a file or a "
+            "name of the zoo, such as default"
+        )
     path = given(name)
     if path is not None:
         return path

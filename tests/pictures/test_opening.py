@@ -236,6 +236,13 @@ def test_pam(header: str, values: bytes, expected: tuple[int, ...], tmp_path: Pa
         images.read(path)
 
 
+def test_a_pam_that_holds_more_than_its_maximum(tmp_path: Path) -> None:
+    path = tmp_path / "a.pam"
+    path.write_bytes(b"P7\nWIDTH 2\nHEIGHT 1\nDEPTH 1\nMAXVAL 1\nENDHDR\n\x01\xff")
+    with pytest.raises(InputError, match="its header says that 1 is white, but it holds 255"):
+        images.read(path)
+
+
 @pytest.mark.parametrize(
     ("header", "said"),
     [

@@ -51,7 +51,7 @@ class PamImageFile(ImageFile.ImageFile):
         """The stored numbers, `(H, W, C)` uint8 or uint16.
 
         Raises:
-            OSError: the file is cut short.
+            OSError: the file is cut short, or holds a number above its maximum.
         """
         assert self.fp is not None
         channels = len(self.getbands())
@@ -62,6 +62,8 @@ class PamImageFile(ImageFile.ImageFile):
         if len(data) < wanted:
             raise OSError(f"image file is truncated ({wanted - len(data)} bytes are missing)")
         values = np.frombuffer(data, kind).astype(kind.newbyteorder("="))
+        if (highest := int(values.max())) > self.most:
+            raise OSError(f"its header says that {self.most} is white, but it holds {highest}")
         return values.reshape(self.height, self.width, channels)
 
     def load(self) -> Any:
@@ -71,7 +73,7 @@ class PamImageFile(ImageFile.ImageFile):
             values = self.values()
             if self.most != 255:
                 scaled = (values.astype(np.uint32) * 255 + self.most // 2) // self.most
-                values = np.minimum(scaled, 255).astype(np.uint8)
+                values = scaled.astype(np.uint8)
             self.load_prepare()
             self.frombytes(values.tobytes())
         return Image.Image.load(self)
