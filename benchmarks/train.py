@@ -13,9 +13,10 @@ crop and cross-entropy for every contender:
   a user of plain PyTorch would write
 * Atrous: `atrous.training`: decoder convolved before it is enlarged, channels last, logits enlarged
   by matrix products, and for frozen batch norms these folded into the convolutions
+* Atrous, bf16, with `--bf16`: the same with `train.precision: bf16`, for processors that have it
 
 once with batch norms in training and once with frozen ones. All contenders compute the same
-gradients up to rounding (`tests/training/test_network.py`).
+gradients up to rounding (`tests/training/test_network.py`), with bf16 up to that of its 8 bits.
 
 Method: one process; all contenders take turns, one step each, `--rounds` times after `--warmup`
 unmeasured ones. Shown are the median seconds of a step, wall clock and CPU time of all threads, and
@@ -48,18 +49,23 @@ CLASSES, IGNORED = 21, 255
 Forward = Callable[[torch.Tensor], torch.Tensor]
 
 
-def contenders(network: DeepLab, frozen: bool) -> dict[str, tuple[DeepLab, Forward]]:
+BF16 = "Atrous, bf16"
+
+
+def contenders(network: DeepLab, frozen: bool, *, bf16: bool) -> dict[str, tuple[DeepLab, Forward]]:
     """Name → a copy of the network, and its way from images to full-size logits."""
     made: dict[str, tuple[DeepLab, Forward]] = {}
-    for name in ("plain", "plain, channels last", "Atrous"):
+    for name in ("plain", "plain, channels last", "Atrous", *[BF16] * bf16):
         own = copy.deepcopy(network).train()
         forward: Forward = own
         if name != "plain":
             own.to(memory_format=torch.channels_last)
         if name == "plain, channels last":
             forward = lambda x, own=own: own(x.contiguous(memory_format=torch.channels_last))  # noqa: E731
-        if name == "Atrous":
+        if name.startswith("Atrous"):
             forward = Trainee(own, frozen=frozen).train()
+            if name == BF16:
+                forward = torch.autocast("cpu", torch.bfloat16)(forward)
         elif frozen:
             for norm in norms(own):
                 norm.eval()
@@ -76,7 +82,7 @@ def step(network: DeepLab, forward: Forward, images: torch.Tensor, labels: torch
 def race(name: str, frozen: bool, arguments: argparse.Namespace) -> dict[str, list[list[float]]]:
     """Time all contenders of one network, print the table, return `[wall, CPU]` of each step."""
     torch.manual_seed(0)
-    all_of_them = contenders(build(name, CLASSES), frozen)
+    all_of_them = contenders(build(name, CLASSES), frozen, bf16=arguments.bf16)
     images = torch.randn(arguments.batch, 3, arguments.crop, arguments.crop)
     labels = torch.randint(0, CLASSES, (arguments.batch, arguments.crop, arguments.crop))
     labels[:, : arguments.crop // 16] = IGNORED
@@ -131,6 +137,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--warmup", type=int, default=1)
     parser.add_argument("--threads", type=int, default=0, help="0: torch's own choice")
+    parser.add_argument("--bf16", action="store_true", help="also in bf16")
     parser.add_argument("--loader", metavar="DATA", help="as voc:VOCdevkit:train")
     parser.add_argument("--images", type=int, default=100, help="of the loader")
     parser.add_argument("--raw", type=Path)

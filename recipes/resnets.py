@@ -31,6 +31,8 @@ BEFORE = {
 NAMES = ("deeplabv3_resnet50", *BEFORE)
 SHAPE = {"input": [1, 3, 513, 513]}
 WEIGHTS = ("resnet50_imagenet_int8.npz", "mobilenet_v2_backbone.npz", "deeplab_head.npz")
+SHORTER = ("train.iterations=200",)
+"""What is trained after another network begins as good as that one."""
 
 
 def trained(name: str, data: Path, weights: Path) -> Path:
@@ -43,13 +45,16 @@ def trained(name: str, data: Path, weights: Path) -> Path:
             files = [trained(begun, data, weights)]
         script = Path(__file__).with_name("start_from_resnet.py")
         run(sys.executable, script, name, *files, "--data", f"voc:{data}:train_more")
-    if not Path("starts/teacher.onnx").is_file():
-        script = Path(__file__).with_name("start_from_google.py")
-        run(sys.executable, script, *(weights / one for one in WEIGHTS[1:]))
+    script = Path(__file__).with_name("soft_labels.py")
+    run(
+        sys.executable, script, *(weights / one for one in WEIGHTS[1:]), "--data",
+        f"voc:{data}:train_more", "-o", "soft", "--looks", 2,
+    )  # fmt: skip
     # A run that was stopped has weights too: this goes on with it, or finds it done.
     atrous(
         "train", Path(__file__).with_name("resnet.yaml"), f"network={name}", f"start={start}",
         f"output=runs/{name}", f"data.train=voc:{data}:train_more",
+        *(SHORTER if name in BEFORE else ()),
     )  # fmt: skip
     return Path("runs", name, "last.safetensors")
 

@@ -227,14 +227,14 @@ def test_the_layer_behind_an_outlier_is_found(
     config: Callable[..., CompileConfig], tmp_path: Path, engine: str
 ) -> None:
     pytest.importorskip(engine)
-    done = config("backend.quantize.max_drop=0.05", f"backend.engine={engine}")
+    done = config("backend.quantize.max_drop=0.5", f"backend.engine={engine}")
     report = build(done, profiled=False)
     assert report.int8 is not None
     assert report.int8.returned == ("hurt",)
     first, last = report.int8.attempts
     assert (first.floats, last.floats) == ((), ("hurt",))
     assert first.drop > 5
-    assert last.drop <= 0.05
+    assert last.drop <= 0.5
     assert "hurt" not in report.int8.kept
     feeding = "a layer in float reads it" if engine == "onnxruntime" else None
     assert report.int8.kept.get("before") == feeding

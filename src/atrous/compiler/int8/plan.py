@@ -16,7 +16,7 @@ from atrous.artifact import Calibration
 from atrous.compiler.config import CompileConfig
 from atrous.compiler.form import Form
 from atrous.compiler.graph.graph import Graph
-from atrous.compiler.int8 import calibrate, classes, noise, qdq, ranges, samples
+from atrous.compiler.int8 import calibrate, classes, noise, qdq, ranges, rounding, samples
 from atrous.compiler.int8.qdq import ConvLayer, Range
 from atrous.compiler.progress import Tell, counted
 from atrous.compiler.rewrites import Rewritten
@@ -161,23 +161,25 @@ def prepare(
         for name, one in counted(found.statistics.items(), "choosing ranges", tell)
     }
     few = samples.spread(found.used, classes.JUDGED)
+    inputs = tuple(_input(graph, path, network.preprocess) for path in few)
+    kept = {**_kept(graph, layers, form), **skipped}
     prepared = Prepared(
         model=network.model,
-        layers=layers,
+        layers=rounding.together(graph, layers, kept, inputs, form, tell=tell),
         spans=spans,
         means={n: one.mean for n, one in found.statistics.items() if one.mean is not None},
         noise={},
-        kept={**_kept(graph, layers, form), **skipped},
+        kept=kept,
         calibration=Calibration(
             method=settings.calibrate_mode,
             images=tuple(samples.image_id(path) for path in found.used),
         ),
         unreadable=found.unreadable,
-        inputs=tuple(_input(graph, path, network.preprocess) for path in few),
+        inputs=inputs,
         form=form,
     )
     batches = counted(prepared.measured, "measuring the noise of each layer", tell)
-    prepared = replace(prepared, noise=noise.local(graph, layers, spans, batches, form))
+    prepared = replace(prepared, noise=noise.local(graph, prepared.layers, spans, batches, form))
     suspects = _suspects(graph, prepared, tell)
     harmful = classes.harmful(
         network.model, suspects, prepared.write, prepared.inputs, labels, tell=tell

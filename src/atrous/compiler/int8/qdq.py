@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
@@ -47,6 +47,7 @@ class ConvLayer:
         source: its input tensor.
         weight: its weights: `(O, C / groups, kh, kw)`, or `(K, N)` for matrix products.
         bias: its bias, empty if it has none.
+        rounded: its weights as int8 is to hold them, `None` for those of the nearest steps.
     """
 
     name: str
@@ -54,6 +55,7 @@ class ConvLayer:
     source: str
     weight: str
     bias: str
+    rounded: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
 
 
 def layers(graph: Graph) -> list[ConvLayer]:
@@ -128,22 +130,37 @@ def results(graph: Graph) -> set[str]:
 
 
 def rounded(weight: NDArray[np.float32], axis: int | None, bits: int = 8) -> NDArray[np.float32]:
-    """Weights as int8 holds them: symmetric, one scale for each index of `axis`.
+    """Weights of the nearest steps of int8: symmetric, one scale for each index of `axis`.
 
     Args:
         weight: any shape.
         axis: of the output channels; `None` for one scale for all.
         bits: 8, or 7 for processors whose int8 products saturate.
     """
-    others = tuple(i for i in range(weight.ndim) if axis is None or i != axis % weight.ndim)
-    scale = np.abs(weight).max(axis=others, keepdims=True) / np.float32(_LEVELS[bits])
-    scale[scale == 0] = 1
+    scale = _scale(weight, axis, bits)
     values: NDArray[np.float32] = (np.round(weight / scale) * scale).astype(np.float32)
     return values
 
 
+def _scale(weight: NDArray[np.float32], axis: int | None, bits: int) -> NDArray[np.float32]:
+    others = tuple(i for i in range(weight.ndim) if axis is None or i != axis % weight.ndim)
+    scale: NDArray[np.float32] = np.abs(weight).max(axis=others, keepdims=True)
+    scale = scale / np.float32(_LEVELS[bits])
+    scale[scale == 0] = 1
+    return scale
+
+
+def scales(graph: Graph, layer: ConvLayer, form: Form) -> tuple[NDArray[np.float32], int]:
+    """The step of each weight of a layer, for its shape to be spread over, and the last of them."""
+    weight = np.asarray(graph.constant(layer.weight))
+    axis = _output_axis(graph, layer) if form.per_channel else None
+    return _scale(weight, axis, form.bits), _LEVELS[form.bits]
+
+
 def rounded_weight(graph: Graph, layer: ConvLayer, form: Form) -> NDArray[np.float32]:
     """The weights of a layer as int8 holds them."""
+    if layer.rounded is not None:
+        return layer.rounded
     weight = np.asarray(graph.constant(layer.weight))
     return rounded(weight, _output_axis(graph, layer) if form.per_channel else None, form.bits)
 
@@ -219,7 +236,7 @@ def insert(
     if not chosen:
         return graph.to_model()  # to the quantiser, no name at all means every node
     names = {layer.name for layer in chosen}
-    graph = _own_weights(graph, names)
+    graph = _own_weights(graph, {layer.name: layer for layer in chosen})
     quantised = _region(graph, names) - (set(exact) - names - _sums(graph))
     model = graph.to_model()
     for node in model.graph.node:
@@ -255,14 +272,17 @@ def insert(
     return written.to_model()
 
 
-def _own_weights(graph: Graph, chosen: set[str]) -> Graph:
-    """A copy in which no layer in float reads the weights of a quantised one."""
+def _own_weights(graph: Graph, chosen: Mapping[str, ConvLayer]) -> Graph:
+    """A copy in which quantised layers have rounded weights, and no layer in float reads theirs."""
     graph = Graph(graph.to_model())
     for node in graph.nodes:
-        if node.output[0] in chosen and not chosen.issuperset(
-            reader.output[0] for reader in graph.readers(node.input[1])
-        ):
+        layer = chosen.get(node.output[0])
+        if layer is None:
+            continue
+        shared = any(reader.output[0] not in chosen for reader in graph.readers(node.input[1]))
+        if shared or layer.rounded is not None:
             values = np.asarray(graph.constant(node.input[1]))
+            values = values if layer.rounded is None else layer.rounded
             node.input[1] = graph.add_constant(values, node.input[1])
     graph.refresh()
     return graph
