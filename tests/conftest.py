@@ -14,6 +14,7 @@ from types import FrameType
 import numpy as np
 import numpy.testing  # earlier versions start lscpu when it is imported
 import onnx
+import onnxruntime
 import pytest
 import typer.main
 from numpy.typing import NDArray
@@ -142,6 +143,21 @@ def short_measurements() -> Iterator[None]:
         patch.setattr("atrous.bench.warmup.WITHIN", 1e9)
         patch.setattr("atrous.compiler.build.RUNS", 1)
         patch.setattr("atrous.engines.profile.REST", 0.0)
+        yield
+
+
+class Patient(onnxruntime.SessionOptions):  # type: ignore[misc]
+    """Threads that wait for work sleep, where else they spin on a core that another test needs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_session_config_entry("session.intra_op.allow_spinning", "0")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patient_threads() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnxruntime, "SessionOptions", Patient)
         yield
 
 
