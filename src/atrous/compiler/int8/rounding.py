@@ -37,7 +37,7 @@ POSITIONS = 1000
 """Places of an image that are looked at, drawn at random."""
 
 LARGEST = 4608
-"""Weights that make up for one another at most; of larger kernels those of one tap."""
+"""Weights of one output that make up for one another at most; of larger kernels those of a tap."""
 
 MEMORY = 2**28
 """Bytes of second moments that are gathered at a time."""
@@ -65,7 +65,7 @@ def together(
         left: names of those that stay in float.
         inputs: of the network; of one alone nothing is learnt.
         form: of the weights.
-        tell: called with every layer.
+        tell: called with every group of layers that is looked at in one run.
 
     Returns:
         The layers; those for which it is better with `rounded` weights.
