@@ -178,7 +178,7 @@ def test_what_was_learnt_since_eight_bits_is_not_lost() -> None:
     assert error(model, [layer], new) < 0.01 * error(model, [replace(layer, rounded=None)], new)
 
 
-def test_an_output_that_gets_worse_keeps_the_nearest_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_output_that_gets_worse_keeps_the_nearest_steps() -> None:
     """Images that are not rounded for look otherwise: only what they confirm is taken."""
     model = made(CONVOLUTIONS["1×1"], 1, 16, 20, 20)
     random = np.random.default_rng(0)
