@@ -7,6 +7,7 @@ from statistics import median
 
 import torch
 from accelerate import Accelerator
+from torch.nn import functional
 
 from atrous.data import Dataset
 from atrous.data.augment import Augment
@@ -18,6 +19,9 @@ from atrous.training.loss import Loss
 from atrous.training.trainee import make_network
 
 STEPS = 3
+
+SLOWER = 1.5
+"""So many times the time of fp32 is more than noise."""
 
 
 def step_seconds(recipe: Recipe, dataset: Dataset) -> float:
@@ -50,3 +54,28 @@ def step_seconds(recipe: Recipe, dataset: Dataset) -> float:
         times.append(time.monotonic() - began)
         began = time.monotonic()
     return median(times)
+
+
+def slow_bf16(recipe: Recipe, device: torch.device) -> list[str]:
+    """What is to be said of bf16 that this processor has to imitate, a sentence if it does."""
+    if recipe.train.precision != "bf16" or device.type != "cpu":
+        return []
+    times = _convolution_seconds(torch.bfloat16) / _convolution_seconds(torch.float32)
+    if times < SLOWER:
+        return []
+    return [
+        f"train.precision: a convolution in bf16 takes {times:.1f} times as long as one in fp32 on "
+        "this processor, which has no instructions for it; set train.precision=fp32"
+    ]
+
+
+def _convolution_seconds(dtype: torch.dtype) -> float:
+    """Of one convolution forwards and backwards, the best of three."""
+    weight = torch.ones(64, 64, 3, 3, dtype=dtype, requires_grad=True)
+    x = torch.ones(1, 64, 33, 33, dtype=dtype)
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        torch.autograd.grad(functional.conv2d(x, weight).sum(), weight)
+        times.append(time.perf_counter() - began)
+    return min(times)

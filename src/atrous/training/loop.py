@@ -27,6 +27,7 @@ from atrous.pages.figures import swatches
 from atrous.training import checkpoint
 from atrous.training.checkpoint import BEST, LAST, STATE, SplitRecord, State
 from atrous.training.config import Recipe
+from atrous.training.estimate import slow_bf16
 from atrous.training.learner import Learner, StepResult
 from atrous.training.loader import Piece, Positions, load, spare_workers
 from atrous.training.loss import Loss
@@ -147,6 +148,7 @@ class Run:
         said = [*self.state.start, *self.data.notes, *doubtful_norms(self.recipe)]
         if self.state.iteration:
             said = [f"continues after iteration {self.state.iteration}"]
+        said += slow_bf16(self.recipe, self.accelerator.device)
         self.monitor.begin(self.state.iteration, said)
 
     def _batches(self) -> Iterator[list[Piece]]:
