@@ -186,6 +186,13 @@ def outlined(folder: Path, *labels: str) -> Path:
             (),
             "its classes are road, car, and the masks would be of background, road, car",
         ),
+        (
+            "values: {0: background, 128: road, 255: car}",
+            (),
+            "own.yaml: values: masks are drawn in the numbers of the classes, and this file gives "
+            "stored values another meaning; describe these masks in another file with --write",
+        ),
+        ("classes: [road, car]\nignore: [0]", ("--unlabelled", "ignored"), "own.yaml: ignore: "),
         ("", ("--classes", "road,car,road"), "--classes: road occurs twice; name each class once"),
         (
             "",
@@ -216,6 +223,7 @@ def test_masks_whose_numbers_would_mean_something_else_are_not_drawn(
         ("classes: [_background_, road, car]", (), [1, 2]),
         ("classes: [background, road, car]", ("--classes", "road,car"), [1, 2]),
         ("classes: [road, car]", ("--unlabelled", "ignored"), [0, 1]),
+        ("classes: [background, road, car]\nignore: [255, background]", (), [1, 2]),
     ],
 )
 def test_masks_have_the_numbers_that_the_description_says(

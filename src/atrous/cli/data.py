@@ -127,13 +127,19 @@ def _names(classes: str | None, own: Path, background: bool) -> list[str]:
     from atrous.data.polygons import BACKGROUND, NOTHING
     from atrous.errors import ConfigError
 
-    known = list(read_description(own).classes or ()) if own.exists() else []
+    described = read_description(own) if own.exists() else None
+    known = list(described.classes or ()) if described else []
     names = known if classes is None else [n for n in map(str.strip, classes.split(",")) if n]
     if background and names and names[0] in NOTHING:
         names = names[1:]
+    drawn = [BACKGROUND, *names] if background else names
+    if described and (key := described.renumbers(len(drawn))):
+        raise ConfigError(
+            f"{own}: {key}: masks are drawn in the numbers of the classes, and this file gives "
+            "stored values another meaning; describe these masks in another file with --write"
+        )
     if not known or not names:
         return names
-    drawn = [BACKGROUND, *names] if background else names
     if drawn != [BACKGROUND if background and name in NOTHING else name for name in known]:
         raise ConfigError(
             f"{own}: its classes are {', '.join(known)}, and the masks would be of "

@@ -84,6 +84,19 @@ class Description(Record):
             Affix(self.image_prefix, self.image_suffix), Affix(self.mask_prefix, self.mask_suffix)
         )
 
+    def renumbers(self, classes: int) -> str:
+        """The key by which a stored value is not the number of its class, empty if there is none.
+
+        Args:
+            classes: how many there are; values from there on are nobody's.
+        """
+        if self.values is not None:
+            return "values"
+        moved = self.ignore == "others" or any(
+            isinstance(one, int) and one < classes for one in self.ignore
+        )
+        return "ignore" if moved else ""
+
 
 def open_folder(path: Path, split: str, spec: str) -> Dataset:
     """Open a split of a data set of one's own.
