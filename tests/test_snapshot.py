@@ -109,6 +109,13 @@ def test_classes_that_are_not_numbered_from_0_are_refused(tmp_path: Path) -> Non
         snapshot.labels(folder / "model.onnx")
 
 
+def test_classes_that_no_mask_can_hold_are_refused(tmp_path: Path) -> None:
+    names = {str(index): f"c{index}" for index in range(257)}
+    folder = made(tmp_path / "x", SEGFORMER | {"id2label": names}, None)
+    with pytest.raises(ArtifactError, match=r"config\.json: id2label: .* 1\.\.256 classes"):
+        snapshot.labels(folder / "model.onnx")
+
+
 IMAGENET = Preprocess(size=(32, 64), interpolation="pillow-bilinear")
 HALF = (0.5, 0.5, 0.5)
 
@@ -190,6 +197,18 @@ def test_the_networks_own_size_holds(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert found is not None
     assert found.size == (40, 64)
     assert "says 32×64, the network takes 40×64: using the latter" in caplog.text
+
+
+def test_a_resize_that_is_not_here_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = made(tmp_path / "x", SEGFORMER, PROCESSOR | {"resample": 1})
+    assert snapshot.preprocess(folder / "model.onnx") == IMAGENET
+    assert "resample 1: expected 2 (bilinear) or 3 (bicubic): using bilinear" in caplog.text
+    caplog.clear()
+    folder = made(tmp_path / "y", SEGFORMER, PROCESSOR | {"resample": 3})
+    snapshot.preprocess(folder / "model.onnx")
+    assert not caplog.text
 
 
 @pytest.mark.parametrize(

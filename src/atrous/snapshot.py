@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from atrous import hub
-from atrous.errors import ArtifactError, ConfigError
+from atrous.errors import ArtifactError, ConfigError, InputError
 from atrous.labels import LABEL_SETS, LabelSet, interleaved_colour
 from atrous.preprocess import Preprocess
 
@@ -17,7 +17,7 @@ _log = logging.getLogger("atrous")
 
 _BYTE = 1 / 255
 _RESAMPLE = {2: "pillow-bilinear", 3: "pillow-bicubic"}
-"""Pillow's numbers of the kinds that are here; others are taken for the first."""
+"""Pillow's numbers of the kinds that are here; others are taken for the first, which is said."""
 
 
 def labels(model: Path) -> LabelSet | None:
@@ -27,7 +27,7 @@ def labels(model: Path) -> LabelSet | None:
         model: the ONNX file or checkpoint.
 
     Raises:
-        ArtifactError: they are not numbered from 0.
+        ArtifactError: they are not numbered from 0, or are no classes of a mask.
     """
     path = hub.beside(model, hub.CONFIG)
     names = hub.configuration(path).get("id2label")
@@ -44,7 +44,10 @@ def labels(model: Path) -> LabelSet | None:
         if ordered == known.names:
             return known
     colours = tuple(map(interleaved_colour, range(len(ordered))))
-    return LabelSet(path.resolve().parent.name, ordered, colours)
+    try:
+        return LabelSet(path.resolve().parent.name, ordered, colours)
+    except InputError as error:
+        raise ArtifactError(f"{path}: id2label: {error}") from None
 
 
 def preprocess(
@@ -65,6 +68,11 @@ def preprocess(
         return None
     try:
         fields = {**_geometry(settings), **_values(settings)}
+        kind = settings.get("resample", 2)
+        if settings.get("do_resize", True) and kind not in _RESAMPLE:
+            _log.warning(
+                "%s: resample %s: expected 2 (bilinear) or 3 (bicubic): using bilinear", path, kind
+            )
         made = Preprocess.from_dict(fields)
         height, width = size[0] or made.size[0], size[1] or made.size[1]
         if (height, width) != made.size:
