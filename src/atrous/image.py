@@ -34,10 +34,10 @@ from atrous.pictures.opening import (
     opened_file,
     turn,
 )
-from atrous.pictures.samples import Notes, Picture, Taking
+from atrous.pictures.samples import Notes, Picture, Taking, say_pages
 from atrous.stamp import FileStamp
 
-READING = "3"
+READING = "4"
 """Another one wherever `read` gives other pixels than it did: masks made before are made again."""
 
 _BESIDE = (".msk", ".MSK", ".aux.xml")  # of a raster: its mask, its tags
@@ -107,6 +107,8 @@ class Reading:
         if picture.format == "TIFF":
             assert picture.fp is not None
             tags = _tags(picture.fp, name)
+            if tags.pages:
+                say_pages(self.notes, name)
             if tags.plain:
                 return self._tiff(source, name, tags, picture)
         elif picture.format == "JPEG2000" and jpeg2000_depth(picture) > 8:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, features
 
 from atrous.image import Reading, read
+from atrous.pictures.samples import Notes, Taking
 from tests.builders import odd, profiles, rasters
 from tests.builders.command import run_and_weigh
 from tests.builders.versions import needs
@@ -255,3 +256,71 @@ def test_bytes_of_memory_for_a_pixel(
     samples = np.full((bands, 2900, 2900), 70, np.uint8 if bits == 8 else np.uint16)
     path = rasters.png(tmp_path / "large.png", samples, bits, *chunks)
     assert weighed(path) - unladen < most * samples[0].size
+
+
+def striped(mode: str, alpha: int) -> Image.Image:
+    """Two colours side by side, as transparent as that everywhere."""
+    picture = flat(RED)
+    picture.paste(BLUE, (8, 0, 16, 16))
+    picture.putalpha(alpha)
+    return picture.convert(mode)
+
+
+@pytest.mark.parametrize(("ending", "mode"), [("png", "RGBA"), ("png", "LA"), ("tga", "RGBA")])
+@pytest.mark.parametrize("alpha", [0, 1])
+def test_a_channel_of_transparency_that_nobody_filled(
+    ending: str, mode: str, alpha: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / f"a.{ending}"
+    picture = striped(mode, alpha)
+    picture.save(path)
+    with caplog.at_level(logging.WARNING, "atrous"):
+        found = Reading()(path)
+    np.testing.assert_array_equal(found, np.asarray(picture.convert("RGBA").convert("RGB")))
+    assert f"a.{ending}: is transparent everywhere" in caplog.text
+
+
+def test_what_nothing_is_in_stays_white(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    flat((0, 0, 0, 0), "RGBA").save(tmp_path / "empty.png")
+    half = striped("RGBA", 0)
+    half.paste((0, 0, 0, 255), (0, 0, 16, 8))
+    half.save(tmp_path / "half.png")
+    with caplog.at_level(logging.WARNING, "atrous"):
+        assert Reading()(tmp_path / "empty.png").min() == 255
+        assert Reading()(tmp_path / "half.png")[8:].min() == 255
+    assert not caplog.records
+
+
+def test_gdal_takes_an_empty_channel_of_transparency_alike(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("rasterio", reason="needs rasterio")
+    from atrous.pictures.geotiff import GeoRaster
+
+    path = tmp_path / "a.png"
+    striped("RGBA", 0).save(path)
+    with (
+        caplog.at_level(logging.WARNING, "atrous"),
+        GeoRaster(path, "a.png", Taking(), Notes(), None) as raster,
+    ):
+        np.testing.assert_array_equal(raster.whole().pixels, read(path))
+    assert "a.png: band 4 is tagged as transparency (alpha) but is 0 everywhere" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [
+        pytest.param(flat(BLUE), True, id="another page"),
+        pytest.param(flat(BLUE).resize((8, 8)), False, id="a smaller one"),
+        pytest.param(None, False, id="one page"),
+    ],
+)
+def test_pages_of_a_tiff(
+    second: Image.Image | None, said: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.tif"
+    flat(RED).save(path, save_all=True, append_images=[second] if second else [])
+    with caplog.at_level(logging.WARNING, "atrous"):
+        assert (Reading()(path) == RED).all()
+    assert ("a.tif: holds several pages of one size" in caplog.text) == said
+    assert len(caplog.records) == said

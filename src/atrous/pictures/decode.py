@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
 from io import BytesIO
-from typing import Any
+from typing import Any, cast
 from zlib import crc32
 
 import cv2
@@ -154,6 +154,12 @@ def _eight_bits(picture: ImageFile, profile: bytes, notes: Notes, name: object) 
     # Pillow takes all inks as Adobe stores them, negative.
     negative = picture.format == "JPEG" and "adobe" not in picture.info
 
+    solid = _is_unseen(picture)
+    if solid:
+        notes.say(
+            "transparency", f"{name}: is transparent everywhere: its colours are read all the same"
+        )
+
     def all_grey() -> bool:
         return all(profiles.is_grey(part.convert("RGB")) for _, part in bands.parts(picture))
 
@@ -162,7 +168,30 @@ def _eight_bits(picture: ImageFile, profile: bytes, notes: Notes, name: object) 
     def in_srgb(part: Image.Image) -> Image.Image:
         return profiles.to_srgb(part, profile, grey, say, name) if profile else part
 
-    return bands.array(picture, lambda part: np.asarray(_shown(part, negative, in_srgb)))
+    def shown(part: Image.Image) -> Pixels:
+        if solid:
+            part = part.convert("RGBA").convert("RGB")
+        return np.asarray(_shown(part, negative, in_srgb))
+
+    return bands.array(picture, shown)
+
+
+def _is_unseen(picture: ImageFile) -> bool:
+    """Whether a picture has colours and is transparent everywhere: nobody filled that channel."""
+    if not _has_alpha(picture):
+        return False
+    colours: list[tuple[int, int]] = []
+    for _, part in bands.parts(picture):
+        *found, alpha = cast(list[tuple[int, int]], part.convert("RGBA").getextrema())
+        if alpha[1] > 1:  # 1 for who counts from 0 to 1
+            return False
+        pairs = zip(colours or found, found, strict=True)
+        colours = [(min(one[0], other[0]), max(one[1], other[1])) for one, other in pairs]
+    return any(low < high for low, high in colours)
+
+
+def _has_alpha(picture: Image.Image) -> bool:
+    return picture.mode in _ALPHA or "transparency" in picture.info
 
 
 def _shown(
@@ -170,7 +199,7 @@ def _shown(
 ) -> Image.Image:
     """A part of a picture as RGB."""
     mode = part.mode
-    if mode in _ALPHA or "transparency" in part.info:
+    if _has_alpha(part):
         whole = part.convert("RGBA")
         shown, alpha = whole.convert("RGB"), whole.getchannel("A")
         return on_white(in_srgb(shown), alpha)
@@ -192,7 +221,7 @@ def _shown(
 
 def _channels(picture: Image.Image) -> Found:
     """What a picture of at most 8 bits is made of; of a palette the colours."""
-    alpha = picture.mode in _ALPHA or "transparency" in picture.info
+    alpha = _has_alpha(picture)
     mode = "LA" if picture.mode == "La" else picture.mode
     if mode not in ("L", "LA", "RGB", "RGBA", "CMYK"):
         mode = "L" if mode == "1" else "RGBA" if alpha else "RGB"

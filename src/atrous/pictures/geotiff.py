@@ -33,6 +33,7 @@ from atrous.pictures.samples import (
     look,
     opaque_value,
     say_no_transparency,
+    say_pages,
 )
 from atrous.pictures.shown import to_picture
 
@@ -199,6 +200,8 @@ class GeoRaster:
                 f"{self._name}: {file.count} bands of {file.dtypes[0]} that are {other}, which are "
                 "not read; convert it to RGB, or name the `bands` to take as they are"
             )
+        if tags is not None and tags.pages:
+            say_pages(self._notes, self._name)
         bits = file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
         stored = 8 * np.dtype(file.dtypes[0]).itemsize
         # A damaged tag names more bits than are stored.
@@ -278,7 +281,8 @@ class GeoRaster:
         if opaque is None and not asked:
             others = tuple(other for other in range(1, self._file.count + 1) if other != band)
             asked = is_empty(values, self._sample(others))
-        if opaque is None and (asked or self._meaning.premultiplied or not self._meaning.marks):
+        filled = not self._meaning.marks and bool(values.any())
+        if opaque is None and (asked or self._meaning.premultiplied or filled):
             opaque = high
         if opaque is not None:
             self._meaning = replace(self._meaning, alpha=True, opaque=opaque)

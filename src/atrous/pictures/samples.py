@@ -282,6 +282,15 @@ def say_no_transparency(notes: Notes, name: object, band: int, alpha: Stored) ->
     )
 
 
+def say_pages(notes: Notes, name: object) -> None:
+    """Say that one page of several is read."""
+    notes.say(
+        "pages",
+        f"{name}: holds several pages of one size, of which the first is read; save the bands of a "
+        "picture together in one page, and other pictures as files of their own",
+    )
+
+
 def without_data(colours: Stored, nodata: float | None) -> NDArray[np.bool_] | None:
     """`(H, W)`, where samples `(C, H, W)` are no data; `None` if no value says so."""
     if colours.dtype.kind == "f":

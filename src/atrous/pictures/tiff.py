@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
@@ -17,7 +17,8 @@ logging.getLogger("PIL.TiffImagePlugin").addFilter(
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """What a TIFF file begins with."""
 
-_KIND, _BITS, _COMPRESSION, _PHOTOMETRIC, _INSIDE = 254, 258, 259, 262, 330
+_KIND, _WIDTH, _HEIGHT = 254, 256, 257
+_BITS, _COMPRESSION, _PHOTOMETRIC, _INSIDE = 258, 259, 262, 330
 _ORIENTATION, _HIGHEST, _EXTRA, _NODATA = 274, 281, 338, 42113
 _JPEG = (6, 7)
 _YCBCR = 6
@@ -39,6 +40,7 @@ class Tags:
         nodata: the value of pixels without data.
         orientation: how the picture is turned, 1 to 8 as in EXIF.
         masked: the second picture is a mask of the first.
+        pages: the second picture is another page, of the same size.
     """
 
     bits: int = 1
@@ -49,6 +51,7 @@ class Tags:
     nodata: float | None = None
     orientation: int = 1
     masked: bool = False
+    pages: bool = False
 
     @property
     def plain(self) -> bool:
@@ -96,12 +99,19 @@ def read_tags(file: IO[bytes]) -> Tags:
                 "its first picture is a preview of another one in it, as in the raw files of "
                 "cameras (DNG, NEF); develop it, or save the other one alone, as PNG"
             )
-        return _tags(tags, _is_mask(file, header, tags.next))
+        second = _directory(file, header, tags.next)
+        kind = 0 if second is None else _kind(second)
+        alike = second is not None and _size(second) == _size(tags)
+        return replace(
+            _tags(tags),
+            masked=bool(kind & _MASK),
+            pages=alike and not kind & (_SMALLER | _MASK),
+        )
     except (struct.error, SyntaxError, LookupError, TypeError, ArithmeticError) as error:
         raise ValueError(f"its tags are damaged: {error}") from None
 
 
-def _tags(tags: ImageFileDirectory_v2, masked: bool) -> Tags:
+def _tags(tags: ImageFileDirectory_v2) -> Tags:
     bits = max(_numbers(tags.get(_BITS), (1,)))
     highest = max(_numbers(tags.get(_HIGHEST), (0,)))
     turned = _numbers(tags.get(_ORIENTATION), (1,))[0]
@@ -114,21 +124,24 @@ def _tags(tags: ImageFileDirectory_v2, masked: bool) -> Tags:
         premultiplied=_ASSOCIATED in _numbers(tags.get(_EXTRA), ()),
         nodata=_number(tags.get(_NODATA)),
         orientation=turned if 1 <= turned <= 8 else 1,
-        masked=masked,
     )
 
 
-def _is_mask(file: IO[bytes], header: bytes, at: int) -> bool:
-    """Whether the directory at `at` is that of a mask."""
+def _directory(file: IO[bytes], header: bytes, at: int) -> ImageFileDirectory_v2 | None:
+    """The tags at `at`, `None` where there are none that can be read."""
     if not at:
-        return False
-    second = ImageFileDirectory_v2(header)
+        return None
+    found = ImageFileDirectory_v2(header)
     file.seek(at)
     try:
-        second.load(file)
-        return bool(_kind(second) & _MASK)
+        found.load(file)
     except (OSError, ValueError, struct.error, SyntaxError, LookupError, TypeError):
-        return False
+        return None
+    return found
+
+
+def _size(tags: ImageFileDirectory_v2) -> tuple[object, object]:
+    return tags.get(_WIDTH), tags.get(_HEIGHT)
 
 
 def _kind(tags: ImageFileDirectory_v2) -> int:
