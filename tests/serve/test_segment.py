@@ -91,6 +91,13 @@ BAD = {
     ),
     "model": (b"x", {"model": "big"}, {}, 404, "no model 'big'; there are small, voc"),
     "output": (b"x", {"output": "text"}, {}, 422, "query.output"),
+    "misspelt": (
+        b"x",
+        {"ouput": "json"},
+        {},
+        422,
+        "query.ouput: unknown; expected model, output, opacity, range, bands",
+    ),
     "opacity": (b"x", {"opacity": 2}, {}, 422, "query.opacity"),
     "not a number": (b"x", {"opacity": "nan"}, {}, 422, "query.opacity"),
     "encoding": (b"x", {}, {"content-encoding": "br"}, 415, "expected gzip or deflate"),

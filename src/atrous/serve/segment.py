@@ -35,6 +35,7 @@ from atrous.serve.timing import server_timing
 
 Output = Literal["mask", "overlay", "json"]
 
+_ASKED = ("model", "output", "opacity", "range", "bands")
 _NUMBER = r"-?[0-9]{1,12}(\.[0-9]{1,12})?"
 _RANGE = f"^{_NUMBER},{_NUMBER}$"
 _BANDS = r"^[0-9]{1,4}(,[0-9]{1,4}){0,3}$"
@@ -105,6 +106,7 @@ def router(service: Service) -> APIRouter:
 
         The body is an image file, or a multipart form whose field `image` holds one.
         """
+        _check_names(request)
         chosen = service.model(request, model)
         service.admit(chosen)
         async with service.intake.body(request) as body:
@@ -122,6 +124,13 @@ def router(service: Service) -> APIRouter:
         return Response(data, media_type=kind, headers=headers)
 
     return routes
+
+
+def _check_names(request: Request) -> None:
+    """Raise `Refusal` if the query asks for something that there is not."""
+    strange = [name for name in request.query_params if name not in _ASKED]
+    if strange:
+        raise Refusal(422, f"query.{strange[0]}: unknown; expected {', '.join(_ASKED)}")
 
 
 def job_of(
