@@ -16,6 +16,7 @@ from torch import Tensor
 from atrous import models
 from atrous.errors import ArtifactError
 from atrous.models import dialects
+from atrous.models.checkpoint import read_state
 from tests.builders.shallow import make_shallow
 
 State = dict[str, Tensor]
@@ -111,6 +112,22 @@ def test_the_average_is_said_to_be_left_out(
     torch.save({"model_ema": state, "model": state}, tmp_path / "x.pth")
     models.load(tmp_path / "x.pth")
     assert "took the weights under 'model' and left out those under 'model_ema'" in caplog.text
+
+
+@pytest.mark.parametrize("wrap", ["", "module."])
+def test_copies_of_a_network_are_named_whatever_they_are_called(
+    wrap: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = {"backbone.weight": torch.ones(2)}
+    swa = {f"{wrap}{name}": 2 * value for name, value in own.items()}
+    moments = {0: {"exp_avg": torch.ones(2)}}
+    content = {"swa_state": swa, "optimizer": {"state": moments}, "model_state_dict": own}
+    torch.save(content, tmp_path / "a.pth")
+    assert read_state(tmp_path / "a.pth").keys() == own.keys()
+    [record] = caplog.records
+    assert record.message.endswith(
+        "took the weights under 'model_state_dict' and left out those under 'swa_state'"
+    )
 
 
 def test_two_networks_are_refused(state: State) -> None:

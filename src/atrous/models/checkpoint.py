@@ -257,15 +257,24 @@ def _unwrapped(path: Path, content: object) -> object:
         inside = [key for key in (*WRAPPERS, *AVERAGES) if _holds_tensors(outer.get(key))]
         if not inside:
             break
-        if averaged := [key for key in inside[1:] if key in AVERAGES]:
+        taken = outer[inside[0]]
+        others = [key for key, value in outer.items() if key != inside[0] and _holds_tensors(value)]
+        names = _names(taken)
+        if copies := [key for key in others if key in AVERAGES or _names(outer[key]) & names]:
             _log.warning(
                 "%s: took the weights under %r and left out those under %s",
                 path,
                 inside[0],
-                listing([repr(key) for key in averaged]),
+                listing([repr(key) for key in copies]),
             )
-        content = outer[inside[0]]
+        content = taken
     return content
+
+
+def _names(state: object) -> set[str]:
+    """Of the tensors in a mapping, without what torch's wrappers put into them."""
+    leaves = _leaves(state) if isinstance(state, Mapping) else ()
+    return {_WRAPPERS.sub("", str(name)) for name, leaf in leaves if isinstance(leaf, Tensor)}
 
 
 def _holds_tensors(value: object) -> bool:
