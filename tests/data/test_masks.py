@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from atrous.data.dataset import MaskError
-from atrous.data.masks import COLOURED, NO_CLASS, NO_COLOUR, ColourTable, read_ids, read_palette
+from atrous.data.masks import COLOURED, NO_COLOUR, ColourTable, read_ids, read_palette
+from atrous.data.stored import NO_CLASS
 from atrous.errors import InputError
 from atrous.pictures import opening
 
@@ -45,7 +46,7 @@ def test_ids(mask: Image.Image, expected: list[list[int]], path: Path) -> None:
     ("values", "kind", "message"),
     [
         (np.zeros((1, 2, 3), np.uint8), COLOURED, r"mask\.png: its pixels are RGB, expected class"),
-        (np.zeros((1, 2, 4), np.uint8), COLOURED, "its pixels are RGBA"),
+        (np.full((1, 2, 4), 255, np.uint8), COLOURED, "its pixels are RGBA"),
         (np.uint16([[0, 26001]]), NO_CLASS, r"mask\.png: holds the values 0\.\.26001, expected"),
     ],
 )

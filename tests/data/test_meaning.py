@@ -1,5 +1,6 @@
 """What stored values and colours stand for, in masks as tools leave them."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,11 @@ def test_a_mask_that_alone_could_be_0_and_255_is_read_as_the_others(tmp_path: Pa
         ),
         ([WHITE], {"classes": ["road"]}, r"names 'road' alone; name what 0 is too: values: \{0: b"),
         ([TRUTH, WHITE], {"classes": TWO}, r"t0.png holds 1 and t1.png holds 255; write values: "),
+        (
+            [2 * TRUTH, WHITE],
+            {"classes": [*TWO, "sky"]},
+            r"t0.png holds 2 and t1.png holds 255; say in values which class 255 is, or write ign",
+        ),
     ],
 )
 def test_255_is_never_lost_in_silence(masks: Any, said: Any, message: str, tmp_path: Path) -> None:
@@ -323,7 +329,47 @@ def test_raw_ids_are_not_blurred(tmp_path: Path) -> None:
         read(data)
 
 
-def test_transparent_masks_are_named(tmp_path: Path) -> None:
-    data = opened(tmp_path, [np.dstack([WHITE] * 4)], classes=TWO)
-    with pytest.raises(InputError, match=r"pixels are RGBA, .* some of them transparent"):
+@pytest.mark.parametrize(
+    ("classes", "said", "message"),
+    [
+        (TWO, {}, r"t1\.png: holds nothing but 0 and 255, .* write values: {0: ground, 1: road, 2"),
+        ([*TWO, "sky"], {}, r"t1\.png: .* hold no 255; say in values which class 255 is, or write"),
+        (TWO, {"ignore_index": 255}, ""),
+    ],
+)
+def test_255_in_a_mask_that_was_not_looked_at(
+    classes: Any, said: Any, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meaning, "LOOKED_AT", 1)
+    data = opened(tmp_path, [TRUTH, WHITE], classes=classes, **said)
+    if not message:
+        assert read(data) == [RIGHT, WHITE.tolist()]
+        return
+    with pytest.raises(InputError, match=message):
         read(data)
+
+
+@pytest.mark.parametrize(
+    ("marked", "said", "right", "message"),
+    [
+        (0, {"classes": TWO}, RIGHT, r"t0\.tif marks 0 as no data, but it is taken as ground; write"
+         r" ignore: \[ground\] if it is not labelled, or name it in values if it is"),
+        (1, {"classes": ["ground"]}, (TRUTH * 255).tolist(),
+         r"t0\.tif marks 1 as no data, taken as not labelled\n"),
+        (1, {"classes": ["ground"], "ignore": [1]}, (TRUTH * 255).tolist(), ""),
+        (0, {"values": {0: "ground", 1: "road"}}, RIGHT, ""),
+        (1, {"classes": ["ground"], "ignore_index": 1}, RIGHT, ""),
+    ],
+)  # fmt: skip
+def test_what_becomes_of_no_data_is_said(
+    marked: int, said: Any, right: Any, message: str, tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    opened(tmp_path, [TRUTH], classes=TWO)
+    Image.fromarray(TRUTH).save(tmp_path / "masks/t0.tif", tiffinfo={42113: str(marked)})
+    (tmp_path / "masks/t0.png").unlink()
+    content = {"images": "images", "masks": "masks", "mask_type": "ids", **said}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(content))
+    caplog.clear()
+    assert read(open_dataset(f"folder:{tmp_path / 'own.yaml'}:all")) == [right]
+    assert re.search(message, caplog.text) if message else "no data" not in caplog.text

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atrous.data.dataset import Dataset, MaskError, Sample, id_counts
-from atrous.data.masks import NO_CLASS, read_ids
+from atrous.data.masks import read_ids
 from atrous.data.splits import check_split
+from atrous.data.stored import NO_CLASS
 from atrous.errors import ConfigError
 from atrous.labels import CITYSCAPES
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from atrous.data.balance import class_weights
 from atrous.data.dataset import Dataset, MaskError, Sample, id_counts, listed, outside
 from atrous.data.duplicates import Fingerprint, alike, fingerprint
-from atrous.data.masks import COLOURED, NO_CLASS, NO_COLOUR, PALETTE
+from atrous.data.masks import COLOURED, NO_COLOUR, PALETTE
+from atrous.data.stored import NO_CLASS, NOT_PLAIN
 from atrous.errors import InputError
 from atrous.labels import LabelSet
 from atrous.pictures.metadata import orientation
@@ -48,6 +49,10 @@ _KINDS: dict[str, tuple[Severity, str]] = {
         "EXIF rotation turns",
     ),
     COLOURED: ("error", "convert them to class ids, or describe the set with mask_type: rgb"),
+    NOT_PLAIN: (
+        "error",
+        "store each mask as one upright picture of 8 bits without transparency, as PNG or TIFF",
+    ),
     NO_CLASS: (
         "error",
         "map them to classes or to the ignore index; ids that JPEG or a smooth resize has blurred "

@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from atrous.data import stored
 from atrous.data.dataset import MaskError
+from atrous.data.stored import NO_CLASS
 from atrous.labels import Colour
-from atrous.pictures.opening import MAX_PIXELS, decoded
+from atrous.pictures.opening import MAX_PIXELS, UnknownFormat, decoded
 
 COLOURED = "colours instead of ids"
-NO_CLASS = "ids outside the classes"
 NO_COLOUR = "colours of no class"
 PALETTE = "palette and classes disagree"
 
@@ -37,12 +38,15 @@ class Look:
         values: stored values → pixels; of a mask of colours, the greys, `None` if one is no grey.
         colours: RGB → pixels, of a mask of colours; of a palette, index → its colour in `palette`.
         palette: colours of the indices that are used.
+        nodata: the number that its file says to stand for no data, if it occurs. It is not among
+            `values`, unless it is 0: GIS programs write that of backgrounds too.
     """
 
     mode: str
     values: dict[int, int] | None
     colours: dict[Colour, int] = field(default_factory=dict)
     palette: dict[int, Colour] = field(default_factory=dict)
+    nodata: float | None = None
 
 
 def look(path: Path, max_pixels: int | None = MAX_PIXELS) -> Look:
@@ -51,7 +55,10 @@ def look(path: Path, max_pixels: int | None = MAX_PIXELS) -> Look:
     Raises:
         InputError: it cannot be read.
     """
-    return decoded(path, str(path), _look, max_pixels)
+    try:
+        return decoded(path, str(path), _look, max_pixels)
+    except UnknownFormat as error:
+        raise stored.explained(path, error) from None
 
 
 def read_ids(path: Path) -> NDArray[np.uint8]:
@@ -83,6 +90,9 @@ class IdReader:
         grey: colours whose three parts are equal count as that grey.
         max_pixels: larger masks are refused; `None` takes any.
         advice: what helps where masks hold values that are no ids; empty if unknown.
+        classes: without a table, numbers below are ids, also where a file calls one no data.
+        unlabelled: id of the pixels without data, as of NaN.
+        mixed: what is said of a mask that holds 0 and 255 alone, to refuse it; empty to take it.
     """
 
     modes: tuple[str, ...] = _ID_MODES
@@ -92,6 +102,9 @@ class IdReader:
     grey: bool = False
     max_pixels: int | None = MAX_PIXELS
     advice: str = ""
+    classes: int = 256
+    unlabelled: int = 255
+    mixed: str = ""
 
     def __call__(self, path: Path) -> NDArray[np.uint8]:
         """`(H, W)` uint8 class ids, not checked for being one unless a table says which are.
@@ -102,18 +115,22 @@ class IdReader:
         return _read(path, self._ids, self.max_pixels)
 
     def _ids(self, mask: Image.Image) -> NDArray[np.uint8]:
-        values = self._stored(mask)
-        if self.table is None:
-            if values.dtype.itemsize > 1 and (values.min() < 0 or values.max() > 255):
-                raise MaskError(
-                    NO_CLASS,
-                    f"holds the values {values.min()}..{values.max()}, expected ids up to 255"
-                    + (f"; {self.advice}" if self.advice else ""),
-                )
-            if self.palette and mask.mode == "P":
-                self._check_palette(mask, values)
-            return values.astype(np.uint8, copy=False)
-        return self._mapped(values, dict(self.table))
+        values, missing = self._stored(mask)
+        ids = self._mapped(values, dict(self.table)) if self.table else self._as_ids(mask, values)
+        return ids if missing is None else np.where(missing, np.uint8(self.unlabelled), ids)
+
+    def _as_ids(self, mask: Image.Image, values: NDArray[Any]) -> NDArray[np.uint8]:
+        if values.dtype.itemsize > 1 and (values.min() < 0 or values.max() > 255):
+            raise MaskError(
+                NO_CLASS,
+                f"holds the values {values.min()}..{values.max()}, expected ids up to 255"
+                + (f"; {self.advice}" if self.advice else ""),
+            )
+        if self.palette and mask.mode == "P":
+            self._check_palette(mask, values)
+        if self.mixed and (white := values == 255).any() and not values[~white].any():
+            raise MaskError(NO_CLASS, self.mixed)
+        return values.astype(np.uint8, copy=False)
 
     def _mapped(self, values: NDArray[Any], known: Mapping[int, int]) -> NDArray[np.uint8]:
         used, pixels, where = _counted(values)
@@ -130,20 +147,17 @@ class IdReader:
             return np.asarray(table[values])
         return np.array(ids, np.uint8)[where].reshape(values.shape)
 
-    def _stored(self, mask: Image.Image) -> NDArray[Any]:
+    def _stored(self, mask: Image.Image) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         if mask.mode in self.modes:
-            return _whole_numbers(np.asarray(mask))
+            return stored.numbers(mask, dict(self.table) if self.table else range(self.classes))
         if self.grey and mask.mode in _GREY_MODES:
             found = _as_grey(mask)
             if found is not None:
-                return found
+                return found, None
         wanted = (
             "palette indices" if self.modes == ("P",) else "class ids in a grey or palette image"
         )
-        clear = ""
-        if mask.mode in ("RGBA", "LA", "PA") and mask.getextrema()[-1] != (255, 255):
-            clear = ", some of them transparent; store masks without transparency"
-        raise MaskError(COLOURED, f"its pixels are {mask.mode}, expected {wanted}{clear}")
+        raise MaskError(COLOURED, f"its pixels are {mask.mode}, expected {wanted}")
 
     def _check_palette(self, mask: Image.Image, values: NDArray[np.uint8]) -> None:
         ids, colours = dict(self.palette), _palette(mask)
@@ -212,22 +226,34 @@ _BLURRED = "; JPEG blurs values and colours at every edge: store masks as PNG"
 def _read(
     path: Path, convert: Callable[[Image.Image], NDArray[np.uint8]], max_pixels: int | None
 ) -> NDArray[np.uint8]:
+    def plain(mask: Image.Image) -> NDArray[np.uint8]:
+        stored.check(mask)
+        ids = convert(mask)
+        stored.check_upright(mask)
+        return ids
+
     try:
         if max_pixels == MAX_PIXELS:
-            return decoded(path, str(path), convert)
-        return decoded(path, str(path), convert, max_pixels)
+            return decoded(path, str(path), plain)
+        return decoded(path, str(path), plain, max_pixels)
     except MaskError as error:
         blurred = _BLURRED if path.suffix.lower() in (".jpg", ".jpeg") else ""
         raise MaskError(error.kind, f"{path}: {error}{blurred}") from None
+    except UnknownFormat as error:
+        raise stored.explained(path, error) from None
 
 
 def _look(mask: Image.Image) -> Look:
     mode = mask.mode
     if mode in _ID_MODES:
-        values, pixels, _ = _counted(_whole_numbers(np.asarray(mask)))
+        nodata = stored.nodata(mask)
+        numbers, missing = stored.numbers(mask, (0,))
+        values, pixels, _ = _counted(numbers if missing is None else numbers[~missing])
         used = dict(zip(values, pixels, strict=True))
         colours = _palette(mask) if mode == "P" else []
-        return Look(mode, used, palette={i: colours[i] for i in used} if colours else {})
+        palette = {i: colours[i] for i in used} if colours else {}
+        occurs = nodata in used or missing is not None
+        return Look(mode, used, palette=palette, nodata=nodata if occurs else None)
     packed, counts = np.unique(_pack(np.asarray(mask.convert("RGB"))), return_counts=True)
     found = {_unpack(int(v)): int(n) for v, n in zip(packed, counts, strict=True)}
     grey = all(red == green == blue for red, green, blue in found)
@@ -254,17 +280,6 @@ def _palette(mask: Image.Image) -> list[Colour]:
     flat = mask.getpalette("RGB") or []
     flat = [*flat, *[0] * (768 - len(flat))]
     return [(flat[i], flat[i + 1], flat[i + 2]) for i in range(0, 768, 3)]
-
-
-def _whole_numbers(values: NDArray[Any]) -> NDArray[Any]:
-    """Values as integers, as float rasters of GIS programs hold them too."""
-    if values.dtype == bool:
-        return values.astype(np.uint8)
-    if values.dtype.kind != "f":
-        return values
-    if not np.isfinite(values).all() or (values != np.rint(values)).any():
-        raise MaskError(NO_CLASS, "holds fractions or no numbers, expected whole class ids")
-    return values.astype(np.int64)
 
 
 def _as_grey(mask: Image.Image) -> NDArray[np.uint8] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from atrous.data.dataset import Decode
@@ -95,11 +95,16 @@ def decoder(said: Said, labels: LabelSet, seen: Sequence[tuple[Path, Look]], whe
         return ColourTable(tuple(colours.items()), said.max_pixels)
     if said.ignored and said.kind is not None:
         raise ConfigError(f"{where}: ignore_colours belongs to mask_type rgb, not {said.kind}")
-    grey = _greys(seen)
-    modes = ("P",) if said.kind == "palette" else IdReader().modes
+    reader = IdReader(
+        ("P",) if said.kind == "palette" else IdReader().modes,
+        grey=_greys(seen),
+        max_pixels=said.max_pixels,
+        classes=labels.num_classes,
+        unlabelled=labels.ignore_index,
+    )
     if said.table is not None:
-        table = tuple(said.table.items())
-        return IdReader(modes, table, said.others, grey=grey, max_pixels=said.max_pixels)
+        _say_nodata(said, labels, seen, where)
+        return replace(reader, table=tuple(said.table.items()), others=said.others)
     if said.kind is None and said.coloured:
         by_colour = _by_colour(said, labels, colours, seen, where)
         if by_colour is not None:
@@ -121,13 +126,19 @@ def decoder(said: Said, labels: LabelSet, seen: Sequence[tuple[Path, Look]], whe
         shades = {colour[0]: i for i, colour in enumerate(labels.colours) if len({*colour}) == 1}
         wrong = {v for v in used if v >= labels.num_classes} - _ignored(said, labels)
         if wrong and used <= shades.keys():
-            return _mapped(said, labels, {v: shades[v] for v in sorted(shades)}, grey, where)
-    binary = _binary(said, labels, seen, where)
-    if binary:
-        return _mapped(said, labels, {0: 0, 255: 1}, grey, where)
+            return _mapped(reader, labels, {v: shades[v] for v in sorted(shades)}, where)
+    _say_nodata(said, labels, seen, where)
+    if _binary(said, labels, seen, where):
+        return _mapped(reader, labels, {0: 0, 255: 1}, where)
     palette = tuple(colours.items()) if said.kind is None and said.coloured else ()
-    helps = advice(labels, seen)
-    return IdReader(modes, palette=palette, grey=grey, max_pixels=said.max_pixels, advice=helps)
+    unseen = labels.num_classes > 1 and not said.ignore_index and 255 not in used
+    mixed = "holds nothing but 0 and 255, and the masks that were looked at hold no 255"
+    return replace(
+        reader,
+        palette=palette,
+        advice=advice(labels, seen),
+        mixed=f"{mixed}; {_way_out(labels)}" if unseen else "",
+    )
 
 
 def advice(labels: LabelSet, seen: Sequence[tuple[Path, Look]]) -> str:
@@ -249,8 +260,7 @@ def _check_palettes(seen: Sequence[tuple[Path, Look]], where: Path) -> None:
 def _binary(said: Said, labels: LabelSet, seen: Sequence[tuple[Path, Look]], where: Path) -> bool:
     """Whether the masks hold 0 and 255 for two classes."""
     used = _used(seen)
-    two = labels.num_classes == 2 and not said.ignore_index
-    if two and used == {0, 1, 255}:
+    if not said.ignore_index and used <= {*range(labels.num_classes), 255}:
         _check_mixed(labels, seen, where)
     if used != {0, 255}:
         return False
@@ -272,28 +282,57 @@ def _binary(said: Said, labels: LabelSet, seen: Sequence[tuple[Path, Look]], whe
 
 
 def _check_mixed(labels: LabelSet, seen: Sequence[tuple[Path, Look]], where: Path) -> None:
-    """Raise `ConfigError` where some masks hold 0 and 1, others 0 and 255, and none all three."""
-    ones = next((path for path, one in seen if 1 in (one.values or ())), None)
-    whites = next((path for path, one in seen if 255 in (one.values or ())), None)
-    both = any({1, 255} <= (one.values or {}).keys() for _, one in seen)
-    if ones is not None and whites is not None and not both:
-        first, second = labels.names
+    """Raise `ConfigError` where some masks hold classes, others 0 and 255, and none all three."""
+    held = {path: {*(one.values or ())} for path, one in seen}
+    classes = {*range(1, labels.num_classes)}
+    some = next((path for path, values in held.items() if values & classes), None)
+    white = next((path for path, values in held.items() if 255 in values), None)
+    both = any(255 in values and values & classes for values in held.values())
+    if some is not None and white is not None and not both:
         raise ConfigError(
-            f"{where}: {ones.name} holds 1 and {whites.name} holds 255; write values: {{0: "
-            f"{first}, 1: {second}, 255: {second}}} if both are {second}, or ignore_index: 255 if "
-            "255 is not scored"
+            f"{where}: {some.name} holds {min(held[some] & classes)} and {white.name} holds 255; "
+            f"{_way_out(labels)}"
         )
 
 
-def _mapped(
-    said: Said, labels: LabelSet, table: dict[int, int], grey: bool, where: Path
-) -> IdReader:
+def _way_out(labels: LabelSet) -> str:
+    """What to write where it is open whether 255 is a class."""
+    if labels.num_classes > 2:
+        return "say in values which class 255 is, or write ignore_index: 255 if 255 is not scored"
+    first, second = labels.names
+    return (
+        f"write values: {{0: {first}, 1: {second}, 255: {second}}} if both are {second}, or "
+        "ignore_index: 255 if 255 is not scored"
+    )
+
+
+def _say_nodata(
+    said: Said, labels: LabelSet, seen: Sequence[tuple[Path, Look]], where: Path
+) -> None:
+    """Say what becomes of a number that a mask calls no data, where its file does not."""
+    marked = {one.nodata: path.name for path, one in reversed(seen) if one.nodata is not None}
+    for value, name in marked.items():
+        if value in (said.table if said.table is not None else _ignored(said, labels)):
+            continue
+        number = f"{value:.0f}" if abs(value) < 2**32 else f"{value:g}"
+        if said.table is None and value in range(labels.num_classes):
+            known = labels.names[int(value)]
+            _log.warning(
+                "%s: %s marks %s as no data, but it is taken as %s; write ignore: [%s] if it is "
+                "not labelled, or name it in values if it is",
+                where, name, number, known, known,
+            )  # fmt: skip
+        else:
+            _log.warning("%s: %s marks %s as no data, taken as not labelled", where, name, number)
+
+
+def _mapped(reader: IdReader, labels: LabelSet, table: dict[int, int], where: Path) -> IdReader:
     text = ", ".join(f"{value}: {labels.names[i]}" for value, i in table.items())
     _log.warning(
         "%s: the masks hold %s, taken as values: {%s}; write that line to say so",
         where, " and ".join(map(str, sorted(table))), text,
     )  # fmt: skip
-    return IdReader(table=tuple(table.items()), grey=grey, max_pixels=said.max_pixels)
+    return replace(reader, modes=IdReader().modes, table=tuple(table.items()))
 
 
 def _ignored(said: Said, labels: LabelSet) -> set[int]:

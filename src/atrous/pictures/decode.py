@@ -42,7 +42,7 @@ _ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 _TAGGED = ("PNG", "AVIF", "HEIF")
 _WIDE = ({9: "BT.2020", 11: "DCI-P3", 12: "Display P3"}, {16: "PQ", 18: "HLG"})
 """Primaries and transfers of H.273 that differ most from those of sRGB."""
-_FEW_BITS = {"L;2": 85, "L;4": 17}
+FEW_BITS = {"L;2": 85, "L;4": 17}
 """Greys of a PNG, and by how much they are spread over 8 bits."""
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 
@@ -65,7 +65,7 @@ def decode(picture: ImageFile, taking: Taking, notes: Notes, name: object) -> Pi
     """
     profile = _profile(picture, notes, name)
     _spread_transparency(picture)
-    found = _deep(picture)
+    found = deep(picture)
     if found is None:
         if taking.bands is None:
             say_eight_bits(taking, notes, name)
@@ -84,8 +84,8 @@ def _spread_transparency(picture: ImageFile) -> None:
     """Take the grey that is transparent in a PNG of 2 or 4 bits as Pillow takes the others."""
     raw = str(picture.tile[0].args) if picture.format == "PNG" and picture.tile else ""
     grey = picture.info.get("transparency")
-    if raw in _FEW_BITS and isinstance(grey, int):
-        picture.info["transparency"] = grey * _FEW_BITS[raw]
+    if raw in FEW_BITS and isinstance(grey, int):
+        picture.info["transparency"] = grey * FEW_BITS[raw]
 
 
 def _profile(picture: ImageFile, notes: Notes, name: object) -> bytes:
@@ -119,8 +119,8 @@ def decode_tiff(
         tags: its tags.
         taking: as for `decode`, like the others.
     """
-    deep = _deep(picture)
-    stored, high, alpha = deep or _channels(picture)
+    found = deep(picture)
+    stored, high, alpha = found or _channels(picture)
     high = tags.highest or high
     meaning = Meaning(
         high=high,
@@ -128,8 +128,8 @@ def decode_tiff(
         marks=True,
         nodata=tags.nodata,
         # Of 8 bits Pillow has undone both.
-        inverted=tags.photometric == 0 and deep is not None,
-        premultiplied=tags.premultiplied and deep is not None,
+        inverted=tags.photometric == 0 and found is not None,
+        premultiplied=tags.premultiplied and found is not None,
         profile=picture.info.get("icc_profile") or b"",
     )
     chosen = taking.chosen(len(stored), name)
@@ -229,7 +229,7 @@ def _channels(picture: Image.Image) -> Found:
     return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0), 255, alpha
 
 
-def _deep(picture: ImageFile) -> Found | None:
+def deep(picture: ImageFile) -> Found | None:
     """Samples of another kind than 8 bits; `None` if there are none: Pillow keeps those."""
     codec, _, _, arguments = picture.tile[0] if picture.tile else ("", None, 0, "")
     raw = str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)

@@ -19,7 +19,7 @@ MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _KIND, _WIDTH, _HEIGHT = 254, 256, 257
 _BITS, _COMPRESSION, _PHOTOMETRIC, _INSIDE = 258, 259, 262, 330
-_ORIENTATION, _HIGHEST, _EXTRA, _NODATA = 274, 281, 338, 42113
+_ORIENTATION, _SAMPLES, _HIGHEST, _EXTRA, _NODATA = 274, 277, 281, 338, 42113
 _JPEG = (6, 7)
 _YCBCR = 6
 _PLAIN = (0, 1, 2, 3)  # white is zero, black is zero, RGB, palette
@@ -33,6 +33,7 @@ class Tags:
 
     Attributes:
         bits: of a sample.
+        samples: of a pixel.
         photometric: 0 white is zero, 1 black is zero, 2 RGB, 3 palette, 5 inks, 6 YCbCr, 8 Lab.
         compression: 7 is JPEG.
         highest: the largest value that the file says to have, if that is a number of bits.
@@ -44,6 +45,7 @@ class Tags:
     """
 
     bits: int = 1
+    samples: int = 1
     photometric: int = 1
     compression: int = 1
     highest: int | None = None
@@ -87,10 +89,7 @@ def read_tags(file: IO[bytes]) -> Tags:
         ValueError: there are none, or that picture is a preview of another one.
     """
     try:
-        file.seek(0)
-        header = file.read(8)
-        if b"+" in header[2:4]:
-            header += file.read(8)
+        header = _header(file)
         tags = ImageFileDirectory_v2(header)
         file.seek(tags.next)
         tags.load(file)
@@ -111,6 +110,24 @@ def read_tags(file: IO[bytes]) -> Tags:
         raise ValueError(f"its tags are damaged: {error}") from None
 
 
+def page_count(file: IO[bytes]) -> int:
+    """How many pictures of the size of the first there are, previews and masks left out.
+
+    The file is left where it was. What comes behind damaged tags is not counted.
+    """
+    at, seen = file.tell(), set[int]()
+    sizes: list[tuple[object, object]] = []
+    header = _header(file)
+    tags: ImageFileDirectory_v2 | None = ImageFileDirectory_v2(header)
+    while tags is not None and tags.next not in seen:
+        seen.add(tags.next)
+        tags = _directory(file, header, tags.next)
+        if tags is not None and not _kind(tags) & (_SMALLER | _MASK):
+            sizes.append(_size(tags))
+    file.seek(at)
+    return sizes.count(sizes[0]) if sizes else 1
+
+
 def _tags(tags: ImageFileDirectory_v2) -> Tags:
     bits = max(_numbers(tags.get(_BITS), (1,)))
     highest = max(_numbers(tags.get(_HIGHEST), (0,)))
@@ -118,6 +135,7 @@ def _tags(tags: ImageFileDirectory_v2) -> Tags:
     power = 8 < highest.bit_length() < bits and highest & (highest + 1) == 0
     return Tags(
         bits=bits,
+        samples=_numbers(tags.get(_SAMPLES), (1,))[0],
         photometric=_numbers(tags.get(_PHOTOMETRIC), (1,))[0],
         compression=_numbers(tags.get(_COMPRESSION), (1,))[0],
         highest=highest if power else None,
@@ -125,6 +143,12 @@ def _tags(tags: ImageFileDirectory_v2) -> Tags:
         nodata=_number(tags.get(_NODATA)),
         orientation=turned if 1 <= turned <= 8 else 1,
     )
+
+
+def _header(file: IO[bytes]) -> bytes:
+    file.seek(0)
+    header = file.read(8)
+    return header + file.read(8) if b"+" in header[2:4] else header
 
 
 def _directory(file: IO[bytes], header: bytes, at: int) -> ImageFileDirectory_v2 | None:
