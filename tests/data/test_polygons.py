@@ -122,13 +122,14 @@ def coco(path: Path, annotations: list[dict[str, Any]], **changes: Any) -> Path:
     return path
 
 
-def test_coco(tmp_path: Path) -> None:
+@pytest.mark.parametrize("outline", [[[1, 1, 4, 1, 4, 3, 1, 3]], [1, 1, 4, 1, 4, 3, 1, 3]])
+def test_coco(outline: Any, tmp_path: Path) -> None:
     pytest.importorskip("pycocotools")
     counts = [0, 5, 25]  # the first column of five rows
     path = coco(
         tmp_path / "x.json",
         [
-            {"category_id": 3, "segmentation": [[1, 1, 4, 1, 4, 3, 1, 3]]},
+            {"category_id": 3, "segmentation": outline},
             {"category_id": 9, "segmentation": {"counts": counts, "size": [5, 6]}, "iscrowd": 1},
             {"category_id": 9, "segmentation": [], "bbox": [0, 0, 6, 5]},
         ],
@@ -148,6 +149,7 @@ def test_coco(tmp_path: Path) -> None:
         ({"categories": []}, "no category of the id 3"),
         ({"images": [{"id": 7}]}, "not a COCO file: KeyError: 'file_name'"),
         ({"annotations": 5}, "not a COCO file: TypeError"),
+        ({"images": [{"id": 7, "file_name": "/"}]}, "not a COCO file: ValueError: '/' names no im"),
     ],
 )
 def test_no_coco(changes: Any, message: str, tmp_path: Path) -> None:
@@ -163,6 +165,74 @@ def test_names_never_lead_out_of_the_folder(tmp_path: Path) -> None:
     images = [{"id": 7, "file_name": "../../a.jpg", "height": 5, "width": 6}]
     path = coco(tmp_path / "x.json", [{"category_id": 3, "segmentation": []}], images=images)
     assert draw(path, tmp_path / "masks").masks == (tmp_path / "masks/a.png",)
+
+
+def touched(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def named(root: Path, done: Drawn) -> tuple[str | None, list[str]]:
+    """The folder of the images and the masks, below these folders."""
+    masks = [mask.relative_to(root / "masks").as_posix() for mask in done.masks]
+    return done.images and done.images.relative_to(root).as_posix(), masks
+
+
+@pytest.mark.parametrize(
+    ("written", "there", "folder", "masks"),
+    [
+        (["x/1.jpg"], ["x/1.jpg"], ".", ["x/1.png"]),
+        (["/data/images/1.jpg"], ["images/1.jpg"], "images", ["1.png"]),
+        (["images/0.jpg", "C:\\x\\images\\2.jpg"], ["images/0.jpg", "images/2.jpg"], ".",
+         ["images/0.png", "images/2.png"]),
+        (["http://host/s/1.jpg"], ["images/s/1.jpg"], "images", ["s/1.png"]),
+        (["/a/s/1.jpg", "/a/t/1.jpg"], ["images/s/1.jpg", "images/t/1.jpg"], "images",
+         ["s/1.png", "t/1.png"]),
+        (["train/1.jpg"], ["images/1.jpg"], "images", ["1.png"]),
+        (["train/1.jpg", "val/1.jpg"], [], None, ["train/1.png", "val/1.png"]),
+        (["C:\\x\\1.jpg", "C:\\x\\2.jpg"], [], None, ["1.png", "2.png"]),
+        (["/x/s/1.jpg", "/x/t/1.jpg", "/x/2.jpg"], [], None, ["x/s/1.png", "x/t/1.png", "2.png"]),
+        (["0.jpg", "1.jpg"], ["images/1.jpg"], "images", ["0.png", "1.png"]),
+    ],
+)  # fmt: skip
+def test_masks_are_called_as_their_images_wherever_coco_saw_them(
+    written: list[str], there: list[str], folder: str | None, masks: list[str], tmp_path: Path
+) -> None:
+    pytest.importorskip("pycocotools")
+    touched(*(tmp_path / one for one in there))
+    images = [{"id": i, "file_name": n, "height": 5, "width": 6} for i, n in enumerate(written)]
+    annotations = [{"image_id": 0, "category_id": 3, "segmentation": []}]
+    path = coco(tmp_path / "x.json", annotations, images=images)
+    assert named(tmp_path, draw(path, tmp_path / "masks")) == (folder, masks)
+
+
+def test_the_folder_of_images_that_is_named_decides(tmp_path: Path) -> None:
+    pytest.importorskip("pycocotools")
+    touched(tmp_path / "other/s/1.jpg")
+    images = [{"id": 7, "file_name": "/x/other/s/1.jpg", "height": 5, "width": 6}]
+    path = coco(tmp_path / "x.json", [], images=images, categories=[{"id": 1, "name": "road"}])
+    done = draw(path, tmp_path / "masks", images=tmp_path / "other")
+    assert named(tmp_path, done) == ("other", ["s/1.png"])
+
+
+@pytest.mark.parametrize(
+    ("annotations", "written", "there", "folder", "mask"),
+    [
+        ("set", "../img/1.jpg", "set/img/1.jpg", "set", "img/1.png"),
+        ("set/json", "..\\img\\1.jpg", "set/img/1.jpg", "set/img", "1.png"),
+        ("set/json", "1.jpg", "set/images/1.jpg", "set/images", "1.png"),
+        ("set", "C:\\x\\1.jpg", "set/json/1.jpg", "set", "json/1.png"),
+        ("set", "../img/1.jpg", "x.jpg", None, "json/1.png"),
+    ],
+)
+def test_masks_are_called_as_their_images_wherever_labelme_put_its_files(
+    annotations: str, written: str, there: str, folder: str | None, mask: str, tmp_path: Path
+) -> None:
+    labelme(tmp_path / "set/json", shape("a", SQUARE), imagePath=written)
+    touched(tmp_path / there)
+    done = draw(tmp_path / annotations, tmp_path / "masks")
+    assert named(tmp_path, done) == (folder, [mask])
 
 
 def test_masks_that_are_there_stay(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import io
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atrous import image, limits, texts
+from atrous.data.image_paths import Reference, located
 from atrous.errors import ConfigError, InputError
 from atrous.labels import LabelSet, named
 from atrous.pictures.opening import MAX_PIXELS, decoded
@@ -54,12 +55,12 @@ class Outlined:
     """One image and its shapes, in the order of the file.
 
     Attributes:
-        image: its path below the folder of the images.
+        image: how it is named.
         size: height and width.
         shapes: later ones lie on earlier ones.
     """
 
-    image: PurePosixPath
+    image: Reference
     size: tuple[int, int]
     shapes: tuple[Shape, ...]
 
@@ -132,21 +133,21 @@ def draw(
     empty = 0 if background else labels.ignore_index
     values |= dict.fromkeys(IGNORED, labels.ignore_index)
     values |= dict.fromkeys(NOTHING, 0) if background else {}
-    places = _places([one.image for one in outlined], target)
+    folder, images_below = located([one.image for one in outlined], annotations, images)
+    places = _places(images_below, target)
     there = [path for path in places if path.exists()]
     if there and not force:
         raise ConfigError(f"{there[0]} is there already; take another folder, or force it")
     left_out: Counter[str] = Counter()
     written = []
-    for one, place in zip(outlined, places, strict=True):
+    for one, name, place in zip(outlined, images_below, places, strict=True):
         try:
             mask = _mask(one, values, empty, left_out)
         except InputError as error:
-            failed.append(f"{one.image}: {error}")
+            failed.append(f"{name}: {error}")
             continue
         image.write_mask(place, mask, labels)
         written.append(place)
-    folder = images or _folder(annotations, outlined[0].image)
     return Drawn(tuple(written), labels, tuple(failed), left_out, folder)
 
 
@@ -227,7 +228,7 @@ def _coco(
             )
         outlined = [
             Outlined(
-                _below(str(one["file_name"])),
+                Reference.of(str(one["file_name"])),
                 (int(one["height"]), int(one["width"])),
                 tuple(by_image[one["id"]]),
             )
@@ -249,7 +250,9 @@ def _coco_paint(segmentation: Any) -> Paint:
         height, width = mask.shape
         try:
             if isinstance(segmentation, list):
-                parts = [part for part in segmentation if len(part) >= 6]
+                flat = isinstance(segmentation[0], (int, float))
+                outlines = [segmentation] if flat else segmentation
+                parts = [part for part in outlines if len(part) >= 6]
                 if not parts:
                     raise NoArea("outlines of fewer than three corners")
                 runs = coco.merge(coco.frPyObjects(parts, height, width))
@@ -292,14 +295,13 @@ def _labelme_file(path: Path, folder: Path) -> Outlined:
             raise ConfigError(f"{path}: a COCO file; name it, and not the folder that it is in")
         raise ConfigError(f"{path}: not a file of labelme: no shapes in it")
     try:
-        named_image = str(content.get("imagePath") or f"{path.stem}.jpg").replace("\\", "/")
-        place = PurePosixPath(path.parent.relative_to(folder).as_posix())
-        name = place / PurePosixPath(named_image).name
+        written = str(content.get("imagePath") or f"{path.stem}.jpg")
+        found = Reference.beside(written, path, folder)
         height, width = content.get("imageHeight"), content.get("imageWidth")
         if not height or not width:
-            height, width = _shown_size(path.parent / named_image)
+            height, width = _shown_size(found.file or path.parent / written)
         shapes = tuple(Shape(str(one["label"]), _labelme_paint(one)) for one in content["shapes"])
-        return Outlined(name, (int(height), int(width)), shapes)
+        return Outlined(found, (int(height), int(width)), shapes)
     except (KeyError, TypeError, ValueError, InputError) as error:
         raise ConfigError(f"{path}: not a file of labelme: {error}") from None
 
@@ -359,22 +361,3 @@ def _paste(mask: Pixels, value: int, encoded: str, points: NDArray[np.float64]) 
     part = mask[max(0, top) : top + inside.shape[0], max(0, left) : left + inside.shape[1]]
     cut = inside[max(0, -top) :, max(0, -left) :][: part.shape[0], : part.shape[1]]
     part[: cut.shape[0], : cut.shape[1]][cut] = value
-
-
-def _below(name: str) -> PurePosixPath:
-    """A path that stays in its folder, of a name as tools write it."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    return PurePosixPath(path.name) if path.is_absolute() or ".." in path.parts else path
-
-
-def _around(annotations: Path) -> Iterator[Path]:
-    here = annotations if annotations.is_dir() else annotations.parent
-    for folder in (here, here.parent):
-        yield folder
-        yield folder / "images"
-        yield folder / "JPEGImages"
-        yield folder / annotations.stem.removeprefix("instances_")
-
-
-def _folder(annotations: Path, first: PurePosixPath) -> Path | None:
-    return next((folder for folder in _around(annotations) if (folder / first).is_file()), None)
