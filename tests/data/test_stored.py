@@ -233,6 +233,8 @@ def test_no_data_in_a_table(tmp_path: Path) -> None:
     path = with_nodata(tmp_path / "mask.tif", np.uint8([[5, 6, 9]]), "9")
     assert IdReader(table=((5, 1), (6, 0)))(path).tolist() == [[1, 0, 255]]
     assert IdReader(table=((5, 1), (6, 0), (9, 2)))(path).tolist() == [[1, 0, 2]]
+    assert IdReader(table=((26001, 3), (5, 1), (6, 0)))(path).tolist() == [[1, 0, 255]]
+    assert IdReader(table=((-1, 3), (5, 1), (6, 0)))(path).tolist() == [[1, 0, 255]]
 
 
 def test_fractions_are_no_ids(tmp_path: Path) -> None:

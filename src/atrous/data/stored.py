@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +94,9 @@ def numbers(mask: Image.Image, meant: Collection[int]) -> tuple[Numbers, NDArray
         with np.errstate(over="ignore"):  # floats of 32 bits compare to those of 64
             missing = missing | (values == value)
     if missing.any():
-        values = np.where(missing, values.dtype.type(next(iter(meant))), values)
+        filling = np.array(next(iter(meant)))
+        kind = np.promote_types(values.dtype, np.min_scalar_type(filling))
+        values = np.where(missing, filling.astype(kind), values.astype(kind))
     if values.dtype.kind == "f":
         if not np.isfinite(values).all() or (values != np.rint(values)).any():
             raise MaskError(NO_CLASS, "holds fractions or infinity, expected whole class ids")
@@ -105,11 +106,8 @@ def numbers(mask: Image.Image, meant: Collection[int]) -> tuple[Numbers, NDArray
 
 def nodata(mask: Image.Image) -> float | None:
     """The number that a TIFF says to stand for no data."""
-    text = getattr(mask, "tag_v2", {}).get(_NODATA)
-    with suppress(ValueError):
-        value = None if text is None else float(str(text).strip("\0 "))
-        return None if value is None or math.isnan(value) else value
-    return None
+    value = tiff.number(getattr(mask, "tag_v2", {}).get(_NODATA))
+    return None if value is None or math.isnan(value) else value
 
 
 def explained(path: Path, error: UnknownFormat) -> MaskError | UnknownFormat:

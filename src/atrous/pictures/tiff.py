@@ -140,7 +140,7 @@ def _tags(tags: ImageFileDirectory_v2) -> Tags:
         compression=_numbers(tags.get(_COMPRESSION), (1,))[0],
         highest=highest if power else None,
         premultiplied=_ASSOCIATED in _numbers(tags.get(_EXTRA), ()),
-        nodata=_number(tags.get(_NODATA)),
+        nodata=number(tags.get(_NODATA)),
         orientation=turned if 1 <= turned <= 8 else 1,
     )
 
@@ -182,7 +182,8 @@ def _numbers(value: Any, default: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(int(one) for one in value) if isinstance(value, tuple) else (int(value),)
 
 
-def _number(text: Any) -> float | None:
+def number(text: Any) -> float | None:
+    """The number in a tag that is text, `None` if it is none."""
     try:
         return None if text is None else float(str(text).strip("\0 "))
     except ValueError:
