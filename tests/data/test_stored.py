@@ -166,6 +166,12 @@ def test_a_palette_with_transparency_is_read_by_number(tmp_path: Path) -> None:
     assert read_ids(tmp_path / "mask.png").tolist() == IDS.tolist()
 
 
+def test_transparent_pixels_of_a_colour_of_their_own_are_read_by_it(tmp_path: Path) -> None:
+    path = tmp_path / "mask.png"
+    saved(with_alpha(np.where(IDS > 0, 255, 0)[..., None], HOLES))(path)
+    assert BLACK_AND_WHITE(path).tolist() == (IDS > 0).astype(int).tolist()
+
+
 def test_opaque_masks_with_alpha_are_read(tmp_path: Path) -> None:
     path = tmp_path / "mask.png"
     saved(with_alpha(IDS[..., None], 255 + 0 * IDS))(path)

@@ -156,11 +156,22 @@ def _check_alpha(mask: Image.Image) -> None:
             "its pixels are all of one colour, and differ in their transparency alone; store that "
             "channel as a grey mask: with Pillow, Image.open(path).getchannel('A').save(path)",
         )
+    if _is_told_apart(mask):
+        return
     raise MaskError(
         NOT_PLAIN,
         f"its pixels are {mask.mode}, some of them transparent; store masks without transparency, "
         "in which what is transparent has a colour or an id of its own",
     )
+
+
+def _is_told_apart(mask: Image.Image) -> bool:
+    """Whether what is transparent has colours of its own, which then say all that there is."""
+    pixels = np.ascontiguousarray(mask.convert("RGBA"))
+    alpha, packed = pixels[..., 3], pixels.view("<u4")[..., 0] & np.uint32(0xFFFFFF)
+    through, solid = alpha == 0, alpha == 255
+    apart = not np.intersect1d(packed[through], packed[solid]).size
+    return apart and bool((through | solid).all())
 
 
 def _extrema(mask: Image.Image) -> list[tuple[int, int]]:
