@@ -10,10 +10,11 @@ import pytest
 from onnx import TensorProto, helper
 
 from atrous import engines
+from atrous.artifact import Metadata
 from atrous.engines.base import Options
 from atrous.engines.onnx_model import OnnxModel
 from atrous.errors import ArtifactError, AtrousError, ConfigError
-from atrous.labels import named
+from atrous.labels import generic, named
 from atrous.preprocess import Preprocess
 from atrous.runtime.predictor import Predictor
 from tests.builders.sketch import Sketch
@@ -482,6 +483,26 @@ def test_a_name_chooses_any_tensor(caplog: pytest.LogCaptureFixture) -> None:
         ConfigError, match=r"`output_name` d7: theirs\.onnx makes no tensor of that"
     ):
         segmented(made, output_name="d7")
+
+
+@pytest.mark.parametrize("name", ["as_it_is", "argmax_int64"])
+def test_a_name_chooses_what_lies_inside_one_output(name: str) -> None:
+    made = EIGHT[name]()
+    negated = helper.make_node("Neg", ["scores"], ["energies"])
+    made.graph.node.append(negated)
+    check(made, lambda image: 7 - corners(image), output_name="energies")
+    check(made, corners, output_name="scores")
+
+
+def test_a_name_chooses_what_lies_inside_a_network_of_ours() -> None:
+    proto = EIGHT["as_it_is"]()
+    proto.graph.node.append(helper.make_node("Neg", ["scores"], ["energies"]))
+    own = Metadata(name="ours", labels=generic(8), preprocess=PLAIN)
+    made = OnnxModel(proto, own, "ours.onnx")
+    assert engines.read_model(made, Options()).proto is proto
+    assert engines.read_model(made, Options(output_name="scores")).proto is proto
+    found = engines.read_model(made, Options(output_name="energies"))
+    assert [value.name for value in found.proto.graph.output] == ["energies"]
 
 
 def test_scores_come_before_the_class_map_that_is_made_of_them() -> None:

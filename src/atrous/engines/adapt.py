@@ -40,14 +40,14 @@ def adapted(model: OnnxModel, hints: Hints | None = None) -> OnnxModel:
         ConfigError: `hints` does not fit it.
     """
     hints = hints or Hints()
-    if model.meaning is not None or _is_ours(model):
+    if model.meaning is not None or _is_ours(model, hints):
         return _ours(model, hints)
     graph = OnnxGraph(model.proto)
     image = image_input.find(graph, model.name)
     output, notes = score_output.choose(graph, hints, model.name)
     found = score_output.read(graph, output, hints.layout, model.name)
     plan = decide.planned(graph, model, image, found, hints)
-    if image.as_it_is and plan.changes_nothing(graph, output):
+    if image.as_it_is and plan.changes_nothing(graph):
         said = tuple(f"{model.name}: {note}" for note in (*notes, *plan.notes))
         return replace(model, meaning=plan.meaning, notes=said)
     draft = OnnxGraph(copied(model.proto))
@@ -68,10 +68,12 @@ def _kept(meaning: ScoreMeaning, metadata: Metadata | None) -> ScoreMeaning:
     return replace(meaning, activation=metadata.activation, threshold=metadata.threshold)
 
 
-def _is_ours(model: OnnxModel) -> bool:
-    """Whether a network was made by Atrous and has its form."""
+def _is_ours(model: OnnxModel, hints: Hints) -> bool:
+    """Whether a network was made by Atrous and has its form, and nothing else of it is wanted."""
     graph, own = model.proto.graph, model.metadata
     if own is None or len(graph.output) != 1:
+        return False
+    if hints.output_name not in (None, graph.output[0].name):
         return False
     kind = graph.output[0].type.tensor_type
     dims = dims_of(kind)

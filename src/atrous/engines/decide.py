@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
 from onnx import TensorProto
 
 from atrous.engines import probe
@@ -58,11 +57,10 @@ class ScorePlan:
         names = ("batch", "classes", "rows", "columns")
         return [size or name for size, name in zip(sizes, names, strict=True)]
 
-    def changes_nothing(self, graph: OnnxGraph, output: onnx.ValueInfoProto) -> bool:
-        """Whether the network gives such scores as it is."""
+    def changes_nothing(self, graph: OnnxGraph) -> bool:
+        """Whether the network gives such scores, and nothing else, as it is."""
         return (
-            len(graph.graph.output) == 1
-            and self.found.tensor == output.name
+            [output.name for output in graph.graph.output] == [self.found.tensor]
             and self.kind == TensorProto.FLOAT
             and (self.axis, len(self.dims)) == (1, 4)
             and self.floor is None
