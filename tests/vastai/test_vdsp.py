@@ -27,6 +27,9 @@ SEED: dict[str, Any] = {
 }
 
 
+IN_BYTES = {"Mean": [123.675, 116.28, 103.53], "Std": [58.395, 57.12, 57.375]}
+
+
 def changed(op_type: str | None = None, **config: Any) -> dict[str, Any]:
     merged = {k: v for k, v in (SEED["OpConfig"] | config).items() if v is not None}
     return {"OpType": op_type or SEED["OpType"], "OpConfig": merged}
@@ -54,7 +57,7 @@ def test_file_round_trip(wrap: Any, tmp_path: Path) -> None:
     [
         ({"NormaType": "DIV255"}, "normalisation", "div255"),
         ({"NormaType": "DIV255", "Mean": None, "Std": None}, "normalisation", "div255"),
-        ({"NormaType": "MINUSMEAN_DIVSTD"}, "normalisation", "mean-std"),
+        ({"NormaType": "MINUSMEAN_DIVSTD", **IN_BYTES}, "normalisation", "mean-std"),
         ({"NormaType": "DIV1275_MINUSONE"}, "normalisation", "div127.5-minus-one"),
         ({"NormaType": "EQUAL"}, "normalisation", "none"),
         ({"ResizeType": "BILINEAR_PILLOW"}, "interpolation", "pillow-bilinear"),
@@ -68,6 +71,33 @@ def test_file_round_trip(wrap: Any, tmp_path: Path) -> None:
 )
 def test_values(config: dict[str, Any], field: str, value: object) -> None:
     assert getattr(vdsp.parse(changed(**config)), field) == value
+
+
+@pytest.mark.parametrize(
+    ("config", "formula", "said"),
+    [
+        ({"NormaType": "MINUSMEAN_DIVSTD"}, "div255-mean-std",
+         "units of 0–1, so values are divided by 255 first"),
+        (IN_BYTES, "mean-std", "units of 0–255, so values are not divided by 255 first"),
+        ({**IN_BYTES, "NormaType": "MINUSMEAN_DIVSTD"}, "mean-std", ""),
+        ({"Mean": [0, 0, 0], "Std": [1, 1, 1]}, "div255-mean-std", ""),
+        ({**IN_BYTES, "NormaType": "DIV255"}, "div255", ""),
+        ({}, "div255-mean-std", ""),
+    ],
+)  # fmt: skip
+def test_statistics_say_their_unit_themselves(
+    config: dict[str, Any],
+    formula: str,
+    said: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = tmp_path / "vdsp.json"
+    path.write_text(json.dumps(changed(**config)))
+    assert vdsp.read(path).normalisation == formula
+    kind = config.get("NormaType", SEED["OpConfig"]["NormaType"])
+    note = f"{path}: NormaType {kind}: mean and std are in {said}"
+    assert [record.message for record in caplog.records] == ([note] if said else [])
 
 
 @pytest.mark.parametrize(("left", "top"), [(16, 20), (0, 0)])

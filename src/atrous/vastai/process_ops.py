@@ -22,6 +22,7 @@ from atrous.errors import ConfigError
 from atrous.preprocess import Preprocess
 from atrous.record import Record
 from atrous.resize import Interpolation
+from atrous.vastai import statistics
 
 WHERE = "dataset.process_ops"
 
@@ -258,28 +259,17 @@ def _interpolation(at: dict[str, int], resize: Resize) -> Interpolation:
 def _normalisation(at: dict[str, int], step: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Fields `normalisation`, `mean` and `std`, and what had to be decided."""
     if step is None:
-        said = f"{WHERE} has no Normalize: the network gets values of 0–255"
-        return {"normalisation": "none"}, (said,)
+        raw = f"{WHERE} has no Normalize: the network gets values of 0–255"
+        return {"normalisation": "none"}, (raw,)
     where = f"{WHERE}[{at[step.type]}] Normalize"
     if step.norm_type is None:
         unread = f"{where}: norm_type is null, so mean and std are not used"
-        notes = () if step.mean is None and step.std is None else (unread,)
-        return {"normalisation": "div255" if step.div255 else "none"}, notes
+        said = () if step.mean is None and step.std is None else (unread,)
+        return {"normalisation": "div255" if step.div255 else "none"}, said
     if step.mean is None or step.std is None:
         lacking = "mean" if step.mean is None else "std"
         _fail(at, step.type, f"{lacking} is missing; add it, or norm_type: null to do without")
     if min(step.std) <= 0:
         _fail(at, step.type, f"std: expected positive numbers, found {list(step.std)}")
-    # Files disagree with their own div255, and statistics in the wrong unit make no sense at all:
-    # no mean of 0–1 is over 1, and a spread of 0.2 out of 255 is a blank image.
-    neutral = set(step.mean) == {0.0} and set(step.std) == {1.0}
-    in_bytes = max(*map(abs, step.mean), *step.std) > 1
-    first = step.div255 if neutral else not in_bytes
-    notes = ()
-    if first != step.div255:
-        unit, does = ("0–1", "are") if first else ("0–255", "are not")
-        notes = (
-            f"{where}: mean and std are in units of {unit}, so values {does} divided by 255 first",
-        )
-    formula = "div255-mean-std" if first else "mean-std"
+    formula, notes = statistics.agreed(where, step.mean, step.std, divided=step.div255)
     return {"normalisation": formula, "mean": step.mean, "std": step.std}, notes

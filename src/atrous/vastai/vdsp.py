@@ -2,12 +2,13 @@
 
 One fused operation, or a list holding one. What such a file says of the input image (`Iimage*`)
 is nominal; the size of the real image rules. `Mean` and `Std` are kept as they stand, also where
-they were rounded to fp16.
+they were rounded to fp16; they say themselves whether values are divided by 255 first.
 """
 
 from __future__ import annotations
 
 import difflib
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from atrous import texts
 from atrous.errors import ConfigError
 from atrous.preprocess import Fit, Normalisation, Preprocess
 from atrous.resize import Interpolation
+from atrous.vastai import statistics
+
+_log = logging.getLogger("atrous")
 
 _OP_TYPES: dict[str, Fit] = {
     "FUSION_OP_RGB_RESIZE_CVTCOLOR_NORM_TENSOR": "squash",
@@ -70,17 +74,20 @@ def read(path: Path, size: tuple[int, int] | None = None) -> Preprocess:
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: not a readable JSON file: {error}") from None
     try:
-        return parse(data, size)
+        return parse(data, size, str(path))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def parse(data: object, size: tuple[int, int] | None = None) -> Preprocess:
+def parse(
+    data: object, size: tuple[int, int] | None = None, name: str = "vdsp parameters"
+) -> Preprocess:
     """Turn the content of a vdsp parameter file into a `Preprocess`.
 
     Args:
         data: `{"OpType": …, "OpConfig": {…}}`, or a list of one such object.
         size: height and width of the network input, for files that do not name it.
+        name: of the file, in notes.
 
     Raises:
         ConfigError: a key or value is unknown or missing; names it and what was expected.
@@ -105,6 +112,8 @@ def parse(data: object, size: tuple[int, int] | None = None) -> Preprocess:
     }
     if settings["normalisation"].endswith("mean-std") or {"Mean", "Std"} <= config.keys():
         settings |= {"mean": _triple(config, "Mean"), "std": _triple(config, "Std")}
+    if settings["normalisation"].endswith("mean-std"):
+        settings["normalisation"] = _formula(config["NormaType"], settings, name)
     size = _pair(config, "OimageHeight", "OimageWidth") or size
     if data["OpType"].endswith("_EXT"):
         inner = _required(config, "ResizeHeight", "ResizeWidth")
@@ -165,6 +174,19 @@ def to_json(preprocess: Preprocess) -> dict[str, Any]:
     if preprocess.fit == "letterbox":
         config |= dict(zip(_FILL, preprocess.padding_value, strict=True))
     return {"OpType": op_type, "OpConfig": config}
+
+
+def _formula(said: str, settings: dict[str, Any], name: str) -> Normalisation:
+    """That of `NormaType`, unless the statistics are in another unit, which is told."""
+    formula, notes = statistics.agreed(
+        f"{name}: NormaType {said}",
+        settings["mean"],
+        settings["std"],
+        divided=settings["normalisation"].startswith("div255"),
+    )
+    for note in notes:
+        _log.warning("%s", note)
+    return formula
 
 
 def _colour(config: dict[str, Any]) -> str:
