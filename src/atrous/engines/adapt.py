@@ -21,7 +21,7 @@ from atrous.engines.decide import ScorePlan
 from atrous.engines.meaning import BACKGROUND, Hints, ScoreMeaning
 from atrous.engines.onnx_graph import OnnxGraph, attributes, copied, dims_of
 from atrous.engines.onnx_model import OnnxModel
-from atrous.engines.score_output import FLOATS, constant_of
+from atrous.engines.score_output import constant_of
 from atrous.labels import LabelSet, named
 
 THRESHOLD = "atrous_threshold"
@@ -229,14 +229,14 @@ def _plus_one(values: NDArray[np.int64], at: int) -> NDArray[np.int64]:
 def _decided(graph: OnnxGraph, plan: ScorePlan) -> str:
     """Make scores of class ids: 1 for the class, 0 for the others; NaN for an id that is none."""
     source = plan.found.tensor
-    if plan.kind not in (*FLOATS, TensorProto.INT32):
+    if plan.kind != TensorProto.INT32:
         source = graph.add("Cast", [source], "atrous_ids", to=TensorProto.INT32)
     if len(plan.dims) < 4:
         axes = [1] if len(plan.dims) == 3 else [0, 1]
         source = graph.with_axes("Unsqueeze", source, axes, "atrous_class")
     elif plan.axis == 3:
         source = graph.add("Transpose", [source], "atrous_first", perm=[0, 3, 1, 2])
-    ids = np.arange(plan.classes or 1, dtype=np.int32).reshape(1, -1, 1, 1)
+    ids = plan.found.step * np.arange(plan.classes or 1, dtype=np.int32).reshape(1, -1, 1, 1)
     alike = graph.add("Equal", [source, graph.add_constant(ids, "atrous_every")], "atrous_alike")
     scores = graph.add("Cast", [alike], "atrous_shares", to=TensorProto.FLOAT)
     if graph.opset < 18:

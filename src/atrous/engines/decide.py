@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from onnx import TensorProto
@@ -11,14 +11,24 @@ from onnx import TensorProto
 from atrous.engines import probe
 from atrous.engines.class_axis import number_of
 from atrous.engines.image_input import ImageInput
-from atrous.engines.meaning import BACKGROUND, Activation, Hints, Layout, ScoreMeaning
+from atrous.engines.meaning import (
+    BACKGROUND,
+    Activation,
+    Hints,
+    Layout,
+    ScoreMeaning,
+    ScoreOutput,
+)
 from atrous.engines.onnx_graph import Dims, OnnxGraph, attributes
 from atrous.engines.onnx_model import OnnxModel
-from atrous.engines.score_output import ScoreOutput, constant_of
+from atrous.engines.score_output import constant_of
 from atrous.errors import ArtifactError, ConfigError
 
 _FIRST = (BACKGROUND, "_background_", "background_", "bg", "unlabelled", "unlabeled", "other")
 """What the first class may be called, if it is what remains."""
+
+_LEVELS = 128
+"""So many different whole numbers up to 255 are no classes."""
 
 
 @dataclass
@@ -264,13 +274,17 @@ def _of_ids(
             f"{_times(image.size)}; `output_name` says which output is"
         )
     own = model.metadata.labels.num_classes if model.metadata else len(hints.names)
-    classes = own or (
-        2 if kind == TensorProto.BOOL else probe.highest(model, image, found.tensor) + 1
-    )
-    notes = list(found.notes)
-    if not own:
-        notes.append(f"ids up to {classes - 1} are expected, as a run shows; `labels` names all")
-    names = (BACKGROUND, "foreground") if classes == 2 and not own else ()
+    known = 2 if kind == TensorProto.BOOL else found.classes or 0
+    classes, notes = max(own, known), list(found.notes)
+    if own in (1, 2) and not known and probe.whole_numbers(model, image, found.tensor) == [0, 255]:
+        found = replace(found, step=255)
+    if not classes:
+        ids = _seen_ids(model, image, found.tensor)
+        classes = ids[-1] + 1
+        notes.append(f"ids up to {ids[-1]} are expected, as a run shows; `labels` names all")
+    names: tuple[str, ...] = ()
+    if classes == 2 and own < 2:
+        names = (BACKGROUND, *(hints.names or ("foreground",)))
     return ScorePlan(
         found,
         dims,
@@ -281,6 +295,23 @@ def _of_ids(
         False,
         ScoreMeaning("argmax", None, names),
         notes,
+    )
+
+
+def _seen_ids(model: OnnxModel, image: ImageInput, tensor: str) -> list[int]:
+    """The class ids that a run shows.
+
+    Raises:
+        ArtifactError: they look like grey levels.
+    """
+    ids = probe.whole_numbers(model, image, tensor)
+    if ids[-1] < 255 or (ids != [0, 255] and len(ids) < _LEVELS):
+        return ids
+    shown = "nothing but 0 and 255" if ids == [0, 255] else f"{len(ids)} numbers up to {ids[-1]}"
+    raise ArtifactError(
+        f"{model.name}: its output {tensor} gave {shown} to noise, which are grey levels rather "
+        "than class ids; `output_name` takes the tensor of the scores before they become that, and "
+        "`labels` says how many classes there are if they are ids"
     )
 
 

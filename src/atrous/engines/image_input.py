@@ -10,6 +10,7 @@ import onnx
 from onnx import NodeProto, TensorProto, helper
 
 from atrous.engines.onnx_graph import (
+    FLOATS,
     Dims,
     OnnxGraph,
     attributes,
@@ -19,7 +20,6 @@ from atrous.engines.onnx_graph import (
 )
 from atrous.errors import ArtifactError
 
-_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
 _BYTES = (
     TensorProto.UINT8,
     TensorProto.UINT16,
@@ -127,7 +127,7 @@ def _is_mask(value: onnx.ValueInfoProto) -> bool:
 def _looks_like_one(value: onnx.ValueInfoProto) -> bool:
     kind = value.type.tensor_type
     ranks = (0, 3, 4) if not kind.HasField("shape") else (3, 4)
-    return kind.elem_type in (*_FLOATS, *_BYTES) and len(kind.shape.dim) in ranks
+    return kind.elem_type in (*FLOATS, *_BYTES) and len(kind.shape.dim) in ranks
 
 
 def _understood(graph: OnnxGraph, value: onnx.ValueInfoProto, name: str) -> ImageInput:
@@ -195,7 +195,7 @@ def bring(graph: OnnxGraph, found: ImageInput) -> list[str]:
     """
     name, kind, notes = found.name, found.kind, []
     before = len(graph.graph.node)
-    pixels = TensorProto.FLOAT if kind in _FLOATS else TensorProto.UINT8
+    pixels = TensorProto.FLOAT if kind in FLOATS else TensorProto.UINT8
     folded = found.channels == 1 and _fold_grey(graph, found)
     source, steps = name, []
     if found.channels == 1 and not folded:

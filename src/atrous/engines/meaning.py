@@ -16,6 +16,9 @@ Activation = Literal["softmax", "sigmoid", "none", "argmax"]
 for each class alone, `none` where they are probabilities already, `argmax` where they are
 decided."""
 
+Applied = Literal["", "softmax", "sigmoid"]
+"""A function that scores have been through, if any."""
+
 BACKGROUND = "background"
 
 
@@ -42,6 +45,33 @@ class Hints:
     def __post_init__(self) -> None:
         if self.threshold is not None and not 0 < self.threshold < 1:
             raise InputError(f"`threshold`: expected between 0 and 1, got {self.threshold:g}")
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreOutput:
+    """Where the scores of the classes are, and what they have been through.
+
+    Attributes:
+        tensor: that holds them.
+        axis: of the classes there, `None` if the graph does not say it.
+        applied: the function behind `tensor` that was left out, as it keeps the order of scores.
+        kept: the function that `tensor` has been through, because it stands before the enlargement.
+        cut: a score from which on the graph decides for foreground, of a graph that does.
+        decided: `tensor` holds class ids.
+        classes: as many as these name, where the graph says it.
+        step: from one id to the next, 255 where two are shown as black and white.
+        notes: what was chosen and cut, for people.
+    """
+
+    tensor: str
+    axis: int | None = None
+    applied: Applied = ""
+    kept: Applied = ""
+    cut: float | None = None
+    decided: bool = False
+    classes: int | None = None
+    step: int = 1
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,9 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 Dims = tuple[int | None, ...]
 
+FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
+"""Types of values."""
+
 _LIGHT = 1024
 """Tensors of more values than this do not take part in shape inference."""
 

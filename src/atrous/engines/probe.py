@@ -47,8 +47,9 @@ def shape_of(
     return dims, kind or TensorProto.FLOAT
 
 
-def highest(model: OnnxModel, image: ImageInput, tensor: str) -> int:
-    """The highest number that a tensor of class ids holds, for noise and for plain pictures.
+def whole_numbers(model: OnnxModel, image: ImageInput, tensor: str) -> list[int]:
+    """The numbers that a tensor of class ids holds, for noise and for plain pictures, from the
+    lowest to the highest.
 
     Raises:
         ArtifactError: the network runs at no size that was tried.
@@ -62,8 +63,8 @@ def highest(model: OnnxModel, image: ImageInput, tensor: str) -> int:
                 values = []
                 for scale in (0.0, 1.0, 100.0):
                     noise = random.normal(scale, scale + 1, (3, *sizes[0]))
-                    values.append(_run(session, image, noise).max())
-                return {"highest": [int(max(values))]}
+                    values.append(np.unique(_run(session, image, noise)))
+                return {"numbers": np.unique(np.concatenate(values)).astype(int).tolist()}
             except EngineError as error:
                 reason = error
         raise ArtifactError(
@@ -71,8 +72,8 @@ def highest(model: OnnxModel, image: ImageInput, tensor: str) -> int:
             f"{reason}; `labels` says it"
         )
 
-    made = tried(["highest", model.identity, tensor, ort.__version__], run, "highest")
-    return made["highest"][0] or 0
+    made = tried(["numbers", model.identity, tensor, ort.__version__], run, "numbers")
+    return [number or 0 for number in made["numbers"]]
 
 
 def _shape_of(model: OnnxModel, image: ImageInput, tensor: str) -> tuple[Dims, int]:

@@ -7,56 +7,21 @@ from the end towards the beginning, these say what the scores are; `adapt` then 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper
 
+from atrous.engines import class_ids, probability
 from atrous.engines.class_axis import class_axis, number_of, rank_of, resizes_nothing
-from atrous.engines.meaning import Hints, Layout
-from atrous.engines.onnx_graph import Dims, OnnxGraph, attributes, described, dims_of, type_name
+from atrous.engines.meaning import Applied, Hints, Layout, ScoreOutput
+from atrous.engines.onnx_graph import FLOATS, Dims, OnnxGraph, attributes, described, dims_of
 from atrous.errors import ArtifactError, ConfigError
-
-FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
 
 _BEST = ("out", "logits", "output", "scores", "pred", "prediction")
 """Names of outputs, the likeliest first."""
 
 _BOXES = ("box", "dets", "detection", "pred_logits", "class_queries")
-_MOVERS = ("Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Dropout")
-
-# What is between 0 and 1 stays so.
-_KEEPING = (
-    "Identity", "Cast", "Transpose", "Squeeze", "Unsqueeze", "Reshape", "Slice", "Gather", "Split",
-    "Resize", "Upsample", "DepthToSpace", "Dropout", "MaxPool", "AveragePool", "Clip",
-    "QuantizeLinear", "DequantizeLinear",
-)  # fmt: skip
-
-Applied = Literal["", "softmax", "sigmoid"]
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreOutput:
-    """Where the scores of the classes are, and what they have been through.
-
-    Attributes:
-        tensor: that holds them.
-        axis: of the classes there, `None` if the graph does not say it.
-        applied: the function behind `tensor` that was left out, as it keeps the order of scores.
-        kept: the function that `tensor` has been through, because it stands before the enlargement.
-        cut: a score from which on the graph decides for foreground, of a graph that does.
-        decided: `tensor` holds class ids.
-        notes: what was chosen and cut, for people.
-    """
-
-    tensor: str
-    axis: int | None = None
-    applied: Applied = ""
-    kept: Applied = ""
-    cut: float | None = None
-    decided: bool = False
-    notes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -112,9 +77,14 @@ def _named(graph: OnnxGraph, wanted: str, name: str) -> onnx.ValueInfoProto:
                 f"`output_name` {wanted}: {name} makes no tensor of that name; its outputs are "
                 f"{', '.join(map(described, known.values()))}"
             )
-        kind = graph.kind(wanted) or TensorProto.FLOAT
-        known[wanted] = helper.make_tensor_value_info(wanted, kind, graph.dims(wanted))
+        return _value(graph, wanted)
     return known[wanted]
+
+
+def _value(graph: OnnxGraph, tensor: str) -> onnx.ValueInfoProto:
+    """What is known of a tensor, as an output says it."""
+    kind = graph.kind(tensor) or TensorProto.FLOAT
+    return helper.make_tensor_value_info(tensor, kind, graph.dims(tensor))
 
 
 def _is_map(value: onnx.ValueInfoProto) -> bool:
@@ -139,61 +109,44 @@ def read(
         ArtifactError: it is no segmentation network; says what it seems to be.
     """
     kind = output.type.tensor_type.elem_type or graph.kind(output.name)
-    decided = _decided(graph, output.name)
-    if decided is not None:
-        return _scores(graph, decided.tensor, decided.axis, decided, name)
-    if kind and kind not in FLOATS:
+    found = class_ids.read(graph, output, kind, name)
+    if found is not None and not found.decided:
+        return _scores(graph, found.tensor, found.axis, found, name)
+    if found is None and (before := _before_levels(graph, output, name)):
+        inner = read(graph, _value(graph, before), None, name)
+        said = f"its output {output.name} holds scores in other units: cut at {before} before it"
+        return replace(inner, notes=(said, *inner.notes))
+    if found is not None or (kind and kind not in FLOATS):
         _check_ids(output, name)
-        what = f"its output {output.name} holds class ids ({type_name(kind)}): taken as they are"
-        return ScoreOutput(output.name, decided=True, notes=(f"{what}, enlarged to the nearest",))
+        as_is = class_ids.as_is(output.name, kind)
+        return found or ScoreOutput(output.name, decided=True, notes=as_is)
     _check_scores(output, name)
     axis = {"nchw": 1, "nhwc": 3, None: None}[layout]
     return _scores(graph, output.name, axis, ScoreOutput(output.name), name)
 
 
-def _decided(graph: OnnxGraph, output: str) -> ScoreOutput | None:
-    """Where the scores are that a class map at the end is made of, `None` if none is seen."""
-    tensor = output
-    while (node := graph.maker(tensor)) is not None:
-        if node.op_type in _MOVERS:
-            tensor = node.input[0]
-            continue
-        axis = attributes(node).get("axis")
-        if node.op_type == "ArgMax":
-            said = f"it ends in an argmax: cut at {node.input[0]} before it"
-            return ScoreOutput(node.input[0], axis or 0, notes=(said,))
-        if node.op_type == "TopK" and tensor == node.output[1] and _is_one(graph, node.input[1]):
-            said = f"it ends in the best class alone: cut at {node.input[0]} before it"
-            return ScoreOutput(node.input[0], -1 if axis is None else axis, notes=(said,))
-        return _compared(graph, node)
-    return None
+def _before_levels(graph: OnnxGraph, output: onnx.ValueInfoProto, name: str) -> str:
+    """The scores of which an output holds quantised numbers, or probabilities times a number;
+    empty where it does not.
 
-
-def _compared(graph: OnnxGraph, node: NodeProto) -> ScoreOutput | None:
-    """The scores behind `score > number`, or `round(score)`, of a network of one class."""
-    if node.op_type == "Round":
-        tensor, cut = node.input[0], 0.5
-    elif node.op_type in ("Greater", "GreaterOrEqual", "Less", "LessOrEqual"):
-        inputs = node.input[:] if node.op_type.startswith("Greater") else node.input[::-1]
-        number = graph.constant(inputs[1])
-        if number is None or number.size != 1:
-            return None
-        tensor, cut = inputs[0], float(number.reshape(-1)[0])
-    else:
-        return None
-    dims = graph.dims(tensor)
-    axis = class_axis(graph, tensor)
-    if dims is not None and len(dims) == 4 and 1 in (dims[1], dims[3]):
-        axis = 1 if dims[1] == 1 else 3
-    elif axis is None or number_of(graph, tensor, axis) != 1:
-        return None
-    said = f"it ends in a comparison with {cut:g}: cut at {tensor} before it"
-    return ScoreOutput(tensor, axis, cut=cut, notes=(said,))
-
-
-def _is_one(graph: OnnxGraph, name: str) -> bool:
-    value = graph.constant(name)
-    return value is not None and value.size == 1 and int(value.reshape(-1)[0]) == 1
+    Raises:
+        ArtifactError: they were never anything else.
+    """
+    tail = class_ids.tail_of(graph, output.name, lambda node: probability.made_by(graph, node))
+    node = graph.maker(tail.tensor)
+    if node is None:
+        return ""
+    if node.op_type == "QuantizeLinear" and not tail.computes:
+        return str(node.input[0])
+    if probability.made_by(graph, node) and tail.computes:
+        low, high = class_ids.values_of(graph, tail, np.array([0.0, 1.0]))
+        return tail.tensor if low < high else ""
+    if node.op_type.startswith("QLinear") or node.op_type in ("ConvInteger", "MatMulInteger"):
+        raise ArtifactError(
+            f"{name}: its output {described(output)} holds quantised scores ({node.op_type}) and "
+            "no class ids; export the network with a float32 output, behind a DequantizeLinear"
+        )
+    return ""
 
 
 def _scores(
@@ -229,53 +182,8 @@ def _scores(
     if applied and not enlarged and not alone:
         kept_axis = kept.axis if kept.axis is not None else class_axis(graph, kept.tensor)
         return replace(found, tensor=kept.tensor, axis=kept_axis, kept=applied)
-    before: Applied = "" if applied else _origin(graph, walk.tensor, name)
+    before: Applied = "" if applied else probability.origin(graph, walk.tensor, name)
     return replace(found, tensor=walk.tensor, axis=walk.axis, applied=applied, kept=before)
-
-
-def _origin(graph: OnnxGraph, tensor: str, name: str) -> Applied:
-    """The function that scores have been through somewhere before, so that they are
-    probabilities."""
-    for _ in range(32):
-        node = graph.maker(tensor)
-        if node is None:
-            return ""
-        if node.op_type == "Softmax":
-            axis = attributes(node).get("axis", 1 if graph.opset < 13 else -1)
-            dims = graph.dims(node.input[0])
-            if dims is not None and dims[axis] == 1:
-                raise ArtifactError(
-                    f"{name}: its scores have been through a softmax over a single one, which is 1 "
-                    "everywhere; export the network without that softmax"
-                )
-            return "softmax"
-        if node.op_type in ("Sigmoid", "HardSigmoid") or _is_logistic(graph, node):
-            return "sigmoid"
-        if node.op_type == "Clip" and _bounds(graph, node) == (0, 1):
-            return "sigmoid"
-        if node.op_type not in _KEEPING:
-            return ""
-        tensor = node.input[0]
-    return ""
-
-
-def _bounds(graph: OnnxGraph, clip: NodeProto) -> tuple[float | None, float | None]:
-    own = attributes(clip)
-    given = [graph.constant(name) for name in clip.input[1:3]]
-    found = [float(one.reshape(-1)[0]) if one is not None and one.size else None for one in given]
-    low, high = [*found, None, None][:2]
-    return own.get("min", low), own.get("max", high)
-
-
-def _is_logistic(graph: OnnxGraph, node: NodeProto) -> bool:
-    """Whether a node is the division of 1 / (1 + exp(-x))."""
-    if node.op_type not in ("Div", "Reciprocal"):
-        return False
-    below = graph.maker(node.input[-1])
-    if below is None or below.op_type != "Add":
-        return False
-    terms = [maker for name in below.input if (maker := graph.maker(name)) is not None]
-    return any(term.op_type == "Exp" for term in terms)
 
 
 def _turned(graph: OnnxGraph, node: NodeProto) -> NodeProto | None:
