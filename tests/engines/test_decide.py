@@ -27,6 +27,8 @@ from tests.builders.theirs import (
     model,
     numbers,
     one,
+    one_score,
+    red,
     scores_of,
     segmented,
     small_build,
@@ -93,6 +95,13 @@ AXES = {
 @pytest.mark.parametrize("name", AXES)
 def test_the_axis_of_the_classes(name: str) -> None:
     check(AXES[name](), corners)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_pictures_of_a_fixed_batch_are_no_classes(count: int) -> None:
+    sketch, image = start(batch=count)
+    sure = sketch.node("Sigmoid", one_score(sketch, image))
+    check(model(sketch, sketch.node("Squeeze", sure, numbers(sketch, 1))), red)
 
 
 def square(tail: Callable[[Sketch, str], str]) -> onnx.ModelProto:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto
 
 from atrous.artifact import Metadata
-from atrous.engines import decide, image_input, score_output
+from atrous.engines import decide, image_input, orientation, score_output
 from atrous.engines.decide import ScorePlan
 from atrous.engines.meaning import BACKGROUND, Hints, ScoreMeaning
 from atrous.engines.onnx_graph import OnnxGraph, attributes, copied, dims_of
@@ -47,6 +47,7 @@ def adapted(model: OnnxModel, hints: Hints | None = None) -> OnnxModel:
     output, notes = score_output.choose(graph, hints, model.name)
     found = score_output.read(graph, output, hints.layout, model.name)
     plan = decide.planned(graph, model, image, found, hints)
+    orientation.check(graph, output.name, image, model.name)
     if image.as_it_is and plan.changes_nothing(graph):
         said = tuple(f"{model.name}: {note}" for note in (*notes, *plan.notes))
         return replace(model, meaning=plan.meaning, notes=said)

@@ -6,17 +6,19 @@ from onnx import NodeProto
 
 from atrous.engines.onnx_graph import OnnxGraph, attributes
 
-# Values of these lie as classes before the pixels, whatever else the graph does.
-_SPATIAL = (
+SPATIAL = (
     "Conv", "ConvTranspose", "BatchNormalization", "InstanceNormalization", "MaxPool",
     "AveragePool", "GlobalAveragePool", "DepthToSpace", "SpaceToDepth", "Upsample",
     "QLinearConv", "ConvInteger",
 )  # fmt: skip
-_ELEMENTWISE = (
+"""Values of these lie as classes before the pixels, whatever else the graph does."""
+
+ELEMENTWISE = (
     "Add", "Sub", "Mul", "Div", "Relu", "Clip", "LeakyRelu", "HardSwish", "HardSigmoid", "Sigmoid",
     "Identity", "Cast", "Dropout", "Resize", "Pad", "QuantizeLinear", "DequantizeLinear", "Elu",
     "Tanh", "Concat", "Slice", "Softmax", "LogSoftmax", "PRelu", "Max", "Min", "Neg", "Exp",
 )  # fmt: skip
+"""Operators that leave the order of the axes as it is."""
 
 
 def class_axis(graph: OnnxGraph, tensor: str) -> int | None:
@@ -26,7 +28,7 @@ def class_axis(graph: OnnxGraph, tensor: str) -> int | None:
         node = graph.maker(order)
         if node is None:
             return None
-        if node.op_type in _SPATIAL:
+        if node.op_type in SPATIAL:
             return axes.index(1)
         if node.op_type == "Transpose":
             perm = list(attributes(node).get("perm", ()))
@@ -35,7 +37,7 @@ def class_axis(graph: OnnxGraph, tensor: str) -> int | None:
             axes = [perm[axis] for axis in axes]
         elif node.op_type == "MatMul" and graph.constant(node.input[1]) is not None:
             return axes.index(3)
-        elif node.op_type not in _ELEMENTWISE:
+        elif node.op_type not in ELEMENTWISE:
             return None
         computed = [name for name in node.input if name and graph.constant(name) is None]
         if not computed:
@@ -50,7 +52,7 @@ def number_of(graph: OnnxGraph, tensor: str, axis: int | None) -> int | None:
     if dims is not None and len(dims) == 4 and axis is not None and dims[axis]:
         return dims[axis]
     node = graph.maker(tensor)
-    while node is not None and node.op_type in _ELEMENTWISE:
+    while node is not None and node.op_type in ELEMENTWISE:
         if node.op_type in ("Concat", "Slice", "Pad"):
             return None
         node = graph.maker(node.input[0])

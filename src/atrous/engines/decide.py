@@ -123,7 +123,8 @@ def _class_axis(
         ArtifactError: no reading of the shape makes it a map of scores.
     """
     if len(dims) == 3 and _lies_on(dims[1:], image.size):
-        return 0 if found.axis == 0 or image.alone or dims[0] not in (1, None) else None
+        pictures = dims[0] in (1, None, image.batch)
+        return 0 if found.axis == 0 or image.alone or not pictures else None
     if len(dims) == 2 and _lies_on(dims, image.size) and image.takes_one:
         return None
     if len(dims) == 4:

@@ -75,9 +75,15 @@ class ImageInput:
         return dims[start], dims[start + 1]
 
     @property
+    def batch(self) -> int | None:
+        """Pictures that it takes at a time, `None` for any number."""
+        dims = dims_of(self.value.type.tensor_type)
+        return 1 if self.alone else dims[0] if dims else None
+
+    @property
     def takes_one(self) -> bool:
         """Whether it takes one picture at a time, and not several that are counted."""
-        return self.alone or dims_of(self.value.type.tensor_type)[:1] in ((), (None,), (1,))
+        return self.batch in (None, 1)
 
     @property
     def as_it_is(self) -> bool:
