@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from onnx import TensorProto
 
-from atrous.engines import probe
+from atrous.engines import grid, probe
 from atrous.engines.class_axis import number_of
+from atrous.engines.grid import lies_on, times
 from atrous.engines.image_input import ImageInput
 from atrous.engines.meaning import (
     BACKGROUND,
@@ -58,12 +59,16 @@ class ScorePlan:
     notes: list[str]
 
     @property
+    def plane(self) -> Dims:
+        """Height and width of the scores."""
+        return self.dims[1:3] if self.axis == 3 else self.dims[-2:]
+
+    @property
     def output_dims(self) -> Sequence[int | str]:
         """Of the output in the end."""
         rank = len(self.dims)
-        rows, columns = {2: (0, 1), 3: (1, 2)}.get(rank, (1, 2) if self.axis == 3 else (2, 3))
         batch = 1 if rank == 2 or (rank == 3 and self.axis == 0) else self.dims[0]
-        sizes = (batch, self.classes, self.dims[rows], self.dims[columns])
+        sizes = (batch, self.classes, *self.plane)
         names = ("batch", "classes", "rows", "columns")
         return [size or name for size, name in zip(sizes, names, strict=True)]
 
@@ -81,7 +86,38 @@ class ScorePlan:
 def planned(
     graph: OnnxGraph, model: OnnxModel, image: ImageInput, found: ScoreOutput, hints: Hints
 ) -> ScorePlan:
-    """What the scores are, and what has to be done to them."""
+    """What the scores are, and what has to be done to them.
+
+    Args:
+        graph: of the network.
+        model: it.
+        image: its input.
+        found: its scores.
+        hints: what the user says of them.
+
+    Raises:
+        ArtifactError: they do not lie on the picture, or are none.
+        ConfigError: `hints` does not fit them.
+    """
+    plan = _planned(graph, model, image, found, hints)
+    plane, size = plan.plane, tuple(image.size)
+    cropped = grid.crops(graph, found.tensor)
+    if cropped and None in (*plane, *size):
+        plane, size = probe.plane_of(model, image, found.tensor, 1 if plan.axis == 3 else -2)
+    said = grid.note(plane, size)
+    if said and cropped:
+        raise ArtifactError(
+            f"{model.name}: its scores are {times(plane)} for a picture of {times(size)}, "
+            "as its convolutions leave out the border: they lie on the middle of the picture, and "
+            "Atrous would stretch them over all of it; export the network with padded convolutions"
+        )
+    plan.notes += [said] * bool(said)
+    return plan
+
+
+def _planned(
+    graph: OnnxGraph, model: OnnxModel, image: ImageInput, found: ScoreOutput, hints: Hints
+) -> ScorePlan:
     dims, kind = graph.dims(found.tensor), graph.kind(found.tensor)
     hidden = dims is None or (found.axis is None and dims[1:2] == dims[3:] == (None,))
     if dims is None or hidden or not kind:
@@ -122,59 +158,37 @@ def _class_axis(
     Raises:
         ArtifactError: no reading of the shape makes it a map of scores.
     """
-    if len(dims) == 3 and _lies_on(dims[1:], image.size):
+    if len(dims) == 3 and lies_on(dims[1:], image.size):
         pictures = dims[0] in (1, None, image.batch)
         return 0 if found.axis == 0 or image.alone or not pictures else None
-    if len(dims) == 2 and _lies_on(dims, image.size) and image.takes_one:
+    if len(dims) == 2 and lies_on(dims, image.size) and image.takes_one:
         return None
     if len(dims) == 4:
-        fits = {1: _lies_on(dims[2:], image.size), 3: _lies_on(dims[1:3], image.size)}
+        fits = {1: lies_on(dims[2:], image.size), 3: lies_on(dims[1:3], image.size)}
         axis = found.axis
         # What the operators say holds, unless the sizes say the contrary.
         if layout is None and axis in fits and not fits[axis] and fits[4 - axis]:
             axis = 4 - axis
         if axis is None and all(fits.values()) and None not in dims:
             raise ArtifactError(
-                f"{name}: its scores {_times(dims)} can be read with the classes first or last; "
+                f"{name}: its scores {times(dims)} can be read with the classes first or last; "
                 "`layout` says which: nchw or nhwc"
             )
         axis = axis or next((axis for axis, fit in fits.items() if fit), None)
         plane = dims[1:3] if axis == 3 else dims[2:]
-        if axis and not fits[axis] and _lies_on(plane[::-1], image.size):
+        if axis and not fits[axis] and lies_on(plane[::-1], image.size):
             raise ArtifactError(
-                f"{name}: its output {found.tensor} has the shape {_times(dims)}, whose rows are "
-                f"the columns of a picture of {_times(image.size)}; export the network with "
+                f"{name}: its output {found.tensor} has the shape {times(dims)}, whose rows are "
+                f"the columns of a picture of {times(image.size)}; export the network with "
                 "scores (N, C, h, w)"
             )
         if axis is not None and (plane != (1, 1) or image.size == (1, 1)):
             return axis
     raise ArtifactError(
-        f"{name}: its output {found.tensor} has the shape {_times(dims)}, which is not a map of "
-        f"scores (N, C, h, w) or (N, h, w, C) over a picture of {_times(image.size)}; Atrous runs "
+        f"{name}: its output {found.tensor} has the shape {times(dims)}, which is not a map of "
+        f"scores (N, C, h, w) or (N, h, w, C) over a picture of {times(image.size)}; Atrous runs "
         "networks that give every pixel a class; `output_name` says which output does"
     )
-
-
-def _times(dims: Dims) -> str:
-    return "×".join(str(size or "?") for size in dims)
-
-
-def _lies_on(grid: Dims, size: Dims) -> bool:
-    """Whether a grid may lie on a picture, at one stride for both axes, as far as sizes are known.
-
-    A side that is fixed while that of the picture is free does not lie on it.
-    """
-    if any(s is None and g is not None for g, s in zip(grid, size, strict=True)):
-        return False
-    known = [(g, s) for g, s in zip(grid, size, strict=True) if g is not None and s is not None]
-    if len(known) < 2:
-        return True
-    (rows, height), (columns, width) = known
-    if height == width:
-        return rows == columns
-    least = max(height / (rows + 1), width / (columns + 1))
-    most = min(height / max(rows - 1, 0.5), width / max(columns - 1, 0.5))
-    return least <= most
 
 
 def _with_threshold(plan: ScorePlan, hints: Hints, model: OnnxModel) -> ScorePlan:
@@ -259,20 +273,20 @@ def _of_ids(
     if hints.threshold is not None:
         raise no_threshold(model.name)
     axis = None
-    grid: Dims = dims[-2:]
+    plane: Dims = dims[-2:]
     if len(dims) == 4 and dims[1] != 1 and dims[3] == 1:
-        axis, grid = 3, dims[1:3]
+        axis, plane = 3, dims[1:3]
     elif len(dims) == 4 and dims[1] == 1:
         axis = 1
     if (
         len(dims) not in (2, 3, 4)
         or (len(dims) == 4 and axis is None)
-        or not _lies_on(grid, image.size)
+        or not lies_on(plane, image.size)
     ):
         raise ArtifactError(
             f"{model.name}: its output {found.tensor} holds whole numbers of the shape "
-            f"{_times(dims)}, which is not a class map (N, h, w) over a picture of "
-            f"{_times(image.size)}; `output_name` says which output is"
+            f"{times(dims)}, which is not a class map (N, h, w) over a picture of "
+            f"{times(image.size)}; `output_name` says which output is"
         )
     own = model.metadata.labels.num_classes if model.metadata else len(hints.names)
     known = 2 if kind == TensorProto.BOOL else found.classes or 0

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atrous import upsample
+from atrous.engines import grid
 from atrous.engines.base import Engine
 from atrous.engines.tried import Found, tried
 from atrous.errors import ArtifactError, EngineError
@@ -91,6 +92,9 @@ def check(
             f"{name}: does not run at {_times(size)}, but at {found.rule}: {advice(found)}"
         ) from error
     _learn(engine, name, shape)
+    free = None in (*engine.signature.size, *engine.signature.output.shape[2:])
+    if free and (said := grid.note(shape[2:], size)):
+        _log.warning("%s: %s", name, said)
     own = engine.signature.meaning
     if inside and own.activation == "sigmoid" and own.threshold is not None:
         _log.warning(

@@ -76,6 +76,34 @@ def whole_numbers(model: OnnxModel, image: ImageInput, tensor: str) -> list[int]
     return [number or 0 for number in made["numbers"]]
 
 
+def plane_of(model: OnnxModel, image: ImageInput, tensor: str, rows: int) -> tuple[Dims, Dims]:
+    """Height and width of a tensor at some size of the picture, and that size.
+
+    Args:
+        model: that makes it.
+        image: its input.
+        tensor: its name.
+        rows: their axis.
+
+    Raises:
+        ArtifactError: the network runs at no size that was tried.
+    """
+
+    def run() -> dict[str, list[int | None]]:
+        session, reason = _session(model, tensor), ""
+        for size, *_ in _sizes_of(image):
+            try:
+                shape = _run(session, image, np.zeros((3, *size))).shape
+            except EngineError as error:
+                reason = str(error)
+                continue
+            return {"plane": [shape[rows], shape[rows + 1]], "size": [*size]}
+        raise ArtifactError(f"{model.name}: does not run: {reason}")
+
+    found = tried(["plane", model.identity, tensor, rows, ort.__version__], run, "plane", "size")
+    return tuple(found["plane"]), tuple(found["size"])
+
+
 def _shape_of(model: OnnxModel, image: ImageInput, tensor: str) -> tuple[Dims, int]:
     session, reason = _session(model, tensor), ""
     for sizes in _sizes_of(image):
