@@ -595,8 +595,20 @@ def taking(*dims: int | str, kind: int = 1) -> onnx.ModelProto:
     ],
 )
 def test_other_inputs_are_named(dims: tuple[int, ...], said: str) -> None:
-    with pytest.raises(ArtifactError, match=said):
+    with pytest.raises(ArtifactError, match=said) as error:
         segmented(taking(*dims))
+    assert "export" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", [TensorProto.INT8, TensorProto.BOOL])
+def test_pictures_of_a_type_that_holds_no_pixels_are_refused_with_a_way_out(kind: int) -> None:
+    name = {TensorProto.INT8: "int8", TensorProto.BOOL: "bool"}[kind]
+    with pytest.raises(
+        ArtifactError,
+        match=rf"found image {name} \(1, 3, 32, 32\); the graph does not say how pixels of "
+        rf"0–255 become {name}: export the network with a uint8 input, or with a float32 input",
+    ):
+        segmented(taking(1, 3, 32, 32, kind=kind))
 
 
 def test_further_inputs_are_named() -> None:

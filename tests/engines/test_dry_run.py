@@ -178,6 +178,20 @@ def test_scores_that_look_like_probabilities_are_said(caplog: pytest.LogCaptureF
         np.testing.assert_allclose(scores[:, 0], 0.5, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [TensorProto.FLOAT, TensorProto.UINT8])
+def test_scores_that_are_small_for_noise_alone_are_not_taken_for_probabilities(
+    dtype: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those of pixels as they are are not small."""
+    sketch = Sketch()
+    image = sketch.node("Cast", sketch.input(1, 3, 16, 16, dtype=dtype, name="image"), to=1)
+    square = sketch.node("Mul", image, image)
+    mean = sketch.node("ReduceMean", square, sketch.constant([1], dtype=np.int64))
+    made = OnnxModel(sketch.model(sketch.node("Div", mean, sketch.constant([20000.0]))))
+    with Predictor.open(made, engine="onnxruntime"):
+        assert "gave to noise" not in caplog.text
+
+
 def test_a_fixed_size_that_fails_is_found_too() -> None:
     sketch = Sketch()
     scores = sketch.conv(sketch.input(1, 3, 16, 16, name="image"), 3, 4)

@@ -95,8 +95,7 @@ def check(
     free = None in (*engine.signature.size, *engine.signature.output.shape[2:])
     if free and (said := grid.note(shape[2:], size)):
         _log.warning("%s: %s", name, said)
-    own = engine.signature.meaning
-    if inside and own.activation == "sigmoid" and own.threshold is not None:
+    if inside:
         _log.warning(
             "%s: all that it gave to noise lies between 0 and 1; if it gives probabilities and "
             "its graph hides it, `threshold` %.3f is what means 0.5 of them",
@@ -162,8 +161,8 @@ def _learn(engine: Engine, name: str, shape: tuple[int, ...]) -> None:
 
 
 def _seen(engine: Engine, size: Size) -> tuple[tuple[int, ...], bool]:
-    """The shape of what a network makes of noise of that size, and whether the last class has
-    scores of 0 to 1 alone; run at most once.
+    """The shape of what a network makes of noise of that size, and whether a threshold is compared
+    with scores of 0 to 1 alone; run at most once.
 
     Raises:
         EngineError: it does not run.
@@ -171,12 +170,19 @@ def _seen(engine: Engine, size: Size) -> tuple[tuple[int, ...], bool]:
 
     def run() -> Found:
         made = _run(engine, size)
-        last = made[:, -1:]
-        inside = bool(last.size and last.min() >= 0 and last.max() <= 1)
-        return {"output": [*made.shape], "inside": [int(inside)]}
+        shape, own = made.shape, engine.signature.meaning
+        inside = own.activation == "sigmoid" and own.threshold is not None and _is_share(made)
+        inside = inside and _is_share(_run(engine, size, pixels=True))
+        return {"output": [*shape], "share": [int(inside)]}
 
-    found = tried(["runs", *_facts(engine), *size], run, "output", "inside")
-    return tuple(number or 0 for number in found["output"]), found["inside"] == [1]
+    found = tried(["runs", *_facts(engine), *size], run, "output", "share")
+    return tuple(number or 0 for number in found["output"]), found["share"] == [1]
+
+
+def _is_share(scores: NDArray[np.float32]) -> bool:
+    """Whether the last class has scores of 0 to 1 alone."""
+    last = scores[:, -1:]
+    return bool(last.size and last.min() >= 0 and last.max() <= 1)
 
 
 def _facts(engine: Engine) -> list[object]:
@@ -185,14 +191,13 @@ def _facts(engine: Engine) -> list[object]:
     return [engine.identity, engine.name, version(engine.name)]
 
 
-def _run(engine: Engine, size: Size) -> NDArray[np.float32]:
-    own = engine.signature
+def _run(engine: Engine, size: Size, *, pixels: bool = False) -> NDArray[np.float32]:
+    """What a network makes of noise, of normalised values or of 0–255."""
+    own, random = engine.signature, np.random.default_rng(0)
     shape = (own.batch or 1, 3, *size)
-    if own.dtype == "uint8":
-        batch = np.full(shape, 128, np.uint8)
-        return engine.run(batch)
-    noise = np.random.default_rng(0).standard_normal(shape, np.float32)
-    return engine.run(noise)
+    if own.dtype == "uint8" or pixels:
+        return engine.run(random.integers(0, 256, shape, np.uint8).astype(own.dtype))
+    return engine.run(random.standard_normal(shape, np.float32))
 
 
 def _works(engine: Engine, size: Size) -> bool:
