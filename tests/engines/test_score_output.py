@@ -87,6 +87,14 @@ PROBABLE = {
         lambda s, x: enlarged(s, clipped(s, around_a_half(s, x), 0, 1), 1), grid=True
     ),
     "hard_sigmoid": one(lambda s, x: s.node("HardSigmoid", x)),
+    "of_the_background": one(lambda s, x: s.node(
+        "Sub", s.constant([1.0]), s.node("Sigmoid", s.node("Neg", x)))),
+    "of_two_looks": one(lambda s, x: s.node(
+        "Div", s.node("Add", s.node("Sigmoid", x), s.node("Sigmoid", x)), s.constant([2.0]))),
+    "of_both": one(lambda s, x: s.node("Mul", s.node("Sigmoid", x), s.node("Sigmoid", x))),
+    "of_tanh": one(lambda s, x: s.node(
+        "Mul", s.node("Add", s.node("Tanh", x), s.constant([1.0])), s.constant([0.5]))),
+    "tanh": one(lambda s, x: s.node("Tanh", x)),
     "clipped_to_more": one(lambda s, x: clipped(s, x, -3, 3)),
     "clipped_below": one(lambda s, x: clipped(s, x, -3)),
     "divided": one(lambda s, x: s.node("Div", x, s.constant([2.0]))),
@@ -95,7 +103,14 @@ PROBABLE = {
         lambda s, x: s.node("Div", x, s.node("Add", s.node("Abs", x), s.constant([0.1])))
     ),
 }  # fmt: skip
-LOGITS = ("clipped_to_more", "clipped_below", "divided", "divided_by_a_length", "divided_by_a_sum")
+LOGITS = (
+    "tanh",
+    "clipped_to_more",
+    "clipped_below",
+    "divided",
+    "divided_by_a_length",
+    "divided_by_a_sum",
+)
 
 
 @pytest.mark.parametrize("name", PROBABLE)
@@ -105,6 +120,16 @@ def test_what_lies_between_0_and_1_is_a_probability_and_nothing_else(name: str) 
     meaning = opened(made).meaning
     assert meaning is not None
     assert meaning.activation == ("sigmoid" if name in LOGITS else "none")
+
+
+def test_the_mean_of_two_softmaxes_excludes_classes() -> None:
+    def mean(sketch: Sketch, scores: str) -> str:
+        likely = [sketch.node("Softmax", scores, axis=1) for _ in range(2)]
+        return sketch.node("Mul", sketch.node("Sum", *likely), sketch.constant([0.5]))
+
+    read = opened(build(mean)())
+    assert read.meaning is not None
+    assert (read.meaning.activation, read.notes) == ("none", ())
 
 
 COMPARED: dict[str, tuple[Build, Callable[[Pixels], Pixels], str]] = {

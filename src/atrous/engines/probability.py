@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 from onnx import NodeProto
 
 from atrous.engines.meaning import Applied
@@ -14,6 +17,19 @@ _KEEPING = (
     "Resize", "Upsample", "DepthToSpace", "Dropout", "MaxPool", "AveragePool", "Clip",
     "QuantizeLinear", "DequantizeLinear",
 )  # fmt: skip
+
+_COMPUTING: dict[str, Callable[[float, float], float]] = {
+    "Add": np.add,
+    "Sum": np.add,
+    "Sub": np.subtract,
+    "Mul": np.multiply,
+    "Div": np.divide,
+    "Max": np.maximum,
+    "Min": np.minimum,
+}
+
+Span = tuple[float, float]
+_ANYWHERE: Span = (-np.inf, np.inf)
 
 
 def made_by(graph: OnnxGraph, node: NodeProto) -> Applied:
@@ -37,10 +53,8 @@ def origin(graph: OnnxGraph, tensor: str, name: str) -> Applied:
     Raises:
         ArtifactError: that was a softmax over a single score.
     """
-    for _ in range(32):
-        node = graph.maker(tensor)
-        if node is None:
-            return ""
+    scores = tensor
+    while (node := graph.maker(tensor)) is not None:
         function = made_by(graph, node)
         if function == "softmax":
             axis = attributes(node).get("axis", 1 if graph.opset < 13 else -1)
@@ -50,10 +64,46 @@ def origin(graph: OnnxGraph, tensor: str, name: str) -> Applied:
                     f"{name}: its scores have been through a softmax over a single one, which is 1 "
                     "everywhere; export the network without that softmax"
                 )
-        if function or node.op_type not in _KEEPING:
+        if function:
             return function
+        if node.op_type not in _KEEPING:
+            break
         tensor = node.input[0]
-    return ""
+    functions: set[Applied] = set()
+    if not np.allclose(_span(graph, scores, functions), (0, 1)):
+        return ""
+    return "softmax" if functions == {"softmax"} else "sigmoid"
+
+
+def _span(graph: OnnxGraph, tensor: str, functions: set[Applied], depth: int = 16) -> Span:
+    """Between what the values of a tensor lie, as far as probabilities were computed with.
+
+    Args:
+        graph: of the network.
+        tensor: of it.
+        functions: those that made the probabilities; grows.
+        depth: how far it is looked for.
+    """
+    constant, node = graph.constant(tensor), graph.maker(tensor)
+    if constant is not None and constant.size:
+        return float(constant.min()), float(constant.max())
+    if node is None or not depth:
+        return _ANYWHERE
+    if function := made_by(graph, node):
+        functions.add(function)
+        return 0.0, 1.0
+    if node.op_type == "Tanh":
+        return -1.0, 1.0
+    if node.op_type in _KEEPING:
+        return _span(graph, node.input[0], functions, depth - 1)
+    if node.op_type not in _COMPUTING:
+        return _ANYWHERE
+    first, *others = (_span(graph, name, functions, depth - 1) for name in node.input)
+    for other in others:
+        with np.errstate(all="ignore"):
+            ends = [_COMPUTING[node.op_type](one, two) for one in first for two in other]
+        first = float(min(ends)), float(max(ends))
+    return first if np.isfinite(first).all() else _ANYWHERE
 
 
 def _bounds(graph: OnnxGraph, clip: NodeProto) -> tuple[float | None, float | None]:
