@@ -69,6 +69,10 @@ KEPT: dict[str, tuple[Build, Callable[[Pixels], Pixels]]] = {
         lambda image: 7 - corners(image),
     ),
     "last": (build(lambda s, x: last(s, floats(s, x))), corners),
+    "times_36": (build(with_number("Mul", 36)), corners),
+    "times_36_whole": (
+        build(lambda s, x: s.node("Cast", with_number("Mul", 36)(s, x), to=UINT8), UINT8), corners
+    ),
     "looked_up": (
         build(lambda s, x: s.node("Gather", s.constant(TABLE), argmax(s, x)), INT64),
         lambda image: TABLE[corners(image)].astype(np.uint8),
@@ -158,10 +162,10 @@ TWO: dict[str, tuple[Build, Callable[[Pixels], Pixels], str]] = {
     "white_as_floats": (one(lambda s, x: shown(s, over(s, x))), red, "comparison with 0.5: cut"),
     "white_enlarged": (one(lambda s, x: nearest(s, shown(s, over(s, x))), grid=True), red, "cut"),
     "white_by_choice": (one(lambda s, x: chosen(s, x, 255.0, 0.0)), red, "cut"),
-    "black": (one(lambda s, x: chosen(s, x, 0.0, 255.0)), not_red, "class ids (float32)"),
-    "below": (one(lambda s, x: shown(s, over(s, x, "Less"))), not_red, "class ids (float32)"),
+    "black": (one(lambda s, x: chosen(s, x, 0.0, 255.0)), not_red, "class ids times 255"),
+    "below": (one(lambda s, x: shown(s, over(s, x, "Less"))), not_red, "class ids times 255"),
     "not": (one(lambda s, x: s.node("Not", over(s, x)), BOOL), not_red, "class ids (bool)"),
-    "either": (one(either, UINT8), red, "class ids (uint8)"),
+    "either": (one(either, UINT8), red, "class ids times 255"),
     "ids": (one(lambda s, x: chosen(s, x, 2.0, 1.0)), lambda image: red(image) + 1, "class ids"),
     "signs": (one(lambda s, x: chosen(s, x, 1.0, -1.0)), red, "scores (logits)"),
 }  # fmt: skip
@@ -173,6 +177,19 @@ def test_a_mask_of_two_values(name: str, caplog: pytest.LogCaptureFixture) -> No
     check(made(), meant)
     assert said in caplog.text
     assert found_classes(made()) == (3 if name == "ids" else 2)
+
+
+@pytest.mark.parametrize("looked_up", [False, True])
+def test_the_better_of_two_classes_as_black_and_white(looked_up: bool) -> None:
+    def tail(sketch: Sketch, score: str) -> str:
+        both = sketch.node("Concat", sketch.node("Neg", score), score, axis=1)
+        if looked_up:
+            return sketch.node("Gather", numbers(sketch, 0, 255), argmax(sketch, both))
+        return sketch.node("Mul", argmax(sketch, both), numbers(sketch, 255))
+
+    made = one(tail, INT64)
+    check(made(), red)
+    assert found_classes(made()) == 2
 
 
 def test_several_masks_are_no_class_ids() -> None:

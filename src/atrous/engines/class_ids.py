@@ -194,13 +194,9 @@ def _of_best(
         shown = ", ".join(f"{value:g}" for value in values[:3])
         said = f"makes other numbers of class ids: {shown}, … of 0, 1, …"
         raise _no_ids(name, output, said, best.tensor)
-    known = number is not None and _are_ids(values)
-    return ScoreOutput(
-        output,
-        decided=True,
-        classes=int(values.max()) + 1 if known else None,
-        notes=as_is(output, kind),
-    )
+    if number is None or not _are_ids(values):
+        return ScoreOutput(output, decided=True, notes=as_is(output, kind))
+    return _taken(output, kind, tail, values)
 
 
 def _count(graph: OnnxGraph, best: ScoreOutput) -> int | None:
@@ -265,15 +261,27 @@ def _of_two(
 ) -> ScoreOutput | None:
     """Cut before a comparison, or its two values as they are where nothing can be cut."""
     values = values_of(graph, tail, np.array([0, 1]))
-    low, high = float(values.min()), float(values.max())
     if compared is not None and values[0] == 0 < values[1]:
         return compared
     floats = kind in FLOATS
     if tail.blurs or not _are_ids(values) or (floats and not _one_a_pixel(graph, output)):
         return None
-    step = int(high) if low == 0 < high else 1
+    return _taken(output, kind, tail, values)
+
+
+def _taken(output: str, kind: int, tail: Tail, values: Values) -> ScoreOutput:
+    """Class ids that have these values, which may be those of 0, 1, … times a number."""
+    levels = np.unique(values).astype(int)
+    step = int(levels[1]) if len(levels) > 1 else 1
+    looked_up = any(node.op_type == "Gather" for node in tail.nodes)
+    even = np.array_equal(levels, step * np.arange(len(levels)))
+    if not even or (looked_up and levels.tolist() != [0, 255]):
+        step = 1
+    notes = as_is(output, kind)
+    if step > 1:
+        notes = (f"its output {output} holds class ids times {step}: taken as 0, 1, …",)
     return ScoreOutput(
-        output, decided=True, classes=int(high) // step + 1, step=step, notes=as_is(output, kind)
+        output, decided=True, classes=int(levels[-1]) // step + 1, step=step, notes=notes
     )
 
 
