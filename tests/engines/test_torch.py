@@ -57,6 +57,11 @@ def test_a_threshold_means_nothing_to_several_classes() -> None:
         TorchEngine(Grid(3), Options(threshold=0.5))
 
 
+def test_a_checkpoint_has_no_tensors_to_choose_from() -> None:
+    with pytest.raises(ConfigError, match="`output_name` aux: a checkpoint gives its scores and "):
+        TorchEngine(Grid(3), Options(output_name="aux"))
+
+
 def test_a_picture_that_it_does_not_take_is_an_error_of_the_engine() -> None:
     with pytest.raises(EngineError, match=r"PyTorch failed: .*[Kk]ernel size"):
         TorchEngine(Grid(3, window=9)).run(filled(0))

@@ -70,7 +70,7 @@ class TorchEngine(Engine):
 
     Raises:
         ArtifactError: the file is damaged or of an unknown architecture.
-        ConfigError: a threshold is asked for, and it has several classes.
+        ConfigError: a threshold is asked for, and it has several classes; or another output.
         EngineError: the device is not available.
     """
 
@@ -90,6 +90,11 @@ class TorchEngine(Engine):
         if options.threads or options.streams > 1 or lent():
             torch.set_num_threads(max(1, options.cores // options.streams))
         options.need_fp32(self.name, None)
+        if options.output_name is not None:
+            raise ConfigError(
+                f"`output_name` {options.output_name}: a checkpoint gives its scores and nothing "
+                "else; the option is for ONNX files"
+            )
         self.streams = options.streams
         network: GridNetwork
         if isinstance(model, Path):
