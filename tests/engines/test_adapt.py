@@ -600,15 +600,13 @@ def test_other_inputs_are_named(dims: tuple[int, ...], said: str) -> None:
     assert "export" not in str(error.value)
 
 
-@pytest.mark.parametrize("kind", [TensorProto.INT8, TensorProto.BOOL])
-def test_pictures_of_a_type_that_holds_no_pixels_are_refused_with_a_way_out(kind: int) -> None:
-    name = {TensorProto.INT8: "int8", TensorProto.BOOL: "bool"}[kind]
+def test_pictures_of_int8_are_refused_with_a_way_out() -> None:
     with pytest.raises(
         ArtifactError,
-        match=rf"found image {name} \(1, 3, 32, 32\); the graph does not say how pixels of "
-        rf"0–255 become {name}: export the network with a uint8 input, or with a float32 input",
+        match=r"found image int8 \(1, 3, 32, 32\); the graph does not say how pixels of 0–255 "
+        "become int8: export the network with a uint8 input, or with a float32 input",
     ):
-        segmented(taking(1, 3, 32, 32, kind=kind))
+        segmented(taking(1, 3, 32, 32, kind=TensorProto.INT8))
 
 
 def test_further_inputs_are_named() -> None:

@@ -110,11 +110,14 @@ def find(graph: OnnxGraph, name: str) -> ImageInput:
     pictures = [value for value in images if _looks_like_one(value)]
     if not pictures:
         given = ", ".join(map(described, images)) or "none"
-        advice = _advice(images)
-        raise ArtifactError(
-            f"{name}: expected an input of pictures (N, 3, H, W) or (N, H, W, 3), found {given}"
-            f"{advice}"
-        )
+        said = f"{name}: expected an input of pictures (N, 3, H, W) or (N, H, W, 3), found {given}"
+        if any(value.type.tensor_type.elem_type == TensorProto.INT8 for value in images):
+            said += (
+                "; the graph does not say how pixels of 0–255 become int8: export the network with "
+                "a uint8 input, or with a float32 input that a QuantizeLinear inside makes whole "
+                "numbers of"
+            )
+        raise ArtifactError(said)
     if len(images) > 1:
         others = ", ".join(described(value) for value in images if value is not pictures[0])
         raise ArtifactError(
@@ -130,19 +133,6 @@ def _is_mask(value: onnx.ValueInfoProto) -> bool:
     return "mask" in value.name.lower() and (
         len(dims) == 3 or (len(dims) == 4 and dims[1].dim_value == 1)
     )
-
-
-def _advice(images: list[onnx.ValueInfoProto]) -> str:
-    """What helps where a picture is of a type that does not hold 0–255."""
-    for value in images:
-        kind = value.type.tensor_type
-        if kind.elem_type not in (*FLOATS, *_BYTES) and len(kind.shape.dim) in (3, 4):
-            return (
-                f"; the graph does not say how pixels of 0–255 become {type_name(kind.elem_type)}: "
-                "export the network with a uint8 input, or with a float32 input that a "
-                "QuantizeLinear inside makes whole numbers of"
-            )
-    return ""
 
 
 def _looks_like_one(value: onnx.ValueInfoProto) -> bool:
