@@ -33,6 +33,8 @@ def pairs(data: Dataset) -> list[tuple[str, str, str | None]]:
     [
         ("i/a.png i/b.png m/a_mask.png m/b_mask.png", {"mask_suffix": "_mask"}),
         ("i/a.png i/b.png m/a_mask.png m/b_mask.png", {"mask_suffix": "_mask.png"}),
+        ("i/a.png i/b.png m/a_mask.png m/b_mask.PNG", {"mask_suffix": "_mask.png"}),
+        ("i/a.png i/b.png m/a_mask.PNG m/b_mask.PNG", {"mask_suffix": "_mask.PNG"}),
         ("i/a.png i/b.png m/mask_a.png m/mask_b.png", {"mask_prefix": "mask_"}),
         ("i/a_rgb.png i/b_rgb.png m/a_lab.png m/b_lab.png",
          {"mask_suffix": "_lab", "image_suffix": "_rgb"}),
@@ -246,3 +248,18 @@ def test_lists_of_something_else(lines: str, message: str, tmp_path: Path) -> No
     (tmp_path / "val.txt").write_text(lines)
     with pytest.raises(ConfigError, match=message):
         opened(tmp_path, "i/a.png m/a.png i/b.png m/b.png", splits={"val": "val.txt"})
+
+
+def test_copies_of_masks_for_people_are_no_masks(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = opened(tmp_path, "i/a.png i/b.png m/a.png m/b.png m/a_vis.png m/b_vis.png")
+    assert pairs(data) == [("a", "a.png", "a.png"), ("b", "b.png", "b.png")]
+    said = f"{tmp_path}/m: 2 files end in _vis behind the name of a mask, have no image of their"
+    assert [one for one in caplog.messages if one.startswith(said)]
+
+
+@pytest.mark.parametrize("masks", ["m/c.png m/d.png", "m/a_2.png m/b_2.png", "m/d_vis.png"])
+def test_masks_of_no_image_that_are_no_copies_are_kept(masks: str, tmp_path: Path) -> None:
+    data = opened(tmp_path, f"i/a.png i/b.png m/a.png m/b.png {masks}")
+    assert len(data.samples) == 2 + len(masks.split())

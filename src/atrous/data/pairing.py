@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 from atrous.errors import ConfigError
@@ -35,11 +36,13 @@ class Affix:
 
     def name(self, below: Path) -> str | None:
         """The shared name of a file, with the folders that it is in; `None` for a file without."""
-        whole = "." in self.suffix
-        text = below.name if whole else below.stem
-        if not text.startswith(self.prefix) or not text.endswith(self.suffix):
+        own, dot, ending = self.suffix.rpartition(".")
+        # .PNG is .png, as cameras and Windows write it.
+        text = f"{below.stem}{below.suffix.lower()}" if dot else below.stem
+        suffix = f"{own}{dot}{ending.lower()}" if dot else self.suffix
+        if not text.startswith(self.prefix) or not text.endswith(suffix):
             return None
-        inner = text[len(self.prefix) : len(text) - len(self.suffix)]
+        inner = text[len(self.prefix) : len(text) - len(suffix)]
         return below.with_name(inner).as_posix() if inner else None
 
     def __bool__(self) -> bool:
@@ -99,9 +102,7 @@ def pair(images: Path, masks: Path, names: Names, where: Path) -> Pairs:
             _add(by_mask, name, path, masks)
     if strange:
         around = f"{names.masks.prefix}…{names.masks.suffix}"
-        _log.warning(
-            "%s: %d files are not named %s and do not count as masks", masks, strange, around
-        )
+        _say(f"{masks}: {strange} files are not named {around} and do not count as masks")
     found: Pairs = {}
     by_image: dict[str, Path] = {}
     for path, below in pictures.items():
@@ -115,6 +116,8 @@ def pair(images: Path, masks: Path, names: Names, where: Path) -> Pairs:
     _check_named(labels, names.masks, masks, "mask", bool(found or by_mask), where)
     if not found and not by_image.keys() & by_mask.keys():
         _recognise(by_image, by_mask, names, where)
+    for name in _copies(by_image.keys(), by_mask.keys(), masks):
+        del by_mask[name]
     for name in by_image.keys() | by_mask.keys():
         found[name] = by_image.get(name), by_mask.get(name)
     _check_own(found.values(), where)
@@ -203,6 +206,12 @@ def existing(text: str, roots: Iterable[Path]) -> Path | None:
     return next((path for path in places if path.is_file()), None)
 
 
+@cache
+def _say(text: str) -> None:
+    """Say what holds of all splits once."""
+    _log.warning("%s", text)
+
+
 def _same(one: Path, other: Path) -> bool:
     return one.resolve() == other.resolve()
 
@@ -275,6 +284,23 @@ def _check_named(
         f"{where}: none of {len(files)} pictures in {folder} is called {around.prefix}…"
         f"{around.suffix}, the first is {first}; look at {what}_prefix and {what}_suffix"
     )
+
+
+def _copies(images: Set[str], masks: Set[str], folder: Path) -> list[str]:
+    """Names of masks without an image that are those of others with one ending, as `x_vis`."""
+    both = images & masks
+    ends: dict[str, list[str]] = {}
+    for name in masks - images:
+        cut = max(name.rfind("_"), name.rfind("-"))
+        if name[:cut] in both and re.fullmatch("[A-Za-z]+", name[cut + 1 :]):
+            ends.setdefault(name[cut:], []).append(name)
+    found = {end: names for end, names in ends.items() if 2 * len(names) >= len(both)}
+    for end, names in found.items():
+        _say(
+            f"{folder}: {len(names)} files end in {end} behind the name of a mask, have no image "
+            "of their own and do not count as masks"
+        )
+    return [name for names in found.values() for name in names]
 
 
 def _recognise(
