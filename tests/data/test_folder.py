@@ -181,6 +181,12 @@ def test_what_has_no_partner_is_kept(folder: Path) -> None:
         ),
         ({"ignore_colours": [[1, 1, 1]]}, "ignore_colours belongs to mask_type rgb, not ids"),
         ({"splits": {"val": "none.txt"}}, r"none\.txt: not a readable list of names"),
+        (
+            {"classes": {0: "a", 1: "b"}},
+            r"classes: expected a list of names in order, as \[a, b\], or names with colours, as "
+            r"road: \[128, 64, 128\], found names with numbers; write values: \{0: a, 1: b\} inst",
+        ),
+        ({"classes": {"a": 0, "b": 7}}, r"write values: \{0: a, 7: b\} instead"),
     ],
 )
 def test_wrong_descriptions(changes: dict[str, Any], message: str, folder: Path) -> None:

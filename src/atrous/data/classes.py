@@ -93,6 +93,14 @@ def classes(
     return Classes(labels, coloured, table)
 
 
+def numbered(said: object) -> dict[int, str]:
+    """What says which number a class has, as `{0: background}` or `{background: 0}`; or nothing."""
+    pairs = list(said.items()) if isinstance(said, dict) else []
+    found = {one: other for one, other in pairs if isinstance(one, int) and isinstance(other, str)}
+    turned = {one: other for other, one in pairs if isinstance(one, int) and isinstance(other, str)}
+    return next((one for one in (found, turned) if one and len(one) == len(pairs)), {})
+
+
 def _named(
     said: Sequence[str] | Mapping[str, Colour] | None, values: Values | None, rgb: bool, where: Path
 ) -> tuple[list[str], dict[str, Colour]]:

@@ -33,7 +33,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, StrictInt, ValidationError
+from pydantic import Field, StrictInt, ValidationError, field_validator
 
 from atrous import image, strict_yaml
 from atrous.data import classes as meanings
@@ -76,6 +76,19 @@ class Description(Record):
     range: tuple[float, float] | None = None
     bands: tuple[int, ...] | None = None
     max_pixels: Annotated[int, Field(ge=1, strict=True)] = MAX_PIXELS
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _are_no_numbers(cls, said: object) -> object:
+        numbered = meanings.numbered(said)
+        if numbered:
+            listed = ", ".join(f"{value}: {name}" for value, name in numbered.items())
+            raise ValueError(
+                f"expected a list of names in order, as [{', '.join(numbered.values())}], or names "
+                f"with colours, as road: [128, 64, 128], found names with numbers; write values: "
+                f"{{{listed}}} instead"
+            )
+        return said
 
     @property
     def names(self) -> Names:
@@ -275,7 +288,10 @@ def _given_splits(described: Description, root: Path) -> list[str]:
     end = after.partition("/")[0]
     there = [path.name for path in (root / folder).glob(f"{glob.escape(start)}*{glob.escape(end)}")]
     names = [name.removeprefix(start).removesuffix(end) for name in there]
-    return sorted(name for name in names if (root / _place(described.images, name)).is_dir())
+    found = sorted(name for name in names if (root / _place(described.images, name)).is_dir())
+    # `{split}` beside `{split}annot` fits trainannot too, which holds the masks of train.
+    masks = {_place(described.masks, name) for name in found if described.masks != described.images}
+    return [name for name in found if _place(described.images, name) not in masks]
 
 
 def _place(value: str | dict[str, str], split: str) -> str:
