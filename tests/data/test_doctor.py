@@ -291,6 +291,18 @@ def test_0_and_255_of_many_classes_are_no_data_set(healthy: Path, tmp_path: Path
     assert any("values: {0: background, 255: road}" in str(one) for one in report.findings)
 
 
+@pytest.mark.parametrize("classes", ["[ground]", "[ground, road]"])
+def test_masks_of_one_class_are_a_warning(classes: str, healthy: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(healthy, tmp_path / "copy"))
+    for path in (root / "masks/val").iterdir():
+        Image.fromarray(np.zeros_like(np.asarray(Image.open(path)))).save(path)
+    text = f"images: images/{{split}}\nmasks: masks/{{split}}\nmask_type: ids\nclasses: {classes}\n"
+    (root / "one.yaml").write_text(text)
+    report = examine(open_dataset(f"folder:{root}/one.yaml:val"))
+    assert found(report)["every pixel is one class"] == 1
+    assert report.healthy
+
+
 def test_what_helps_is_said_of_values_that_are_no_class(healthy: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(healthy, tmp_path / "copy"))
     for path in root.glob("masks/*/*"):

@@ -83,6 +83,11 @@ _KINDS: dict[str, tuple[Severity, str]] = {
         "warning",
         "is the ignore index the right one? values says what others mean",
     ),
+    "every pixel is one class": (
+        "warning",
+        "nothing can be learnt or scored on it; are these the masks, and the values that they hold "
+        "those in the file?",
+    ),
     "class never occurs": ("warning", "it can be neither learnt nor scored on this split"),
     "same scene in another split": ("warning", "look at them: accuracies may be flattered"),
     "same picture twice": ("warning", "keep one: it counts twice"),
@@ -239,6 +244,8 @@ def examine(
     shown = [one.name for one in classes if one.images]
     if ignored and len(shown) < min(2, len(classes)):
         faults.add("nothing but one class", f"{' '.join(shown) or 'none'}, {ignored:.1%} ignored")
+    if not ignored and len(shown) == 1:
+        faults.add("every pixel is one class", shown[0])
     if ignored > IGNORED_SET:
         faults.add("much is ignored", f"{ignored:.0%} of all pixels")
     return DataReport(
