@@ -1,7 +1,6 @@
-"""A bare folder is described as its maker would."""
+"""What masks hold, and which lists of names are splits, is guessed as its maker would say it."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,103 +10,7 @@ from PIL import Image, ImageFilter
 from atrous.data import open_dataset
 from atrous.data.guess import guess
 from atrous.errors import ConfigError
-
-TRUTH = np.uint8([[0, 0, 1], [0, 1, 1]]).repeat(20, 0).repeat(20, 1)
-
-
-def photograph(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(len(path.name)).integers(0, 255, (40, 60, 3), np.uint8)
-    Image.fromarray(noise).save(path)
-
-
-def mask(path: Path, values: Any = TRUTH, palette: list[int] | None = None) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture = Image.fromarray(np.asarray(values, np.uint8))
-    if palette:
-        picture = Image.fromarray(np.asarray(values, np.uint8), mode="P")
-        picture.putpalette(palette)
-    picture.save(path)
-
-
-def made(root: Path, images: str, masks: str, **how: Any) -> None:
-    for name in "abc":
-        photograph(root / images.format(name))
-        mask(root / masks.format(name), **how)
-
-
-def described(root: Path) -> dict[str, Any]:
-    """What is guessed, after it was seen to open with all its masks read."""
-    found = guess(root, root)
-    (root / "own.yaml").write_text(found.text)
-    content: dict[str, Any] = yaml.safe_load(found.text)
-    held_out = "val_share" in content
-    splits = ("train", "val") if held_out else (found.split,)
-    opened = [open_dataset(f"folder:{root / 'own.yaml'}:{split}") for split in splits]
-    assert found.split == splits[0]
-    assert [len(part.samples) for part in opened] == ([2, 1] if held_out else [3])
-    data = open_dataset(f"folder:{root / 'own.yaml'}:{'all' if held_out else found.split}")
-    for sample in data.samples:
-        assert set(np.unique(data.read_label(sample))) <= {0, 1, 2, 255}
-        assert data.read_image(sample).shape == (40, 60, 3)
-    assert found.reasons
-    return content
-
-
-@pytest.mark.parametrize(
-    ("images", "masks", "keys"),
-    [
-        ("images/{}.jpg", "masks/{}.png", {"images": "images", "masks": "masks"}),
-        ("x/{}.jpg", "y/{}_mask.png", {"images": "x", "masks": "y", "mask_suffix": "_mask"}),
-        ("{}_sat.jpg", "{}_mask.png", {"image_suffix": "_sat", "mask_suffix": "_mask"}),
-        ("all/{}.jpg", "all/{}.png", {"images": "all", "masks": "all", "mask_suffix": ".png"}),
-        ("all/{}.jpg", "all/{}_m.png", {"images": "all", "masks": "all", "mask_suffix": "_m"}),
-        ("i/{}.jpg", "m/{}.jpg.png", {"images": "i", "masks": "m"}),
-    ],
-)
-def test_places(images: str, masks: str, keys: dict[str, str], tmp_path: Path) -> None:
-    made(tmp_path, images, masks)
-    found = described(tmp_path)
-    assert {key: found[key] for key in keys} == keys
-    assert (found["classes"], found["mask_type"]) == (["background", "class 1"], "ids")
-
-
-@pytest.mark.parametrize(
-    ("images", "masks", "keys"),
-    [
-        ("images/train/{}.jpg", "masks/train/{}.png", ("images/{split}", "masks/{split}")),
-        ("train/images/{}.jpg", "train/masks/{}.png", ("{split}/images", "{split}/masks")),
-        ("train/{}.jpg", "trainannot/{}.png", ("{split}", "{split}annot")),
-    ],
-)
-def test_splits(images: str, masks: str, keys: tuple[str, str], tmp_path: Path) -> None:
-    made(tmp_path, images, masks)
-    made(tmp_path, images.replace("train", "val"), masks.replace("train", "val"))
-    found = described(tmp_path)
-    assert (found["images"], found["masks"]) == keys
-
-
-def test_splits_that_are_called_in_ways_of_their_own(tmp_path: Path) -> None:
-    made(tmp_path, "photos/train/{}.jpg", "labels/train/{}.png")
-    made(tmp_path, "more/val/{}.jpg", "truth/val/{}.png")
-    found = described(tmp_path)
-    assert found["images"] == {"train": "photos/train", "val": "more/val"}
-    assert found["masks"] == {"train": "labels/train", "val": "truth/val"}
-
-
-@pytest.mark.parametrize("masks", ["{}_masks", "masks/{}", "masks_of_{}"])
-def test_of_several_folders_with_masks_the_fullest_is_taken_with_its_own(
-    masks: str, tmp_path: Path
-) -> None:
-    """Their files have the same names, as tiles have that are counted."""
-    for place in ("north", "south", "west"):
-        made(tmp_path, f"{place}/{{}}.jpg", f"{masks.format(place)}/{{}}.png")
-        if place != "south":
-            (tmp_path / place / "a.jpg").unlink()
-    found = described(tmp_path)
-    assert (found["images"], found["masks"]) == ("south", masks.format("south"))
-    reasons = guess(tmp_path, tmp_path).reasons
-    assert reasons[0] == "3 folders have masks; this is the one with most"
+from tests.builders.bare_folders import TRUTH, described, made, mask, photograph
 
 
 @pytest.mark.parametrize("content", [b"\0\1\2", b"x\ny\n", b"\n"])
@@ -249,3 +152,125 @@ def test_of_one_training_split_some_are_held_out(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text(found.text)
     parts = [open_dataset(f"folder:{tmp_path}/own.yaml:{name}") for name in ("train", "val")]
     assert (found.split, [len(part.samples) for part in parts]) == ("train", [2, 1])
+
+
+def test_of_several_lists_those_of_the_masks_are_taken(tmp_path: Path) -> None:
+    made(tmp_path, "JPEGImages/{}.jpg", "SegmentationClass/{}.png")
+    for name in "defgh":
+        photograph(tmp_path / f"JPEGImages/{name}.jpg")
+    for kind, names in (("Action", "abcde"), ("Segmentation", "abc"), ("Main", "abcd")):
+        (tmp_path / f"ImageSets/{kind}").mkdir(parents=True)
+        text = "".join(f"{name} 1\n" if kind == "Action" else f"{name}\n" for name in names)
+        (tmp_path / f"ImageSets/{kind}/train.txt").write_text(text)
+        (tmp_path / f"ImageSets/{kind}/val.txt").write_text("c\n")
+    (tmp_path / "ImageSets/Segmentation/test.txt").write_text("f\ng\n")
+    found = yaml.safe_load(guess(tmp_path, tmp_path).text)
+    assert found["splits"] == {
+        "train": "ImageSets/Segmentation/train.txt",
+        "val": "ImageSets/Segmentation/val.txt",
+    }
+
+
+@pytest.mark.parametrize("lines", ["a\nb\n", "x/a.jpg m/a.png\n", "x\\\\a.jpg\n", "a_sat\nb_sat\n"])
+def test_lines_of_lists(lines: str, tmp_path: Path) -> None:
+    made(tmp_path, "x/{}_sat.jpg", "m/{}.png")
+    (tmp_path / "train.txt").write_text(lines.replace("a.jpg", "a_sat.jpg"))
+    found = yaml.safe_load(guess(tmp_path, tmp_path).text)
+    assert found["splits"] == {"train": "train.txt"}
+
+
+def test_names_with_blanks_in_lists(tmp_path: Path) -> None:
+    made(tmp_path, "x/IMG {}.jpg", "m/IMG {}.png")
+    (tmp_path / "val.txt").write_text("IMG a\nIMG b\n")
+    assert yaml.safe_load(guess(tmp_path, tmp_path).text)["splits"] == {"val": "val.txt"}
+
+
+def test_labels_of_labelme(tmp_path: Path) -> None:
+    made(tmp_path, "images/{}.jpg", "masks/{}.png")
+    (tmp_path / "labels.txt").write_text("__ignore__\n_background_\nroad\n")
+    found = described(tmp_path)
+    assert found["classes"] == ["background", "road"]
+    assert "ignore" not in found
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "keys"),
+    [
+        (
+            "classes.txt",
+            "ground\nignore\n",
+            {"classes": ["ground", "ignore"], "ignore": ["ignore"]},
+        ),
+        (
+            "_classes.csv",
+            "Pixel Value, Class\n0, ground\n1, ignore\n",
+            {"classes": ["ground"], "values": {0: "ground", 1: "ignore"}},
+        ),
+    ],
+)
+def test_a_name_for_what_is_not_scored(
+    name: str, content: str, keys: dict[str, object], tmp_path: Path
+) -> None:
+    made(tmp_path, "images/{}.jpg", "masks/{}.png")
+    (tmp_path / name).write_text(content)
+    found = described(tmp_path)
+    assert {key: found[key] for key in keys} == keys
+    data = open_dataset(f"folder:{tmp_path}/own.yaml:all")
+    np.testing.assert_array_equal(data.read_label(data.samples[0]), TRUTH * 255)
+
+
+def test_a_colour_for_what_is_not_scored(tmp_path: Path) -> None:
+    colours = np.uint8([[0, 0, 0], [9, 8, 7]])[TRUTH]
+    made(tmp_path, "images/{}.jpg", "masks/{}.png", values=colours)
+    (tmp_path / "labelmap.txt").write_text("ground:0,0,0::\nignore:9,8,7::\n")
+    found = described(tmp_path)
+    assert (found["classes"], found["ignore_colours"]) == ({"ground": [0, 0, 0]}, [[9, 8, 7]])
+
+
+@pytest.mark.parametrize(
+    ("stored", "keys"),
+    [
+        (1, {}),
+        (255, {"values": {0: "background", 255: "crack"}}),
+        (7, {"values": {0: "background", 7: "crack"}}),
+    ],
+)
+def test_one_name_is_the_one_thing_on_a_background(
+    stored: int, keys: dict[str, object], tmp_path: Path
+) -> None:
+    made(tmp_path, "images/{}.jpg", "masks/{}.png", values=TRUTH * stored)
+    (tmp_path / "classes.txt").write_text("crack\n")
+    found = described(tmp_path)
+    assert found["classes"] == ["background", "crack"]
+    assert {key: found[key] for key in found if key in ("values", "ignore")} == keys
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_masks_of_one_value_are_doubted(value: int, tmp_path: Path) -> None:
+    made(tmp_path, "images/{}.jpg", "masks/{}.png", values=0 * TRUTH + value)
+    reasons = guess(tmp_path, tmp_path).reasons
+    assert f"every pixel of every mask is {value}: are these the right masks?" in reasons
+
+
+VOC_VOID, BLACK = [224, 224, 192], [0, 0, 0]
+ROADS = [[128, 64, 128], [244, 35, 232], [70, 70, 70], [107, 142, 35]]
+
+
+@pytest.mark.parametrize(
+    ("colours", "void"),
+    [
+        ([BLACK, [128, 0, 0], VOC_VOID], [VOC_VOID]),
+        ([BLACK, VOC_VOID], []),
+        ([BLACK, *ROADS], [BLACK]),
+        ([[81, 0, 81], *ROADS], [[81, 0, 81]]),
+        ([BLACK, *ROADS[:2]], []),
+    ],
+)
+def test_colours_of_no_class_in_a_known_data_set(
+    colours: list[list[int]], void: list[list[int]], tmp_path: Path
+) -> None:
+    which = np.arange(TRUTH.size).reshape(TRUTH.shape) % len(colours)
+    made(tmp_path, "images/{}.jpg", "masks/{}.png", values=np.uint8(colours)[which])
+    found = yaml.safe_load(guess(tmp_path, tmp_path).text)
+    assert found.get("ignore_colours", []) == void
+    assert sorted(found["classes"].values()) == sorted(one for one in colours if one not in void)

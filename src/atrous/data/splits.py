@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Collection, Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 from atrous import texts
 from atrous.data.pairing import Names, Pairs, existing
@@ -13,6 +14,34 @@ from atrous.pictures.formats import SUFFIXES
 
 VAL_SHARE = 0.2
 """What is held out of a set of one's own where nothing says what to score on."""
+
+CALLED = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+"""What splits are called, in any case → the split that is meant."""
+
+_CALLED = re.compile(
+    rf"(?<![a-z])({'|'.join(sorted(CALLED, key=len, reverse=True))})"
+    "(?=[^a-z]|$|annot|mask|label|image|img|gt|seg|truth)",
+    re.IGNORECASE,
+)
+
+
+def split_in(path: PurePath) -> str:
+    """The split that a path names, as it is written there, the last one of several; or nothing."""
+    return next(iter(_CALLED.findall(path.as_posix())[::-1]), "")
+
+
+def without_split(path: PurePath, split: str) -> str:
+    """A path with `{split}` wherever it names this split as it is written."""
+    return _CALLED.sub(lambda found: "{split}" if found[0] == split else found[0], path.as_posix())
+
+
+def meant(written: str) -> str:
+    """The split that a name such as `Validation` stands for."""
+    return CALLED.get(written.lower(), "")
 
 
 def check_split(split: str, known: Collection[str], spec: str, where: Path) -> None:

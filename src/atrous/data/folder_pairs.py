@@ -1,0 +1,256 @@
+"""Which folder of masks belongs to which folder of pictures, where no file says so."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+
+from atrous.data.masks import Look
+from atrous.data.meaning import looks
+from atrous.data.pairing import Affix, Names, affixes
+from atrous.data.splits import meant, split_in
+from atrous.pictures.folders import search
+from atrous.pictures.opening import MAX_PIXELS
+
+MOST_COLOURS = 64
+"""A picture of more colours or greys is a photograph, and no mask."""
+
+_FEW = 3
+_MOST_KINDS = 8
+
+_MASKS = re.compile(r"mask|label|annot|segm|ground|truth|(?<![a-z])gt|target", re.IGNORECASE)
+_IMAGES = re.compile(r"image|(?<![a-z])img|photo|picture|(?<![a-z])rgb", re.IGNORECASE)
+_NOT_CLASSES = re.compile(
+    r"instance|object|colou?r|(?<![a-z])vis(?![a-z])|visual|overlay|preview|panoptic|depth|"
+    r"dispar|human",
+    re.IGNORECASE,
+)
+"""Names of what lies beside masks: numbers of objects, and copies for people to look at."""
+
+
+@dataclass(frozen=True)
+class FolderPair:
+    """A folder of pictures, and one kind of the masks in a folder.
+
+    Attributes:
+        images: the folder of the pictures, below the one that was searched.
+        masks: that of the masks.
+        names: what is put around the names that they share.
+        pictures: those that have a mask.
+        paths: the masks of this kind.
+    """
+
+    images: Path
+    masks: Path
+    names: Names
+    pictures: tuple[Path, ...]
+    paths: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class BareFolder:
+    """The pictures at and below a folder.
+
+    Attributes:
+        all: folder, below the one that was searched → its files.
+        masks: folder → those of its files that are masks by what they hold, if there are any.
+    """
+
+    all: dict[Path, list[Path]]
+    masks: dict[Path, list[Path]]
+
+    def photographs(self, place: Path) -> list[Path]:
+        """The files of a folder that are no masks."""
+        masks = set(self.masks.get(place, ()))
+        return [path for path in self.all[place] if path not in masks]
+
+
+def sorted_files(folder: Path) -> BareFolder:
+    """Tell masks from photographs, by what some files of each kind hold."""
+    found: dict[Path, list[Path]] = {}
+    for path, below in search(folder).pictures.items():
+        found.setdefault(below.parent, []).append(path)
+    files = dict(sorted(found.items()))
+    return BareFolder(
+        files, {place: some for place, one in files.items() if (some := _masks_in(one))}
+    )
+
+
+def _masks_in(paths: list[Path]) -> list[Path]:
+    """Those of some files that are masks by what they hold; all of one ending and affix count."""
+    stems = {path.stem for path in paths}
+    ending = _own_ending(stems)
+    groups: dict[tuple[str, str], list[Path]] = {}
+    for path in paths:
+        own = ending if ending and path.stem.endswith(ending) else _last_word(path.stem)
+        often = sum(stem.endswith(own) for stem in stems) * _MOST_KINDS >= len(stems)
+        groups.setdefault((path.suffix.lower(), own if often else ""), []).append(path)
+    found: list[Path] = []
+    for members in groups.values():
+        some = looks(sorted(members)[:_FEW], MAX_PIXELS)
+        if some and all(_is_mask(one) for _, one in some):
+            found += members
+    return found
+
+
+def _own_ending(stems: set[str]) -> str:
+    """What half of the names in one folder end in, the other half being without; empty if none."""
+    for stem in sorted(stems):
+        for cut in range(1, len(stem)):
+            end = stem[cut:]
+            if stem[:cut] in stems and sum(one.endswith(end) for one in stems) * 3 >= len(stems):
+                return end
+    return ""
+
+
+def _last_word(stem: str) -> str:
+    found = re.search(r"[_-][A-Za-z]+$", stem)
+    return found[0] if found else ""
+
+
+def _is_mask(one: Look) -> bool:
+    if one.values is not None and one.mode in ("P", "L", "1", "I", "I;16", "I;16B", "F"):
+        return len(one.values) <= MOST_COLOURS
+    return len(one.colours) <= MOST_COLOURS
+
+
+def folder_pairs(files: BareFolder) -> list[FolderPair]:
+    """Folders of pictures, each with the masks that it most likely belongs to.
+
+    A folder of one split never gets masks of another, nor masks of no split where others have their
+    own, and no masks are given to two folders.
+    """
+    likely = _Likely()
+    found: list[FolderPair] = []
+    for place in files.all:
+        pictures = files.photographs(place)
+        tried = [
+            pair
+            for other in files.masks
+            if pictures and not _contradict(place, other)
+            for pair in _kinds(place, pictures, other, files.masks[other])
+        ]
+        most = max((len(pair.pictures) for pair in tried), default=0)
+        found += sorted((one for one in tried if 2 * len(one.pictures) >= most), key=likely)[-1:]
+    if any(split_in(pair.images) and split_in(pair.masks) for pair in found):
+        found = [pair for pair in found if split_in(pair.masks) or not split_in(pair.images)]
+    photographs = [pair for pair in found if not _says_masks(pair)]
+    taken: dict[Path, FolderPair] = {}
+    for pair in sorted(photographs or found, key=likely, reverse=True):
+        taken.setdefault(pair.masks, pair)
+    return sorted(taken.values(), key=lambda pair: pair.images)
+
+
+def _contradict(images: Path, masks: Path) -> bool:
+    splits = {meant(split_in(images)), meant(split_in(masks))} - {""}
+    return len(splits) > 1
+
+
+def _says_masks(pair: FolderPair) -> bool:
+    """Whether what seem to be pictures are, by their names, copies of masks for people to look at.
+
+    A folder is called as it is, or as the nearest above it that says anything.
+    """
+    affix = pair.names.images
+    if pair.images == pair.masks:
+        return bool(_NOT_CLASSES.search(f"{affix.prefix} {affix.suffix}"))
+    for part in reversed(pair.images.parts):
+        if _IMAGES.search(part):
+            return False
+        if _MASKS.search(part):
+            return True
+    return False
+
+
+class _Likely:
+    """A key by which the pair that is most likely meant is the largest."""
+
+    def __init__(self) -> None:
+        self._ids: dict[Path, bool] = {}
+
+    def __call__(self, pair: FolderPair) -> tuple[object, ...]:
+        images, masks = pair.images.as_posix(), pair.masks.as_posix()
+        kind = f"{masks} {pair.names.masks.prefix} {pair.names.masks.suffix}"
+        same_split = bool(split_in(pair.images)) and bool(split_in(pair.masks))
+        near = len(os.path.commonpath((f"/{images}", f"/{masks}")))
+        return (
+            same_split,
+            len(_words(images) & _words(masks)),
+            not _NOT_CLASSES.search(kind),
+            self._holds_ids(pair.paths[0]),
+            "trainid" in kind.lower(),
+            not pair.names.images and not pair.names.masks,
+            len(pair.pictures),
+            bool(_MASKS.search(pair.masks.name)),
+            near,
+            # Files of several folders may have the same names: those of south are in southmasks.
+            _shared(images, masks) + _shared(images[::-1], masks[::-1]),
+        )
+
+    def _holds_ids(self, path: Path) -> bool:
+        if path not in self._ids:
+            self._ids[path] = all(one.values is not None for _, one in looks([path], MAX_PIXELS))
+        return self._ids[path]
+
+
+def _words(path: str) -> set[str]:
+    """The words in a path, those for pictures left out: `image_labels` is not near `images`."""
+    words = re.split(r"[/_. -]", path.lower())
+    return {one for one in words if one and not _IMAGES.search(one)}
+
+
+def _shared(one: str, other: str) -> int:
+    """How many letters two texts begin with alike."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def _kinds(
+    place: Path, pictures: list[Path], other: Path, masks: list[Path]
+) -> Iterable[FolderPair]:
+    """What some masks are to some pictures, for each kind of names that the masks have."""
+    rest = list(masks)
+    own = _of_the_same_name(place, pictures, other, masks)
+    found = [own] if own else []
+    left = {path.stem for path in pictures}
+    while True:
+        rest = [path for path in rest if not found or path not in found[-1].paths]
+        names = affixes(left, {path.stem for path in rest}) if len(found) < _MOST_KINDS else None
+        pair = _named(place, pictures, other, rest, names) if names else None
+        if pair is None:
+            return found
+        found.append(pair)
+
+
+def _of_the_same_name(
+    place: Path, pictures: list[Path], other: Path, masks: list[Path]
+) -> FolderPair | None:
+    if place == other:
+        endings = {path.suffix.lower() for path in masks}
+        names = Names(masks=Affix(suffix=endings.pop())) if len(endings) == 1 else None
+        return _named(place, pictures, other, masks, names) if names else None
+    stems, whole = {one.stem for one in masks}, {path.name for path in pictures}
+    known = {path.stem for path in pictures} | whole
+    shown = tuple(one for one in pictures if one.stem in stems or one.name in stems)
+    paths = tuple(path for path in masks if path.stem in known)
+    return FolderPair(place, other, Names(), shown, paths) if shown else None
+
+
+def _named(
+    place: Path, pictures: list[Path], other: Path, masks: list[Path], names: Names
+) -> FolderPair | None:
+    of_pictures = {path: names.images.name(Path(path.name)) for path in pictures}
+    of_masks = {path: names.masks.name(Path(path.name)) for path in masks}
+    both = (set(of_pictures.values()) & set(of_masks.values())) - {None}
+    shown = tuple(path for path, name in of_pictures.items() if name in both)
+    paths = tuple(path for path, name in of_masks.items() if name is not None)
+    return FolderPair(place, other, names, shown, paths) if shown else None
+
+
+def called_so(pair: FolderPair, names: Names, files: BareFolder) -> FolderPair | None:
+    """What two folders hold if their files are called as others are; `None` if none is."""
+    pictures, masks = files.photographs(pair.images), files.masks[pair.masks]
+    return pair if pair.names == names else _named(pair.images, pictures, pair.masks, masks, names)
