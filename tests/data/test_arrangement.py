@@ -210,6 +210,7 @@ COLOURS = np.uint8([[0, 0, 0], [200, 30, 7]])[TRUTH]
         ("gt/{}_labelTrainIds.png", "gt/{}_color.png"),
         ("gt/{}.png", "gt/{}_vis.png"),
         ("gt/{}_ids.png", "gt/{}_a.png"),
+        ("gt/{}_ids.png", "gt/{}.png"),
         ("masks_machine/{}.png", "masks_human/{}.png"),
         ("labels/{}.png", "annotations/{}.png"),
     ],
@@ -229,13 +230,29 @@ def test_ids_of_classes_go_before_numbers_of_objects(tmp_path: Path) -> None:
     assert described(tmp_path)["mask_suffix"] == "_classes"
 
 
-@pytest.mark.parametrize("copies", ["masks_human/{}.png", "masks_machine/{}_overlay.png"])
-def test_copies_that_look_like_photographs_are_no_pictures(copies: str, tmp_path: Path) -> None:
-    made(tmp_path, "img/{}.jpg", "masks_machine/{}_ids.png")
+@pytest.mark.parametrize(
+    "copies",
+    ["masks_human/{}.png", "masks_machine/{}_overlay.png", "masks_machine/{}.jpg"],
+)
+@pytest.mark.parametrize("masks", ["masks_machine/{}.png", "masks_machine/{}_ids.png"])
+def test_copies_that_look_like_photographs_are_no_pictures(
+    copies: str, masks: str, tmp_path: Path
+) -> None:
+    made(tmp_path, "img/{}.jpg", masks)
+    if "_ids" in masks:
+        copies = copies.replace("{}.jpg", "{}_ids.jpg")
     for name in "abc":
         photograph(tmp_path / copies.format(name))
     found = described(tmp_path)
     assert (found["images"], found["masks"]) == ("img", "masks_machine")
+
+
+def test_pictures_beside_their_masks_go_before_a_folder_that_holds_more(tmp_path: Path) -> None:
+    made(tmp_path, "labelled/{}.jpg", "labelled/{}.png")
+    for name in "abcde":
+        photograph(tmp_path / f"raw/{name}.jpg")
+    found = described(tmp_path)
+    assert (found["images"], found["masks"]) == ("labelled", "labelled")
 
 
 def test_endings_in_capitals(tmp_path: Path) -> None:

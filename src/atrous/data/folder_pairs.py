@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 
@@ -84,10 +85,11 @@ def _masks_in(paths: list[Path]) -> list[Path]:
     """Those of some files that are masks by what they hold; all of one ending and affix count."""
     stems = {path.stem for path in paths}
     ending = _own_ending(stems)
+    words = Counter(_last_word(stem) for stem in stems)
     groups: dict[tuple[str, str], list[Path]] = {}
     for path in paths:
         own = ending if ending and path.stem.endswith(ending) else _last_word(path.stem)
-        often = sum(stem.endswith(own) for stem in stems) * _MOST_KINDS >= len(stems)
+        often = own == ending or words[own] * _MOST_KINDS >= len(stems)
         groups.setdefault((path.suffix.lower(), own if often else ""), []).append(path)
     found: list[Path] = []
     for members in groups.values():
@@ -132,17 +134,19 @@ def folder_pairs(files: BareFolder) -> list[FolderPair]:
             pair
             for other in files.masks
             if pictures and not _contradict(place, other)
-            for pair in _kinds(place, pictures, other, files.masks[other])
+            for pair in _kinds(place, pictures, other, files)
         ]
         most = max((len(pair.pictures) for pair in tried), default=0)
         found += sorted((one for one in tried if 2 * len(one.pictures) >= most), key=likely)[-1:]
     if any(split_in(pair.images) and split_in(pair.masks) for pair in found):
         found = [pair for pair in found if split_in(pair.masks) or not split_in(pair.images)]
-    photographs = [pair for pair in found if not _says_masks(pair)]
+    photographs = [pair for pair in found if not _are_copies(pair, found, files)]
     taken: dict[Path, FolderPair] = {}
     for pair in sorted(photographs or found, key=likely, reverse=True):
         taken.setdefault(pair.masks, pair)
-    return sorted(taken.values(), key=lambda pair: pair.images)
+    return [
+        _with_ending(pair, files) for pair in sorted(taken.values(), key=lambda one: one.images)
+    ]
 
 
 def _contradict(images: Path, masks: Path) -> bool:
@@ -150,15 +154,27 @@ def _contradict(images: Path, masks: Path) -> bool:
     return len(splits) > 1
 
 
-def _says_masks(pair: FolderPair) -> bool:
+def _are_copies(pair: FolderPair, found: list[FolderPair], files: BareFolder) -> bool:
     """Whether what seem to be pictures are, by their names, copies of masks for people to look at.
 
-    A folder is called as it is, or as the nearest above it that says anything.
+    Those in one folder with masks are if another folder has a picture for each.
     """
+    if pair.images != pair.masks:
+        return _says_masks(pair.images)
     affix = pair.names.images
-    if pair.images == pair.masks:
-        return bool(_NOT_CLASSES.search(f"{affix.prefix} {affix.suffix}"))
-    for part in reversed(pair.images.parts):
+    return bool(_NOT_CLASSES.search(f"{affix.prefix} {affix.suffix}")) or (
+        _says_masks(pair.images)
+        and any(
+            one.masks == pair.masks and len(one.pictures) == len(files.photographs(one.images))
+            for one in found
+            if one is not pair
+        )
+    )
+
+
+def _says_masks(place: Path) -> bool:
+    """Whether the name of a folder, or of the nearest above it that says anything, says masks."""
+    for part in reversed(place.parts):
         if _IMAGES.search(part):
             return False
         if _MASKS.search(part):
@@ -209,20 +225,22 @@ def _shared(one: str, other: str) -> int:
 
 
 def _kinds(
-    place: Path, pictures: list[Path], other: Path, masks: list[Path]
+    place: Path, pictures: list[Path], other: Path, files: BareFolder
 ) -> Iterable[FolderPair]:
     """What some masks are to some pictures, for each kind of names that the masks have."""
-    rest = list(masks)
-    own = _of_the_same_name(place, pictures, other, masks)
+    rest = files.masks[other]
+    own = _of_the_same_name(place, pictures, other, rest)
     found = [own] if own else []
     left = {path.stem for path in pictures}
-    while True:
-        rest = [path for path in rest if not found or path not in found[-1].paths]
-        names = affixes(left, {path.stem for path in rest}) if len(found) < _MOST_KINDS else None
+    while len(found) <= _MOST_KINDS:
+        known = set(found[-1].paths) if found else set()
+        rest = [path for path in rest if path not in known]
+        names = affixes(left, {path.stem for path in rest})
         pair = _named(place, pictures, other, rest, names) if names else None
         if pair is None:
-            return found
+            break
         found.append(pair)
+    return found
 
 
 def _of_the_same_name(
@@ -248,6 +266,20 @@ def _named(
     shown = tuple(path for path, name in of_pictures.items() if name in both)
     paths = tuple(path for path, name in of_masks.items() if name is not None)
     return FolderPair(place, other, names, shown, paths) if shown else None
+
+
+def _with_ending(pair: FolderPair, files: BareFolder) -> FolderPair:
+    """The pair, its masks known by their ending too where other files beside them have their names.
+
+    A picture for people to look at may lie there as `x.jpg` beside the mask `x.png`.
+    """
+    around, stems = pair.names.masks, {path.stem for path in pair.paths}
+    endings = {path.suffix.lower() for path in pair.paths}
+    beside = pair.images != pair.masks and "." not in around.suffix and len(endings) == 1
+    if not beside or not any(path.stem in stems for path in files.photographs(pair.masks)):
+        return pair
+    suffix = f"{around.suffix}{endings.pop()}"
+    return replace(pair, names=Names(pair.names.images, Affix(around.prefix, suffix)))
 
 
 def called_so(pair: FolderPair, names: Names, files: BareFolder) -> FolderPair | None:
