@@ -224,10 +224,45 @@ def test_ids_go_before_their_coloured_copies(ids: str, coloured: str, tmp_path: 
     assert (found["mask_type"], found["classes"]) == ("ids", ["background", "class 1"])
 
 
-def test_ids_of_classes_go_before_numbers_of_objects(tmp_path: Path) -> None:
-    made(tmp_path, "images/{}.jpg", "a/{}_instances.png", values=TRUTH * 7)
-    made(tmp_path, "images/{}.jpg", "b/{}_classes.png")
-    assert described(tmp_path)["mask_suffix"] == "_classes"
+@pytest.mark.parametrize(
+    ("images", "right", "wrong"),
+    [
+        ("images/{}.jpg", "classes/{}.png", "masks_of_instances/{}.png"),
+        ("images/{}.jpg", "x/{}_labelTrainIds.png", "masks/{}_labelIds.png"),
+        ("images/{}.jpg", "x/{}.png", "masks/{}_old.png"),
+        ("images/testing/{}.jpg", "x/test/{}.png", "masks/{}.png"),
+        ("images/north/{}.jpg", "x/north/{}.png", "masks/{}.png"),
+    ],
+)
+def test_of_several_masks_those_that_are_most_likely_meant(
+    images: str, right: str, wrong: str, tmp_path: Path
+) -> None:
+    made(tmp_path, images, wrong, values=TRUTH * 2)
+    made(tmp_path, images, right)
+    assert described(tmp_path)["classes"] == ["background", "class 1"]
+
+
+def test_names_that_few_files_share_by_chance_make_no_pair(tmp_path: Path) -> None:
+    made(tmp_path, "photos/north/{}.jpg", "labels/{}_label.png")
+    mask(tmp_path / "north/a.png")
+    assert described(tmp_path)["masks"] == "labels"
+
+
+def test_the_whole_folder_is_not_read_where_other_pictures_lie_in_it(tmp_path: Path) -> None:
+    for place in ("north", "south"):
+        made(tmp_path, f"{place}/{{}}.jpg", f"masks/{place}/{{}}.png")
+    photograph(tmp_path / "overlays/x.jpg")
+    assert described(tmp_path)["images"] == "north"
+
+
+def test_of_two_folders_of_a_split_the_one_is_taken_that_lies_as_the_others(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        made(tmp_path, f"images/{split}/{{}}.jpg", f"masks/{split}/{{}}.png")
+    for name in "defgh":
+        photograph(tmp_path / f"more/val_images/{name}.jpg")
+        mask(tmp_path / f"more/val_masks/{name}.png")
+    found = described(tmp_path)
+    assert (found["images"], found["masks"]) == ("images/{split}", "masks/{split}")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from atrous.errors import ConfigError
 from tests.builders.bare_folders import TRUTH, described, made, mask, photograph
 
 
-@pytest.mark.parametrize("content", [b"\0\1\2", b"x\ny\n", b"\n"])
+@pytest.mark.parametrize("content", [b"\0\1\2", b"x\ny\n", b"\n", b"a\nx\ny\n"])
 def test_a_list_of_something_else_makes_no_split(content: bytes, tmp_path: Path) -> None:
     made(tmp_path, "images/{}.jpg", "masks/{}.png")
     (tmp_path / "train.txt").write_bytes(content)

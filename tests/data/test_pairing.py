@@ -259,7 +259,9 @@ def test_copies_of_masks_for_people_are_no_masks(
     assert [one for one in caplog.messages if one.startswith(said)]
 
 
-@pytest.mark.parametrize("masks", ["m/c.png m/d.png", "m/a_2.png m/b_2.png", "m/d_vis.png"])
+@pytest.mark.parametrize(
+    "masks", ["m/d.png m/e.png", "m/a_2.png m/b_2.png", "m/d_vis.png", "m/a_vis.png"]
+)
 def test_masks_of_no_image_that_are_no_copies_are_kept(masks: str, tmp_path: Path) -> None:
-    data = opened(tmp_path, f"i/a.png i/b.png m/a.png m/b.png {masks}")
-    assert len(data.samples) == 2 + len(masks.split())
+    data = opened(tmp_path, f"i/a.png i/b.png i/c.png m/a.png m/b.png m/c.png {masks}")
+    assert len(data.samples) == 3 + len(masks.split())

@@ -85,8 +85,8 @@ _KINDS: dict[str, tuple[Severity, str]] = {
     ),
     "every pixel is one class": (
         "warning",
-        "nothing can be learnt or scored on it; are these the masks, and the values that they hold "
-        "those in the file?",
+        "nothing can be learnt from it or scored on it; are these the right masks, and does the "
+        "file say what their values stand for?",
     ),
     "class never occurs": ("warning", "it can be neither learnt nor scored on this split"),
     "same scene in another split": ("warning", "look at them: accuracies may be flattered"),
