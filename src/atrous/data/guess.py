@@ -89,7 +89,7 @@ def _order(split: str) -> int:
 def _lists(folder: Path, pairs: list[FolderPair]) -> dict[str, Path]:
     """The lists of names that are splits; of several for one split, that of the most masks."""
     stems = {path.stem for pair in pairs for path in pair.pictures}
-    stems |= {pair.names.images.name(Path(f"{one}.x")) or one for pair in pairs for one in stems}
+    stems |= {pair.names.images.of_stem(one) or one for pair in pairs for one in stems}
     found: list[tuple[bool, float, Path]] = []
     for path in sorted(folder.rglob("*.txt")):
         if not meant(path.stem):

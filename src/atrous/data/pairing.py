@@ -39,11 +39,20 @@ class Affix:
         own, dot, ending = self.suffix.rpartition(".")
         # .PNG is .png, as cameras and Windows write it.
         text = f"{below.stem}{below.suffix.lower()}" if dot else below.stem
-        suffix = f"{own}{dot}{ending.lower()}" if dot else self.suffix
-        if not text.startswith(self.prefix) or not text.endswith(suffix):
-            return None
-        inner = text[len(self.prefix) : len(text) - len(suffix)]
+        inner = self._inner(text, f"{own}{dot}{ending.lower()}" if dot else self.suffix)
         return below.with_name(inner).as_posix() if inner else None
+
+    def of_stem(self, below: str) -> str | None:
+        """As `name`, of a file without its ending, where `suffix` holds none."""
+        folder, line, text = below.rpartition("/")
+        inner = self._inner(text, self.suffix)
+        return f"{folder}{line}{inner}" if inner else None
+
+    def _inner(self, text: str, suffix: str) -> str:
+        """What is between the two, empty for nothing."""
+        if not text.startswith(self.prefix) or not text.endswith(suffix):
+            return ""
+        return text[len(self.prefix) : len(text) - len(suffix)]
 
     def __bool__(self) -> bool:
         return bool(self.prefix or self.suffix)
@@ -340,8 +349,8 @@ def affixes(images: Iterable[str], masks: Iterable[str]) -> Names | None:
             votes.update(_candidates(image, mask))
     best, most = None, (0, False)
     for names, _ in votes.most_common(40):
-        left = {names.images.name(Path(f"{one}.x")) for one in pictures}
-        right = {names.masks.name(Path(f"{one}.x")) for one in labels}
+        left = {names.images.of_stem(one) for one in pictures}
+        right = {names.masks.of_stem(one) for one in labels}
         found = len((left & right) - {None}), names.whole
         if found > most:
             best, most = names, found
