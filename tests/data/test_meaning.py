@@ -349,6 +349,16 @@ def test_255_in_a_mask_that_was_not_looked_at(
         read(data)
 
 
+@pytest.mark.parametrize("looked_at", [1, 64])
+def test_a_picture_that_nobody_labelled_beside_others(
+    looked_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meaning, "LOOKED_AT", looked_at)
+    nothing = np.full_like(TRUTH, 255)
+    data = opened(tmp_path, [TRUTH, nothing], classes=[*TWO, "sky"])
+    assert read(data) == [RIGHT, nothing.tolist()]
+
+
 @pytest.mark.parametrize(
     ("marked", "said", "right", "message"),
     [

@@ -128,7 +128,7 @@ class IdReader:
             )
         if self.palette and mask.mode == "P":
             self._check_palette(mask, values)
-        if self.mixed and (white := values == 255).any() and not values[~white].any():
+        if self.mixed and not (rest := values[values != 255]).any() and 0 < rest.size < values.size:
             raise MaskError(NO_CLASS, self.mixed)
         return values.astype(np.uint8, copy=False)
 

@@ -282,11 +282,15 @@ def _binary(said: Said, labels: LabelSet, seen: Sequence[tuple[Path, Look]], whe
 
 
 def _check_mixed(labels: LabelSet, seen: Sequence[tuple[Path, Look]], where: Path) -> None:
-    """Raise `ConfigError` where some masks hold classes, others 0 and 255, and none all three."""
+    """Raise `ConfigError` where some masks hold classes, others 0 and 255, and none all three.
+
+    One of several classes that holds 255 alone is a picture that nobody labelled.
+    """
     held = {path: {*(one.values or ())} for path, one in seen}
     classes = {*range(1, labels.num_classes)}
     some = next((path for path, values in held.items() if values & classes), None)
-    white = next((path for path, values in held.items() if 255 in values), None)
+    alone = {255} if labels.num_classes > 2 else set()
+    white = next((path for path, own in held.items() if 255 in own and own != alone), None)
     both = any(255 in values and values & classes for values in held.values())
     if some is not None and white is not None and not both:
         raise ConfigError(
