@@ -110,7 +110,7 @@ def _times(kind: str, network: str) -> list[str]:
 
 
 def _shown(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
+    return "" if value is None else f"{round(value, 3) + 0.0:.3f}"  # no -0.000
 
 
 def _table(rows: list[list[str]]) -> str:
