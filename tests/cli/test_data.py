@@ -189,8 +189,13 @@ def outlined(folder: Path, *labels: str) -> Path:
         (
             "values: {0: background, 128: road, 255: car}",
             (),
-            "own.yaml: values: masks are drawn in the numbers of the classes, and this file gives "
-            "stored values another meaning; describe these masks in another file with --write",
+            "own.yaml: values: masks are drawn in the numbers of the classes, which this file reads "
+            "otherwise; describe these masks in another file with --write",
+        ),
+        (
+            "classes: {background: [0, 0, 0], car: [0, 128, 0], road: [128, 0, 0]}\nmask_type: rgb",
+            (),
+            "own.yaml: mask_type: rgb: masks are drawn in the numbers",
         ),
         ("classes: [road, car]\nignore: [0]", ("--unlabelled", "ignored"), "own.yaml: ignore: "),
         ("", ("--classes", "road,car,road"), "--classes: road occurs twice; name each class once"),

@@ -135,8 +135,8 @@ def _names(classes: str | None, own: Path, background: bool) -> list[str]:
     drawn = [BACKGROUND, *names] if background else names
     if described and (key := described.renumbers(len(drawn))):
         raise ConfigError(
-            f"{own}: {key}: masks are drawn in the numbers of the classes, and this file gives "
-            "stored values another meaning; describe these masks in another file with --write"
+            f"{own}: {key}: masks are drawn in the numbers of the classes, which this file "
+            "reads otherwise; describe these masks in another file with --write"
         )
     if not known or not names:
         return names

@@ -103,6 +103,8 @@ class Description(Record):
         Args:
             classes: how many there are; values from there on are nobody's.
         """
+        if self.mask_type == "rgb":
+            return "mask_type: rgb"
         if self.values is not None:
             return "values"
         moved = self.ignore == "others" or any(
