@@ -189,8 +189,8 @@ def outlined(folder: Path, *labels: str) -> Path:
         (
             "values: {0: background, 128: road, 255: car}",
             (),
-            "own.yaml: values: masks are drawn in the numbers of the classes, which this file reads "
-            "otherwise; describe these masks in another file with --write",
+            "own.yaml: values: masks are drawn in the numbers of the classes, which this file "
+            "reads otherwise; describe these masks in another file with --write",
         ),
         (
             "classes: {background: [0, 0, 0], car: [0, 128, 0], road: [128, 0, 0]}\nmask_type: rgb",

@@ -65,7 +65,7 @@ def slow_bf16(recipe: Recipe, device: torch.device) -> list[str]:
         return []
     return [
         f"train.precision: a convolution in bf16 takes {times:.1f} times as long as one in fp32 on "
-        "this processor, which has no instructions for it; set train.precision=fp32"
+        "this processor; set train.precision=fp32"
     ]
 
 
