@@ -10,6 +10,7 @@ from typing import Any
 
 from atrous.data.folder_pairs import BareFolder, FolderPair, called_so
 from atrous.data.pairing import Names
+from atrous.data.places import ANY
 from atrous.data.splits import CALLED, meant, split_in, without_split
 
 _NAMED = 6
@@ -17,10 +18,10 @@ _NAMED = 6
 
 @dataclass(frozen=True)
 class Place:
-    """One folder of images and one of masks, read with all that is below them.
+    """One folder of images and one of masks, read with all that is below them, or several.
 
     Attributes:
-        images: the one, below the folder that was searched.
+        images: the one, below the folder that was searched; `*` in it is any folder.
         masks: the other.
         pairs: what lies in them.
     """
@@ -78,7 +79,7 @@ def arrange(
         found.content["masks"] = (before / chosen[0].masks).as_posix()
     found.pairs = [pair for one in chosen for pair in one.pairs]
     for one in chosen:
-        inside = [pair.images.relative_to(one.images).as_posix() for pair in one.pairs]
+        inside = [_inside(pair.images, one.images) for pair in one.pairs]
         reasons.append(
             f"{one.count} pictures of {(before / one.images).as_posix()} have a mask in "
             f"{(before / one.masks).as_posix()}"
@@ -97,8 +98,16 @@ def arrange(
     return found
 
 
+def _inside(place: Path, folder: Path) -> str:
+    """What a place is called within another, by what `*` stands for or below it."""
+    parts = [own for own, part in zip(place.parts, folder.parts, strict=False) if part == ANY]
+    return Path(*parts, *place.parts[len(folder.parts) :]).as_posix()
+
+
 def _joined(pairs: list[FolderPair], files: BareFolder) -> list[Place]:
-    """Pairs whose folders lie alike below two others are one place; each other pair is its own."""
+    """Pairs whose folders lie alike below two others, or between, are one place; each other pair
+    is its own.
+    """
     heads: dict[tuple[Path, Path], list[FolderPair]] = {}
     tails: set[tuple[str, ...]] = set()
     for pair in pairs:
@@ -112,7 +121,53 @@ def _joined(pairs: list[FolderPair], files: BareFolder) -> list[Place]:
             found.append(whole)
         else:
             found += [Place(pair.images, pair.masks, (pair,)) for pair in inside]
-    return found
+    return _between([one for one in found if len(one.pairs) == 1], files) + [
+        one for one in found if len(one.pairs) > 1
+    ]
+
+
+def _between(places: list[Place], files: BareFolder) -> list[Place]:
+    """Places that differ by one folder above images and masks are one, with `*` for it."""
+    alike: dict[tuple[Path, Path], list[Place]] = {}
+    for one in places:
+        for key in _with_any(one):
+            alike.setdefault(key, []).append(one)
+    found: list[Place] = []
+    left = set(places)
+    for (images, masks), several in sorted(alike.items(), key=lambda one: -len(one[1])):
+        inside = [one for one in several if one in left]
+        whole = Place(images, masks, tuple(pair for one in inside for pair in one.pairs))
+        if len(inside) > 1 and _is_all(whole, files) and _have_both(whole, files):
+            found.append(whole)
+            left -= set(inside)
+    return found + [one for one in places if one in left]
+
+
+def _have_both(whole: Place, files: BareFolder) -> bool:
+    """Whether what `*` finds has pictures and masks everywhere."""
+    for folder, other, own in (
+        (whole.images, whole.masks, {pair.images for pair in whole.pairs}),
+        (whole.masks, whole.images, {pair.masks for pair in whole.pairs}),
+    ):
+        there = {_above(place, folder) for place in files.all if _is_read(place, folder, other)}
+        if there != {_above(place, folder) for place in own}:
+            return False
+    return True
+
+
+def _above(place: Path, folder: Path) -> Path:
+    return Path(*place.parts[: len(folder.parts)])
+
+
+def _with_any(one: Place) -> list[tuple[Path, Path]]:
+    """The paths of a place with `*` for a folder that both name, but for a split."""
+    images, masks = one.images.parts, one.masks.parts
+    return [
+        (Path(*images[:i], ANY, *images[i + 1 :]), Path(*masks[:j], ANY, *masks[j + 1 :]))
+        for i, part in enumerate(images)
+        for j, same in enumerate(masks)
+        if part == same and not split_in(Path(part))
+    ]
 
 
 def _tail(pair: FolderPair) -> tuple[Path, Path, tuple[str, ...]]:
@@ -140,12 +195,14 @@ def _is_all(whole: Place, files: BareFolder) -> bool:
 
 def _is_read(place: Path, folder: Path, other: Path) -> bool:
     """Whether a folder is read with one above it, where those in the other one are not."""
-    inside = folder in other.parents and _is_in(place, other)
+    inside = len(folder.parts) < len(other.parts) and _is_in(other, folder) and _is_in(place, other)
     return _is_in(place, folder) and not inside
 
 
 def _is_in(place: Path, folder: Path) -> bool:
-    return place == folder or folder in place.parents
+    """Whether a place is a folder, or below it."""
+    fits = zip(place.parts, folder.parts, strict=False)
+    return len(place.parts) >= len(folder.parts) and all(part in (ANY, own) for own, part in fits)
 
 
 def _splits(places: list[Place]) -> dict[str, Place]:

@@ -1,6 +1,7 @@
 """One's own images and masks: two folders, paired by name, described by a small YAML file.
 
-    images: images/{split}          # or one folder for all splits, or {train: a, val: b}
+    images: images/{split}          # or one folder for all splits, or {train: a, val: b}; `*` is
+                                    # any one folder, the same in both, as in {split}/*/images
     masks: masks/{split}
     image_suffix: _rgb              # around the names that an image and its mask share; also
     mask_suffix: _mask              # image_prefix and mask_prefix
@@ -39,7 +40,8 @@ from atrous import image, strict_yaml
 from atrous.data import classes as meanings
 from atrous.data.dataset import Dataset, Decode, Sample
 from atrous.data.meaning import Said, advice, decoder, looks
-from atrous.data.pairing import Affix, Names, Pairs, listed_pairs, pair, pairs_in
+from atrous.data.pairing import Affix, Names, Pairs, listed_pairs, pairs_in
+from atrous.data.places import named, pairs_of, place
 from atrous.data.splits import check_split, held_out, listed_names, read_lines
 from atrous.errors import ConfigError
 from atrous.pictures.opening import MAX_PIXELS
@@ -147,7 +149,7 @@ def open_folder(path: Path, split: str, spec: str) -> Dataset:
     if not samples and described.val_share is not None and split == TRAIN:
         raise ConfigError(f"{spec}: val_share leaves nothing to train on; expected two images")
     if not samples:
-        raise ConfigError(f"{spec}: no image in {_folder(described.images, split, path)}")
+        raise ConfigError(f"{spec}: no image in {path.parent / place(described.images, split)}")
     said = Said(
         described.mask_type,
         classes.coloured,
@@ -179,9 +181,8 @@ def _given_samples(described: Description, split: str, path: Path) -> tuple[Samp
     """The samples of a split that folders or lists make."""
     if split in described.splits:
         return _listed(described, split, path)
-    images = _folder(described.images, split, path)
-    masks = _folder(described.masks, split, path)
-    return _as_samples(pair(images, masks, described.names, path), images)
+    there = _pairs(described, split, path)
+    return _as_samples(there, path.parent / place(described.images, split))
 
 
 def _listed(described: Description, split: str, path: Path) -> tuple[Sample, ...]:
@@ -190,17 +191,27 @@ def _listed(described: Description, split: str, path: Path) -> tuple[Sample, ...
     lines = read_lines(listed)
     if not lines:
         raise ConfigError(f"{listed}: names no image")
-    roots = [path.parent, path.parent / _place(described.images, split), listed.parent]
+    images = place(described.images, split)
+    roots = [path.parent, path.parent / images, listed.parent]
     pairs = pairs_in(lines, listed)
     if pairs is not None:
         # The folders are not needed, so they need not be there.
-        roots += [path.parent / _place(described.masks, split)]
+        roots += [path.parent / place(described.masks, split)]
         return _as_samples(listed_pairs(pairs, roots, listed), path.parent)
-    images = _folder(described.images, split, path)
-    masks = _folder(described.masks, split, path)
-    there = pair(images, masks, described.names, path)
+    there = _pairs(described, split, path)
     names = listed_names(lines, there, described.names, roots, listed)
-    return _as_samples({name: there.get(name, (None, None)) for name in names}, images)
+    return _as_samples(
+        {name: there.get(name, (None, None)) for name in names}, path.parent / images
+    )
+
+
+def _pairs(described: Description, split: str, path: Path) -> Pairs:
+    for value in (described.images, described.masks):
+        if isinstance(value, dict) and split not in value:
+            known = ", ".join(value)
+            raise ConfigError(f"{path}: no folder for the split {split!r}, only {known}")
+    images, masks = place(described.images, split), place(described.masks, split)
+    return pairs_of(images, masks, described.names, path)
 
 
 def _as_samples(pairs: Pairs, folder: Path) -> tuple[Sample, ...]:
@@ -273,7 +284,13 @@ def _filled_splits(described: Description, root: Path) -> list[str]:
     given = _given_splits(described, root)
     if described.splits:
         return given
-    return [one for one in given if any((root / _place(described.images, one)).glob("*"))]
+    return [
+        one
+        for one in given
+        if any(
+            any(folder.glob("*")) for folder in named(root, place(described.images, one)).values()
+        )
+    ]
 
 
 def _given_splits(described: Description, root: Path) -> list[str]:
@@ -288,23 +305,10 @@ def _given_splits(described: Description, root: Path) -> list[str]:
     before, _, after = described.images.partition("{split}")
     folder, _, start = before.rpartition("/")
     end = after.partition("/")[0]
-    there = [path.name for path in (root / folder).glob(f"{glob.escape(start)}*{glob.escape(end)}")]
+    pattern = f"{glob.escape(start)}*{glob.escape(end)}"
+    there = {path.name for one in named(root, folder).values() for path in one.glob(pattern)}
     names = [name.removeprefix(start).removesuffix(end) for name in there]
-    found = sorted(name for name in names if (root / _place(described.images, name)).is_dir())
+    found = sorted(name for name in names if named(root, place(described.images, name)))
     # `{split}` beside `{split}annot` fits trainannot too, which holds the masks of train.
-    masks = {_place(described.masks, name) for name in found if described.masks != described.images}
-    return [name for name in found if _place(described.images, name) not in masks]
-
-
-def _place(value: str | dict[str, str], split: str) -> str:
-    named = value.get(split, "") if isinstance(value, dict) else value
-    return named.replace("{split}", split)
-
-
-def _folder(value: str | dict[str, str], split: str, path: Path) -> Path:
-    if isinstance(value, dict) and split not in value:
-        raise ConfigError(f"{path}: no folder for the split {split!r}, only {', '.join(value)}")
-    folder = path.parent / _place(value, split)
-    if not folder.is_dir():
-        raise ConfigError(f"{path}: no folder {folder}")
-    return folder
+    masks = {place(described.masks, name) for name in found if described.masks != described.images}
+    return [name for name in found if place(described.images, name) not in masks]
