@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from atrous.data.file_names import Names
 from atrous.data.folder_pairs import BareFolder, FolderPair, called_so
-from atrous.data.pairing import Names
 from atrous.data.places import ANY
 from atrous.data.splits import CALLED, meant, split_in, without_split
 

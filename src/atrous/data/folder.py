@@ -39,8 +39,9 @@ from pydantic import Field, StrictInt, ValidationError, field_validator
 from atrous import image, strict_yaml
 from atrous.data import classes as meanings
 from atrous.data.dataset import Dataset, Decode, Sample
+from atrous.data.file_names import Affix, Names
 from atrous.data.meaning import Said, advice, decoder, looks
-from atrous.data.pairing import Affix, Names, Pairs, listed_pairs, pairs_in
+from atrous.data.pairing import Pairs, listed_pairs, pairs_in
 from atrous.data.places import named, pairs_of, place
 from atrous.data.splits import check_split, held_out, listed_names, read_lines
 from atrous.errors import ConfigError

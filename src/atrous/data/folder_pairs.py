@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 
+from atrous.data.file_names import Affix, Names, affixes
 from atrous.data.masks import Look
 from atrous.data.meaning import looks
-from atrous.data.pairing import Affix, Names, affixes
 from atrous.data.splits import meant, split_in
 from atrous.pictures.folders import search
 from atrous.pictures.opening import MAX_PIXELS

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from atrous.data.pairing import Names, Pairs, pair
+from atrous.data.file_names import Names
+from atrous.data.pairing import Pairs, pair
 from atrous.errors import ConfigError
 from atrous.pictures.folders import search
 

@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path, PurePath, PurePosixPath
 
 from atrous import texts
-from atrous.data.pairing import Names, Pairs, existing
+from atrous.data.file_names import Names
+from atrous.data.pairing import Pairs, existing
 from atrous.errors import ConfigError
 from atrous.pictures.formats import SUFFIXES
 
