@@ -306,3 +306,29 @@ def test_a_folder_of_masks_beside_its_split_is_no_split(
     others = other_splits(open_dataset(f"folder:{tmp_path}/own.yaml:train"))
     assert [one.name for one in others] == ["own:val"]
     assert not caplog.records
+
+
+def test_splits_may_share_a_folder_of_masks(tmp_path: Path) -> None:
+    for split, names in {"train": "ab", "valid": "cde", "test": "f"}.items():
+        for name in names:
+            photograph(tmp_path / f"photos/{split}/{name}.jpg")
+            mask(tmp_path / f"labels/{name}_m.png")
+    photograph(tmp_path / "photos/test/bare.jpg")
+    found = guess(tmp_path, tmp_path)
+    (tmp_path / "own.yaml").write_text(found.text)
+    assert not any("left out" in reason for reason in found.reasons)
+    for split, count in {"train": 2, "val": 3, "test": 2}.items():
+        data = open_dataset(f"folder:{tmp_path / 'own.yaml'}:{split}")
+        assert len(data.samples) == count
+        assert [one.id for one in data.samples if one.label is None] == ["bare"] * (split == "test")
+
+
+def test_splits_with_files_of_one_name_share_no_mask(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for name in "abc":
+            photograph(tmp_path / f"photos/{split}/{name}.jpg")
+    for name in "abc":
+        mask(tmp_path / f"labels/{name}.png")
+    found = guess(tmp_path, tmp_path)
+    left = "pictures left out, without masks of their own: "
+    assert any(reason.startswith(left) for reason in found.reasons)

@@ -302,3 +302,35 @@ def test_a_share_of_one_picture_and_of_names_that_are_no_unicode(tmp_path: Path)
     for kind, end in (("images", "jpg"), ("masks", "png")):
         (tmp_path / kind / f"0.{end}").rename(tmp_path / kind / f"\udcfc.{end}")
     assert [sample.id for sample in open_dataset(f"{spec}:val").samples] == ["\udcfc"]
+
+
+def shared_masks(root: Path, **changes: Any) -> str:
+    for split, names in {"train": "ab", "val": "cd"}.items():
+        for name in names:
+            write(root / f"images/{split}/{name}.jpg", np.zeros((1, 3, 3)))
+            write(root / f"masks/{name}.png", [[0, 1, 255]])
+    return describe(root, masks="masks", **changes)
+
+
+@pytest.mark.parametrize(
+    "images", ["images/{split}", {"train": "images/train", "val": "images/val"}]
+)
+def test_one_folder_of_masks_for_all_splits(images: Any, tmp_path: Path) -> None:
+    spec = shared_masks(tmp_path, images=images)
+    for split, names in {"train": "ab", "val": "cd"}.items():
+        data = open_dataset(spec.replace(":val", f":{split}"))
+        assert [sample.id for sample in data.samples] == list(names)
+        assert all(data.read_label(one).tolist() == [[0, 1, 255]] for one in data.samples)
+
+
+def test_a_mask_in_it_that_no_split_has_an_image_for_is_named(tmp_path: Path) -> None:
+    spec = shared_masks(tmp_path)
+    write(tmp_path / "masks/x.png", [[0, 1, 255]])
+    assert [sample.id for sample in open_dataset(spec).samples] == ["c", "d", "x"]
+
+
+def test_a_mask_in_it_belongs_to_one_image(tmp_path: Path) -> None:
+    spec = shared_masks(tmp_path)
+    write(tmp_path / "images/train/c.png", np.zeros((1, 3, 3)))
+    with pytest.raises(ConfigError, match=r"val/c\.jpg and .*train/c\.png have one mask, .*c\.png"):
+        open_dataset(spec)

@@ -42,7 +42,7 @@ from atrous.data.dataset import Dataset, Decode, Sample
 from atrous.data.file_names import Affix, Names
 from atrous.data.meaning import Said, advice, decoder, looks
 from atrous.data.pairing import Pairs, listed_pairs, pairs_in
-from atrous.data.places import named, pairs_of, place
+from atrous.data.places import images_of, named, pairs_of, place
 from atrous.data.splits import check_split, held_out, listed_names, read_lines
 from atrous.errors import ConfigError
 from atrous.pictures.opening import MAX_PIXELS
@@ -182,8 +182,28 @@ def _given_samples(described: Description, split: str, path: Path) -> tuple[Samp
     """The samples of a split that folders or lists make."""
     if split in described.splits:
         return _listed(described, split, path)
-    there = _pairs(described, split, path)
+    there = _own_pairs(described, split, path)
     return _as_samples(there, path.parent / place(described.images, split))
+
+
+def _own_pairs(described: Description, split: str, path: Path) -> Pairs:
+    """The pairs of a split, without masks in a folder of all splits that belong to another one."""
+    there = _pairs(described, split, path)
+    images, masks = (place(one, split) for one in (described.images, described.masks))
+    for other in _given_splits(described, path.parent):
+        if place(described.masks, other) != masks or place(described.images, other) == images:
+            continue
+        theirs = images_of(place(described.images, other), masks, described.names, path)
+        for name in there.keys() & theirs.keys():
+            image, mask = there[name]
+            if image is not None and mask is not None:
+                raise ConfigError(
+                    f"{path}: {image} and {theirs[name]} have one mask, {mask}, as their names are "
+                    "the same; expected a folder of masks for each split, or other names"
+                )
+            if image is None:
+                del there[name]
+    return there
 
 
 def _listed(described: Description, split: str, path: Path) -> tuple[Sample, ...]:

@@ -124,7 +124,7 @@ def folder_pairs(files: BareFolder) -> list[FolderPair]:
     """Folders of pictures, each with the masks that it most likely belongs to.
 
     A folder of one split never gets masks of another, nor masks of no split where others have their
-    own, and no masks are given to two folders.
+    own, and no mask is given to two folders.
     """
     likely = _Likely()
     found: list[FolderPair] = []
@@ -141,12 +141,23 @@ def folder_pairs(files: BareFolder) -> list[FolderPair]:
     if any(split_in(pair.images) and split_in(pair.masks) for pair in found):
         found = [pair for pair in found if split_in(pair.masks) or not split_in(pair.images)]
     photographs = [pair for pair in found if not _are_copies(pair, found, files)]
-    taken: dict[Path, FolderPair] = {}
+    taken: dict[Path, list[FolderPair]] = {}
     for pair in sorted(photographs or found, key=likely, reverse=True):
-        taken.setdefault(pair.masks, pair)
-    return [
-        _with_ending(pair, files) for pair in sorted(taken.values(), key=lambda one: one.images)
-    ]
+        others = taken.setdefault(pair.masks, [])
+        if all(_share_masks(pair, one) for one in others):
+            others.append(pair)
+    kept = (pair for several in taken.values() for pair in several)
+    return [_with_ending(pair, files) for pair in sorted(kept, key=lambda one: one.images)]
+
+
+def _share_masks(one: FolderPair, other: FolderPair) -> bool:
+    """Whether the folder of masks of two pairs is that of all splits."""
+    splits = {meant(split_in(pair.images)) for pair in (one, other)} - {""}
+    theirs = (
+        {pair.names.images.name(Path(path.name)) for path in pair.pictures} for pair in (one, other)
+    )
+    alike = one.names == other.names and not split_in(one.masks)
+    return alike and len(splits) == 2 and not set.intersection(*theirs)
 
 
 def _contradict(images: Path, masks: Path) -> bool:

@@ -75,6 +75,21 @@ def pair(images: Path, masks: Path, names: Names, where: Path) -> Pairs:
     return dict(sorted(found.items()))
 
 
+def image_names(images: Path, masks: Path, names: Names) -> dict[str, Path]:
+    """The images at and below a folder by the names that a mask of theirs would share.
+
+    Args:
+        images: the folder.
+        masks: that of the masks, which is left out where it lies below.
+        names: what is put around the shared names.
+    """
+    found: dict[str, Path] = {}
+    for path, below in _files(images, masks).items():
+        own = names.images.name(below)
+        found |= {name: path for name in (own, below.as_posix()) if name is not None}
+    return found
+
+
 def listed_pairs(lines: Iterable[str], roots: Iterable[Path], where: Path) -> Pairs:
     """The pairs of a list with an image and its mask in each line, with a blank, tab or comma
     between them.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from atrous.data.file_names import Names
-from atrous.data.pairing import Pairs, pair
+from atrous.data.pairing import Pairs, image_names, pair
 from atrous.errors import ConfigError
 from atrous.pictures.folders import search
 
@@ -81,6 +81,23 @@ def pairs_of(images: str, masks: str, names: Names, path: Path) -> Pairs:
         for stands, folder in pictures.items()
         if stands in labels
         for name, both in pair(folder, labels[stands], names, path).items()
+    }
+
+
+def images_of(images: str, masks: str, names: Names, path: Path) -> dict[str, Path]:
+    """The images of a described folder by the names that a mask of theirs would have.
+
+    Args:
+        images: the path of the images, relative to the file of the description.
+        masks: that of the masks.
+        names: what is put around the names that images and masks share.
+        path: the file.
+    """
+    labels = named(path.parent, masks)
+    return {
+        f"{stands}/{name}" if stands else name: image
+        for stands, folder in named(path.parent, images).items()
+        for name, image in image_names(folder, labels.get(stands, folder), names).items()
     }
 
 
