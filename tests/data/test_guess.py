@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import yaml
 from PIL import Image, ImageFilter
 
@@ -274,3 +275,13 @@ def test_colours_of_no_class_in_a_known_data_set(
     found = yaml.safe_load(guess(tmp_path, tmp_path).text)
     assert found.get("ignore_colours", []) == void
     assert sorted(found["classes"].values()) == sorted(one for one in colours if one not in void)
+
+
+def test_masks_that_cannot_be_read_say_why(tmp_path: Path) -> None:
+    photograph(tmp_path / "images" / "a.jpg")
+    (tmp_path / "masks").mkdir()
+    tifffile.imwrite(tmp_path / "masks" / "a.tif", np.zeros((40, 60), np.int64))
+    with pytest.raises(
+        ConfigError, match=r"Not read as a mask: .*a\.tif: 1 band of 64 bits"
+    ):
+        guess(tmp_path, tmp_path)

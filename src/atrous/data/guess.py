@@ -11,10 +11,17 @@ import yaml
 from atrous import texts
 from atrous.data.arrangement import arrange
 from atrous.data.class_names import guessed_classes, named_classes
-from atrous.data.folder_pairs import MOST_COLOURS, FolderPair, folder_pairs, sorted_files
+from atrous.data.folder_pairs import (
+    MOST_COLOURS,
+    BareFolder,
+    FolderPair,
+    folder_pairs,
+    sorted_files,
+)
+from atrous.data.masks import look
 from atrous.data.meaning import looks
 from atrous.data.splits import CALLED, VAL_SHARE, meant
-from atrous.errors import ConfigError
+from atrous.errors import ConfigError, InputError
 from atrous.pictures.opening import MAX_PIXELS
 
 _MOST = 0.5
@@ -50,13 +57,7 @@ def guess(folder: Path, root: Path) -> Guess:
     files = sorted_files(folder)
     pairs = folder_pairs(files)
     if not pairs:
-        places = list(files.all.items())[:6]
-        what = ", ".join(f"{len(names)} in {folder / place}" for place, names in places)
-        raise ConfigError(
-            f"{folder}: no masks that belong to pictures; found {what or 'no picture'}. A mask has "
-            f"the name of its picture, and at most {MOST_COLOURS} colours or greys; outlines in "
-            "JSON become masks by atrous data masks"
-        )
+        raise ConfigError(_no_masks(folder, files))
     found = arrange(pairs, files, Path(os.path.relpath(folder, root)), reasons)
     content, splits = found.content, found.splits
     if not splits:
@@ -80,6 +81,23 @@ def guess(folder: Path, root: Path) -> Guess:
     header = "".join(f"# {reason}\n" for reason in reasons)
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None)
     return Guess(f"{header}{text}", split, reasons)
+
+
+def _no_masks(folder: Path, files: BareFolder) -> str:
+    """Why nothing was found, with what the first file of a folder says that is not read."""
+    places = list(files.all.items())[:6]
+    what = ", ".join(f"{len(names)} in {folder / place}" for place, names in places)
+    text = (
+        f"{folder}: no masks that belong to pictures; found {what or 'no picture'}. A mask has "
+        f"the name of its picture, and at most {MOST_COLOURS} colours or greys; outlines in "
+        "JSON become masks by atrous data masks"
+    )
+    for _, names in places:
+        try:
+            look(names[0])
+        except InputError as error:
+            text += f". Not read as a mask: {error}"
+    return text
 
 
 def _order(split: str) -> int:
