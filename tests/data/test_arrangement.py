@@ -323,6 +323,34 @@ def test_splits_may_share_a_folder_of_masks(tmp_path: Path) -> None:
         assert [one.id for one in data.samples if one.label is None] == ["bare"] * (split == "test")
 
 
+def test_a_kind_of_masks_that_all_splits_have_goes_first(tmp_path: Path) -> None:
+    """SUIM: colours everywhere, and black and white for each class beside those of the test."""
+    for split, names in {"train_val": "abc", "TEST": "de"}.items():
+        for name in names:
+            photograph(tmp_path / split / "images" / f"{name}.jpg")
+            mask(tmp_path / split / "masks" / f"{name}.bmp", np.uint8([[0] * 3, [9] * 3])[TRUTH])
+            if split == "TEST":
+                mask(tmp_path / "TEST" / "masks" / "RO" / f"{name}.bmp", TRUTH * 255)
+    (tmp_path / "own.yaml").write_text(guess(tmp_path, tmp_path).text)
+    found = yaml.safe_load((tmp_path / "own.yaml").read_text())
+    assert (found["images"], found["masks"]) == ("{split}/images", "{split}/masks")
+    for split, names in {"train_val": "abc", "TEST": "de"}.items():
+        data = open_dataset(f"folder:{tmp_path / 'own.yaml'}:{split}")
+        assert [one.id for one in data.samples] == list(names)
+
+
+def test_train_is_not_also_part_of_another_split(tmp_path: Path) -> None:
+    for split, names in {"train": "ab", "val": "c", "trainval": "abc"}.items():
+        for name in names:
+            photograph(tmp_path / "images" / split / f"{name}.jpg")
+            mask(tmp_path / "masks" / split / f"{name}.png")
+    found = guess(tmp_path, tmp_path)
+    assert "the folders are splits: train, val" in found.reasons
+    assert "pictures left out, with masks, which cannot be read together with these: " in " ".join(
+        found.reasons
+    )
+
+
 def test_splits_with_files_of_one_name_share_no_mask(tmp_path: Path) -> None:
     for split in ("train", "val"):
         for name in "abc":

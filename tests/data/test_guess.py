@@ -51,6 +51,36 @@ def test_colours(tmp_path: Path) -> None:
     assert found["classes"] == {"background": [0, 0, 0], "road": [128, 64, 128]}
 
 
+def test_pure_red_is_no_rider(tmp_path: Path) -> None:
+    """Cityscapes paints them so, and so does everybody who paints one thing."""
+    colours = np.uint8([[0, 0, 0], [255, 0, 0]])[TRUTH]
+    made(tmp_path, "images/{}.jpg", "masks/{}.png", values=colours)
+    assert described(tmp_path)["classes"] == {"background": [0, 0, 0], "class 1": [255, 0, 0]}
+    colours[0, 0] = (220, 20, 60)
+    made(tmp_path, "images/{}.jpg", "masks/{}.png", values=colours)
+    assert list(described(tmp_path)["classes"]) == ["background", "person", "rider"]
+
+
+def test_the_lists_of_oxfords_pets(tmp_path: Path) -> None:
+    made(tmp_path, "images/{}.jpg", "annotations/trimaps/{}.png")
+    lists = tmp_path / "annotations"
+    (lists / "trainval.txt").write_text("a 1 1 1\nb 2 1 1\n")
+    (lists / "test.txt").write_text("c 1 1 1\n")
+    found = guess(tmp_path, tmp_path)
+    (tmp_path / "own.yaml").write_text(found.text)
+    assert found.split == "trainval"
+    for split, names in {"trainval": ["a", "b"], "test": ["c"]}.items():
+        data = open_dataset(f"folder:{tmp_path / 'own.yaml'}:{split}")
+        assert [one.id for one in data.samples] == names
+    (lists / "train.txt").write_text("a\n")
+    (lists / "val.txt").write_text("b\n")
+    assert list(yaml.safe_load(guess(tmp_path, tmp_path).text)["splits"]) == [
+        "train",
+        "val",
+        "test",
+    ]
+
+
 def test_palettes_that_differ(tmp_path: Path) -> None:
     made(tmp_path, "images/{}.jpg", "masks/{}.png", palette=[0, 0, 0, 128, 64, 128])
     mask(tmp_path / "masks/b.png", 1 - TRUTH, [128, 64, 128, 0, 0, 0])
@@ -281,7 +311,5 @@ def test_masks_that_cannot_be_read_say_why(tmp_path: Path) -> None:
     photograph(tmp_path / "images" / "a.jpg")
     (tmp_path / "masks").mkdir()
     tifffile.imwrite(tmp_path / "masks" / "a.tif", np.zeros((40, 60), np.int64))
-    with pytest.raises(
-        ConfigError, match=r"Not read as a mask: .*a\.tif: 1 band of 64 bits"
-    ):
+    with pytest.raises(ConfigError, match=r"Not read as a mask: .*a\.tif: 1 band of 64 bits"):
         guess(tmp_path, tmp_path)

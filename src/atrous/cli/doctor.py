@@ -140,6 +140,7 @@ def _examine(spec: str, alone: bool, emit: Callable[[str], None], pictures: Path
     from dataclasses import asdict
 
     from atrous.data import open_dataset
+    from atrous.data.splits import meant
 
     dataset = open_dataset(spec)
     report = look_over(dataset, alone=alone)
@@ -149,7 +150,7 @@ def _examine(spec: str, alone: bool, emit: Callable[[str], None], pictures: Path
     _print(report)
     if not report.healthy:
         sys.exit(1)
-    if spec.startswith("folder:") and spec.endswith(":train"):
+    if spec.startswith("folder:") and meant(spec.rpartition(":")[2]) == "train":
         terminal.say(f"to train on it: atrous train --init {spec} -o recipe.yaml")
 
 

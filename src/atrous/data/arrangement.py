@@ -11,7 +11,7 @@ from typing import Any
 from atrous.data.file_names import Names
 from atrous.data.folder_pairs import BareFolder, FolderPair, called_so
 from atrous.data.places import ANY
-from atrous.data.splits import CALLED, meant, split_in, without_split
+from atrous.data.splits import CALLED, holds_val, meant, split_in, without_split
 
 _NAMED = 6
 
@@ -220,6 +220,8 @@ def _splits(places: list[Place]) -> dict[str, Place]:
     for place in places:
         alike[_pattern(place)] += place.count
     order = list(CALLED.values())
+    if train := [one for one in found.get("train", []) if not holds_val(split_in(one.images))]:
+        found["train"] = train
     return {
         split: max(found[split], key=lambda one: (alike[_pattern(one)], one.count))
         for split in sorted(found, key=order.index)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -183,9 +183,12 @@ def _void(every: set[Colour]) -> tuple[list[Colour], str]:
     return [], ""
 
 
-def _name_colours(colours: Iterable[Colour]) -> dict[str, list[int]]:
-    known = {colour: name for labels in (VOC, CITYSCAPES) for name, colour in zip(
-        labels.names, labels.colours, strict=True)}  # fmt: skip
+def _name_colours(colours: Collection[Colour]) -> dict[str, list[int]]:
+    """Names of colours, those of known data sets where one is not just a pure red or green."""
+    known: dict[Colour, str] = {(0, 0, 0): VOC.names[0]}
+    for labels in (CITYSCAPES, VOC):
+        if any(set(one) - {0, 255} for one in set(colours) & set(labels.colours)):
+            known |= zip(labels.colours, labels.names, strict=True)
     found: dict[str, list[int]] = {}
     for number, colour in enumerate(colours):
         name = known.get(colour, f"class {number}")

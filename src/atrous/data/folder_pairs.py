@@ -13,7 +13,7 @@ from pathlib import Path
 from atrous.data.file_names import Affix, Names, affixes
 from atrous.data.masks import Look
 from atrous.data.meaning import looks
-from atrous.data.splits import meant, split_in
+from atrous.data.splits import meant, split_in, without_split
 from atrous.pictures.folders import search
 from atrous.pictures.opening import MAX_PIXELS
 
@@ -126,16 +126,20 @@ def folder_pairs(files: BareFolder) -> list[FolderPair]:
     A folder of one split never gets masks of another, nor masks of no split where others have their
     own, and no mask is given to two folders.
     """
-    likely = _Likely()
-    found: list[FolderPair] = []
+    every: list[list[FolderPair]] = []
     for place in files.all:
         pictures = files.photographs(place)
-        tried = [
-            pair
-            for other in files.masks
-            if pictures and not _contradict(place, other)
-            for pair in _kinds(place, pictures, other, files)
-        ]
+        every.append(
+            [
+                pair
+                for other in files.masks
+                if pictures and not _contradict(place, other)
+                for pair in _kinds(place, pictures, other, files)
+            ]
+        )
+    likely = _Likely(pair for tried in every for pair in tried)
+    found: list[FolderPair] = []
+    for tried in every:
         most = max((len(pair.pictures) for pair in tried), default=0)
         found += sorted((one for one in tried if 2 * len(one.pictures) >= most), key=likely)[-1:]
     if any(split_in(pair.images) and split_in(pair.masks) for pair in found):
@@ -196,8 +200,11 @@ def _says_masks(place: Path) -> bool:
 class _Likely:
     """A key by which the pair that is most likely meant is the largest."""
 
-    def __init__(self) -> None:
+    def __init__(self, pairs: Iterable[FolderPair]) -> None:
         self._ids: dict[Path, bool] = {}
+        self._splits: dict[tuple[str, str], set[str]] = {}
+        for pair in pairs:
+            self._splits.setdefault(_pattern(pair), set()).add(split_in(pair.images))
 
     def __call__(self, pair: FolderPair) -> tuple[object, ...]:
         images, masks = pair.images.as_posix(), pair.masks.as_posix()
@@ -208,6 +215,8 @@ class _Likely:
             same_split,
             len(_words(images) & _words(masks)),
             not _NOT_CLASSES.search(kind),
+            # What all splits have can be read in all; one may have more kinds than the others.
+            len(self._splits[_pattern(pair)]),
             self._holds_ids(pair.paths[0]),
             "trainid" in kind.lower(),
             not pair.names.images and not pair.names.masks,
@@ -222,6 +231,12 @@ class _Likely:
         if path not in self._ids:
             self._ids[path] = all(one.values is not None for _, one in looks([path], MAX_PIXELS))
         return self._ids[path]
+
+
+def _pattern(pair: FolderPair) -> tuple[str, str]:
+    """The folders of a pair with `{split}` for its split."""
+    split = split_in(pair.images)
+    return without_split(pair.images, split), without_split(pair.masks, split)
 
 
 def _words(path: str) -> set[str]:

@@ -20,7 +20,7 @@ from atrous.data.folder_pairs import (
 )
 from atrous.data.masks import look
 from atrous.data.meaning import looks
-from atrous.data.splits import CALLED, VAL_SHARE, meant
+from atrous.data.splits import CALLED, VAL_SHARE, holds_val, meant
 from atrous.errors import ConfigError, InputError
 from atrous.pictures.opening import MAX_PIXELS
 
@@ -123,6 +123,8 @@ def _lists(folder: Path, pairs: list[FolderPair]) -> dict[str, Path]:
     best: dict[str, Path] = {}
     for _, _, path in sorted(found, key=lambda one: (-one[0], -one[1], one[2])):
         best.setdefault(path.stem, path)
+    if any(meant(one) == "train" and not holds_val(one) for one in best):
+        best = {one: path for one, path in best.items() if not holds_val(one)}
     return dict(sorted(best.items(), key=lambda one: _order(one[0])))
 
 

@@ -253,18 +253,24 @@ def _check_named(
 
 
 def _copies(images: Set[str], masks: Set[str], folder: Path) -> list[str]:
-    """Names of masks without an image that are those of others with one ending, as `x_vis`."""
+    """Names of masks without an image that are those of others with one ending, as `x_vis`, or in
+    a folder of their own, as `vis/x`.
+    """
     both = images & masks
     ends: dict[str, list[str]] = {}
     for name in masks - images:
         cut = max(name.rfind("_"), name.rfind("-"))
+        above, line, own = name.rpartition("/")
+        outer = "".join(above.rpartition("/")[:2])
         if name[:cut] in both and re.fullmatch("[A-Za-z]+", name[cut + 1 :]):
-            ends.setdefault(name[cut:], []).append(name)
+            ends.setdefault(f"end in {name[cut:]} behind", []).append(name)
+        elif line and f"{outer}{own}" in both:
+            ends.setdefault(f"in the folder {above} have", []).append(name)
     found = {end: names for end, names in ends.items() if 2 * len(names) >= len(both)}
     for end, names in found.items():
         _say(
-            f"{folder}: {len(names)} files end in {end} behind the name of a mask, have no image "
-            "of their own and do not count as masks"
+            f"{folder}: {len(names)} files {end} the name of a mask, have no image of their own "
+            "and do not count as masks"
         )
     return [name for names in found.values() for name in names]
 

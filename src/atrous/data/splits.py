@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path, PurePath, PurePosixPath
 
 from atrous import texts
@@ -18,10 +18,14 @@ VAL_SHARE = 0.2
 
 CALLED = {
     "train": "train", "training": "train",
+    "trainval": "train", "train_val": "train", "train-val": "train",
     "val": "val", "valid": "val", "validation": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
 """What splits are called, in any case → the split that is meant."""
+
+_NUMBERS = re.compile(r"(?<=\S)(\s+\d+)+$")
+"""What may follow a name in a list: the classes of an image."""
 
 _CALLED = re.compile(
     rf"(?<![a-z])({'|'.join(sorted(CALLED, key=len, reverse=True))})"
@@ -43,6 +47,11 @@ def without_split(path: PurePath, split: str) -> str:
 def meant(written: str) -> str:
     """The split that a name such as `Validation` stands for."""
     return CALLED.get(written.lower(), "")
+
+
+def holds_val(written: str) -> bool:
+    """Whether what is called so holds training and validation both, as `trainval` does."""
+    return "val" in written.lower() and meant(written) == "train"
 
 
 def check_split(split: str, known: Collection[str], spec: str, where: Path) -> None:
@@ -96,13 +105,13 @@ def check_unique(ids: Sequence[str], path: Path) -> None:
 
 
 def listed_names(
-    lines: Iterable[str], there: Pairs, names: Names, roots: Sequence[Path], where: Path
+    lines: Sequence[str], there: Pairs, names: Names, roots: Sequence[Path], where: Path
 ) -> list[str]:
     """The shared names of images and masks that a list names, one in each line.
 
     A line is that name, or the file of the image: its name, with the folders that it is in or some
-    of them, also those of another machine, and with the slashes of Windows. What is not there is
-    returned as it is written.
+    of them, also those of another machine, and with the slashes of Windows. Numbers may follow, as
+    those of VOC and of Oxford's pets do. What is not there is returned as it is written.
 
     Args:
         lines: of the list.
@@ -116,6 +125,9 @@ def listed_names(
     """
     known = {image.resolve(): name for name, (image, _) in there.items() if image is not None}
     found = [_listed_name(line, there, known, names, roots) for line in lines]
+    if not any(one in there for one in found) and all(map(_NUMBERS.search, lines)):
+        alone = [_NUMBERS.sub("", line) for line in lines]
+        found = [_listed_name(line, there, known, names, roots) for line in alone]
     if found and not any(one in there for one in found):
         some = next(iter(there), None)
         helps = f"; expected names such as {some}" if some else ""
