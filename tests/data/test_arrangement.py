@@ -339,6 +339,35 @@ def test_a_kind_of_masks_that_all_splits_have_goes_first(tmp_path: Path) -> None
         assert [one.id for one in data.samples] == list(names)
 
 
+@pytest.mark.parametrize(
+    ("images", "kinds"),
+    [
+        ("photos/{}.jpg", ("masks/road/{}.png", "masks/car/{}.png")),
+        ("{}.jpg", ("{}_r.png", "{}_c.png")),
+    ],
+)
+def test_masks_of_each_class_that_are_left_out_are_named(
+    images: str, kinds: tuple[str, str], tmp_path: Path
+) -> None:
+    for name in "abc":
+        photograph(tmp_path / images.format(name))
+        for kind in kinds:
+            mask(tmp_path / kind.format(name), TRUTH * 255)
+    found = described(tmp_path)
+    place = "masks/car" if found["masks"] == "masks/road" else "masks/road"
+    place = "." if found["masks"] == "." else place
+    left = f"masks left out, as each picture has one: {place} (3)"
+    assert left in guess(tmp_path, tmp_path).reasons
+
+
+def test_first_words_tell_masks_from_pictures(tmp_path: Path) -> None:
+    for name in ("1_2", "1_3", "2_2"):
+        photograph(tmp_path / f"tile_{name}.png")
+        mask(tmp_path / f"label_{name}.png")
+    found = described(tmp_path)
+    assert (found["image_prefix"], found["mask_prefix"]) == ("tile_", "label_")
+
+
 def test_train_is_not_also_part_of_another_split(tmp_path: Path) -> None:
     for split, names in {"train": "ab", "val": "c", "trainval": "abc"}.items():
         for name in names:

@@ -257,7 +257,7 @@ def _say_left_out(
     before: Path,
     reasons: list[str],
 ) -> None:
-    """Name the folders with pictures that are not read, those with masks first."""
+    """Name the folders with pictures and with masks that are not read."""
     read = {pair.images for one in chosen for pair in one.pairs}
     known = {pair.images: pair for pair in pairs}
     for what, places in (
@@ -270,6 +270,11 @@ def _say_left_out(
         if left:
             listed = [f"{(before / one).as_posix()} ({count})" for one, count in left.items()]
             reasons.append(f"pictures left out, {what}: {_listed(listed)}")
+    taken = {path for one in chosen for pair in one.pairs for path in pair.paths}
+    others = {one: len(set(masks) - taken) for one, masks in files.masks.items()}
+    listed = [f"{(before / one).as_posix()} ({count})" for one, count in others.items() if count]
+    if listed:
+        reasons.append(f"masks left out, as each picture has one: {_listed(listed)}")
 
 
 def _listed(names: list[str]) -> str:

@@ -82,15 +82,18 @@ def sorted_files(folder: Path) -> BareFolder:
 
 
 def _masks_in(paths: list[Path]) -> list[Path]:
-    """Those of some files that are masks by what they hold; all of one ending and affix count."""
+    """Those of some files that are masks by what they hold; all of one ending and affixes count."""
     stems = {path.stem for path in paths}
     ending = _own_ending(stems)
-    words = Counter(_last_word(stem) for stem in stems)
-    groups: dict[tuple[str, str], list[Path]] = {}
+    words = Counter(word for stem in stems for word in (_first_word(stem), _last_word(stem)))
+    groups: dict[tuple[str, ...], list[Path]] = {}
     for path in paths:
         own = ending if ending and path.stem.endswith(ending) else _last_word(path.stem)
-        often = own == ending or words[own] * _MOST_KINDS >= len(stems)
-        groups.setdefault((path.suffix.lower(), own if often else ""), []).append(path)
+        around = [
+            word if word == ending or words[word] * _MOST_KINDS >= len(stems) else ""
+            for word in (_first_word(path.stem), own)
+        ]
+        groups.setdefault((path.suffix.lower(), *around), []).append(path)
     found: list[Path] = []
     for members in groups.values():
         some = looks(sorted(members)[:_FEW], MAX_PIXELS)
@@ -107,6 +110,11 @@ def _own_ending(stems: set[str]) -> str:
             if stem[:cut] in stems and sum(one.endswith(end) for one in stems) * 3 >= len(stems):
                 return end
     return ""
+
+
+def _first_word(stem: str) -> str:
+    found = re.match(r"[A-Za-z]+[_-]", stem)
+    return found[0] if found else ""
 
 
 def _last_word(stem: str) -> str:
@@ -295,17 +303,30 @@ def _named(
 
 
 def _with_ending(pair: FolderPair, files: BareFolder) -> FolderPair:
-    """The pair, its masks known by their ending too where other files beside them have their names.
+    """The pair, its files known by their ending too where others beside them would count as well.
 
-    A picture for people to look at may lie there as `x.jpg` beside the mask `x.png`.
+    A picture for people to look at may lie there as `x.jpg` beside the mask `x.png`; beside `x.jpg`
+    and its mask `x_road.png`, `x_car.png` is no picture without a mask.
     """
+    if pair.images == pair.masks:
+        return _with_ending_of_images(pair, files)
     around, stems = pair.names.masks, {path.stem for path in pair.paths}
     endings = {path.suffix.lower() for path in pair.paths}
-    beside = pair.images != pair.masks and "." not in around.suffix and len(endings) == 1
-    if not beside or not any(path.stem in stems for path in files.photographs(pair.masks)):
+    known = "." not in around.suffix and len(endings) == 1
+    if not known or not any(path.stem in stems for path in files.photographs(pair.masks)):
         return pair
     suffix = f"{around.suffix}{endings.pop()}"
     return replace(pair, names=Names(pair.names.images, Affix(around.prefix, suffix)))
+
+
+def _with_ending_of_images(pair: FolderPair, files: BareFolder) -> FolderPair:
+    around, masks = pair.names.images, files.masks[pair.masks]
+    endings = {path.suffix.lower() for path in files.photographs(pair.images)}
+    others = {path.suffix.lower() for path in masks}
+    if len(masks) == len(pair.paths) or len(endings) > 1 or endings & others:
+        return pair
+    suffix = f"{around.suffix}{endings.pop()}"
+    return replace(pair, names=Names(Affix(around.prefix, suffix), pair.names.masks))
 
 
 def called_so(pair: FolderPair, names: Names, files: BareFolder) -> FolderPair | None:

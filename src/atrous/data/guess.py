@@ -22,6 +22,7 @@ from atrous.data.masks import look
 from atrous.data.meaning import looks
 from atrous.data.splits import CALLED, VAL_SHARE, holds_val, meant
 from atrous.errors import ConfigError, InputError
+from atrous.pictures.folders import search
 from atrous.pictures.opening import MAX_PIXELS
 
 _MOST = 0.5
@@ -90,8 +91,10 @@ def _no_masks(folder: Path, files: BareFolder) -> str:
     text = (
         f"{folder}: no masks that belong to pictures; found {what or 'no picture'}. A mask has "
         f"the name of its picture, and at most {MOST_COLOURS} colours or greys; outlines in "
-        "JSON become masks by atrous data masks"
+        "JSON become masks by atrous data masks, and images and masks of any names can be listed, "
+        "one of each in a line (splits, docs/data.md)"
     )
+    search(folder).note(folder)
     for _, names in places:
         try:
             look(names[0])
