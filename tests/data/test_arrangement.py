@@ -368,6 +368,27 @@ def test_first_words_tell_masks_from_pictures(tmp_path: Path) -> None:
     assert (found["image_prefix"], found["mask_prefix"]) == ("tile_", "label_")
 
 
+@pytest.mark.parametrize(
+    ("images", "masks", "copies"),
+    [
+        ("image.png", "mask.png", ""),
+        ("img.png", "label.png", "label_viz.png"),  # as labelme_json_to_dataset writes them
+        ("rgb.jpg", "gt.png", ""),
+    ],
+)
+def test_a_folder_for_each_picture(images: str, masks: str, copies: str, tmp_path: Path) -> None:
+    for name in ("one", "two", "three"):
+        photograph(tmp_path / name / images)
+        mask(tmp_path / name / masks)
+        if copies:
+            photograph(tmp_path / name / copies)
+    found = described(tmp_path)
+    assert (found["image_suffix"], found["mask_suffix"]) == (images, masks)
+    data = open_dataset(f"folder:{tmp_path / 'own.yaml'}:all")
+    assert [one.id for one in data.samples] == ["one", "three", "two"]
+    assert all(one.label == one.image.with_name(masks) for one in data.samples)
+
+
 def test_train_is_not_also_part_of_another_split(tmp_path: Path) -> None:
     for split, names in {"train": "ab", "val": "c", "trainval": "abc"}.items():
         for name in names:

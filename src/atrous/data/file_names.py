@@ -24,11 +24,17 @@ class Affix:
     suffix: str = ""
 
     def name(self, below: Path) -> str | None:
-        """The shared name of a file, with the folders that it is in; `None` for a file without."""
+        """The shared name of a file, with the folders that it is in; `None` for a file without.
+
+        Where the whole name is put around nothing, as `img.png` beside `label.png`, the folder is
+        what they share.
+        """
         own, dot, ending = self.suffix.rpartition(".")
         # .PNG is .png, as cameras and Windows write it.
         text = f"{below.stem}{below.suffix.lower()}" if dot else below.stem
         inner = self._inner(text, f"{own}{dot}{ending.lower()}" if dot else self.suffix)
+        if inner == "" and below.parent.name:
+            return below.parent.as_posix()
         return below.with_name(inner).as_posix() if inner else None
 
     def of_stem(self, below: str) -> str | None:
@@ -37,11 +43,12 @@ class Affix:
         inner = self._inner(text, self.suffix)
         return f"{folder}{line}{inner}" if inner else None
 
-    def _inner(self, text: str, suffix: str) -> str:
-        """What is between the two, empty for nothing."""
-        if not text.startswith(self.prefix) or not text.endswith(suffix):
-            return ""
-        return text[len(self.prefix) : len(text) - len(suffix)]
+    def _inner(self, text: str, suffix: str) -> str | None:
+        """What is between the two, `None` where they are not there."""
+        end = len(text) - len(suffix)
+        if not text.startswith(self.prefix) or not text.endswith(suffix) or end < len(self.prefix):
+            return None
+        return text[len(self.prefix) : end]
 
     def __bool__(self) -> bool:
         return bool(self.prefix or self.suffix)

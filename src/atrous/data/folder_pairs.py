@@ -26,7 +26,7 @@ _MOST_KINDS = 8
 _MASKS = re.compile(r"mask|label|annot|segm|ground|truth|(?<![a-z])gt|target", re.IGNORECASE)
 _IMAGES = re.compile(r"image|(?<![a-z])img|photo|picture|(?<![a-z])rgb", re.IGNORECASE)
 _NOT_CLASSES = re.compile(
-    r"instance|object|colou?r|(?<![a-z])vis(?![a-z])|visual|overlay|preview|panoptic|depth|"
+    r"instance|object|colou?r|(?<![a-z])vi[sz](?![a-z])|visual|overlay|preview|panoptic|depth|"
     r"dispar|human",
     re.IGNORECASE,
 )
@@ -76,9 +76,24 @@ def sorted_files(folder: Path) -> BareFolder:
     for path, below in search(folder).pictures.items():
         found.setdefault(below.parent, []).append(path)
     files = dict(sorted(found.items()))
-    return BareFolder(
-        files, {place: some for place, one in files.items() if (some := _masks_in(one))}
-    )
+    masks = {place: some for place, one in files.items() if (some := _masks_in(one))}
+    return BareFolder(files, masks or _called_alike(files))
+
+
+def _called_alike(files: dict[Path, list[Path]]) -> dict[Path, list[Path]]:
+    """The masks of folders of one picture each, in which files have the same names everywhere."""
+    called: dict[str, list[Path]] = {}
+    for path in (path for paths in files.values() for path in paths):
+        called.setdefault(path.name, []).append(path)
+    names = {
+        name
+        for name, paths in called.items()
+        if 2 * len(paths) >= max(4, len(files))
+        and (some := looks(paths[:_FEW], MAX_PIXELS))
+        and all(_is_mask(one) for _, one in some)
+    }
+    found = {place: [one for one in paths if one.name in names] for place, paths in files.items()}
+    return {place: paths for place, paths in found.items() if paths}
 
 
 def _masks_in(paths: list[Path]) -> list[Path]:
@@ -134,17 +149,7 @@ def folder_pairs(files: BareFolder) -> list[FolderPair]:
     A folder of one split never gets masks of another, nor masks of no split where others have their
     own, and no mask is given to two folders.
     """
-    every: list[list[FolderPair]] = []
-    for place in files.all:
-        pictures = files.photographs(place)
-        every.append(
-            [
-                pair
-                for other in files.masks
-                if pictures and not _contradict(place, other)
-                for pair in _kinds(place, pictures, other, files)
-            ]
-        )
+    every = _one_of_each(files) or [_tried(place, files) for place in files.all]
     likely = _Likely(pair for tried in every for pair in tried)
     found: list[FolderPair] = []
     for tried in every:
@@ -277,6 +282,40 @@ def _kinds(
     return found
 
 
+def _tried(place: Path, files: BareFolder) -> list[FolderPair]:
+    """Every kind of masks, in any folder, that the pictures of a folder may have."""
+    pictures = files.photographs(place)
+    return [
+        pair
+        for other in files.masks
+        if pictures and not _contradict(place, other)
+        for pair in _kinds(place, pictures, other, files)
+    ]
+
+
+def _one_of_each(files: BareFolder) -> list[list[FolderPair]]:
+    """The pairs of folders that have one picture and its mask, called as in the others.
+
+    Empty unless most folders are so.
+    """
+    called = Counter(path.name for paths in files.all.values() for path in paths)
+    found: list[list[FolderPair]] = []
+    for place in files.all:
+        pictures, masks = (
+            [path for path in paths if called[path.name] > 1 and not _NOT_CLASSES.search(path.stem)]
+            for paths in (files.photographs(place), files.masks.get(place, []))
+        )
+        if max(len(pictures), len(masks)) > 1:
+            return []
+        if not pictures or not masks:
+            found.append([])
+            continue
+        names = Names(Affix("", pictures[0].name), Affix("", masks[0].name))
+        pair = _named(place, pictures, place, masks, names)
+        found.append([pair] if pair else [])
+    return found if 2 * sum(map(len, found)) >= max(4, len(found)) else []
+
+
 def _of_the_same_name(
     place: Path, pictures: list[Path], other: Path, masks: list[Path]
 ) -> FolderPair | None:
@@ -294,8 +333,8 @@ def _of_the_same_name(
 def _named(
     place: Path, pictures: list[Path], other: Path, masks: list[Path], names: Names
 ) -> FolderPair | None:
-    of_pictures = {path: names.images.name(Path(path.name)) for path in pictures}
-    of_masks = {path: names.masks.name(Path(path.name)) for path in masks}
+    of_pictures = {path: names.images.name(Path("_", path.name)) for path in pictures}
+    of_masks = {path: names.masks.name(Path("_", path.name)) for path in masks}
     both = (set(of_pictures.values()) & set(of_masks.values())) - {None}
     shown = tuple(path for path, name in of_pictures.items() if name in both)
     paths = tuple(path for path, name in of_masks.items() if name is not None)
