@@ -69,6 +69,15 @@ def test_what_we_cannot_do_exactly_is_left_alone(
     assert cut is model
 
 
+def test_a_resize_of_operator_set_10_is_left_alone() -> None:
+    """It maps pixels asymmetrically, without saying so."""
+    sketch = Sketch(opset=10)
+    small = sketch.node("Identity", sketch.input(1, 3, 8, 8))
+    big = sketch.node("Resize", small, sketch.constant([1.0, 1.0, 2.0, 2.0]), mode="linear")
+    model = sketch.model(big)
+    assert drop_last_resize(model) == (model, None)
+
+
 @pytest.mark.parametrize(
     "attribute", [{"antialias": 1}, {"keep_aspect_ratio_policy": "not_larger"}]
 )

@@ -32,7 +32,8 @@ def drop_last_resize(model: onnx.ModelProto) -> tuple[onnx.ModelProto, Coordinat
         return model, None
     output = model.graph.output[0].name
     resize = graph.maker(output)
-    if resize is None or resize.op_type != "Resize":
+    # Before operator set 11 a Resize maps pixels asymmetrically and has no attribute to say it.
+    if resize is None or resize.op_type != "Resize" or graph.opset < 11:
         return model, None
     settings = attributes(resize)
     rule = _RULES.get(settings.get("coordinate_transformation_mode", "half_pixel"))
