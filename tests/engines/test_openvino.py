@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
@@ -18,6 +19,7 @@ from atrous import artifact, engines
 from atrous.engines import built
 from atrous.engines.base import Options
 from atrous.errors import EngineError
+from tests.builders.sketch import Sketch
 
 pytest.importorskip("openvino", reason="needs openvino: pip install 'atrous[openvino]'")
 
@@ -228,3 +230,21 @@ def test_nothing_is_reported_or_left_behind(tmp_path: Path) -> None:
     )
     assert (done.stdout, done.stderr) == ("[]\n", "")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("sizes", "runs_on"), [((8, 8), "onnxruntime"), ((32, 32), "openvino")])
+def test_antialiasing_that_openvino_leaves_out_is_done_elsewhere(
+    sizes: tuple[int, int], runs_on: str, tmp_path: Path
+) -> None:
+    """It shows where a map is made smaller alone."""
+    sketch = Sketch()
+    small = sketch.resize(sketch.input(1, 3, 16, 16), 1, 3, *sizes, antialias=1)
+    model = sketch.model(sketch.conv(small, 3, 4))
+    onnx.save(model, tmp_path / "antialias.onnx")
+    noise = np.random.default_rng(0).normal(size=(1, 3, 16, 16)).astype(np.float32)
+    expected = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    ).run(None, {"x0": noise})[0]
+    with engines.open_engine(tmp_path / "antialias.onnx") as opened:
+        assert opened.name == runs_on
+        np.testing.assert_allclose(opened.run(noise), expected, atol=1e-4)

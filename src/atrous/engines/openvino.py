@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from atrous.cores import lent
 from atrous.engines.base import Engine, Options
 from atrous.engines.built import built
+from atrous.engines.onnx_graph import OnnxGraph, attributes
 from atrous.engines.onnx_model import OnnxModel
 from atrous.engines.signature import Runnable, TensorSpec, runnable
 from atrous.errors import EngineError
@@ -50,6 +51,7 @@ class OpenVinoEngine(Engine):
             raise EngineError(
                 f"engine openvino runs on cpu, not on {options.device}; use engine onnxruntime"
             )
+        check_resizes(model)
         self.metadata, self.identity = model.metadata, model.identity
         self.streams = options.streams
         self.arithmetic = options.arithmetic(model.metadata)
@@ -129,6 +131,22 @@ def _kept(
         lambda: compile_model(core, model, network.name, settings),
         save,
     )
+
+
+def check_resizes(model: OnnxModel) -> None:
+    """Raise `EngineError` for what OpenVINO would compute as something else: it reads over
+    `antialias`, which matters wherever a map is made smaller."""
+    graph = OnnxGraph(model.proto)
+    for node in graph.graph.node:
+        if node.op_type != "Resize" or not attributes(node).get("antialias", 0):
+            continue
+        source, target = graph.dims(node.input[0]), graph.dims(node.output[0])
+        sizes = zip((source or (None,) * 4)[-2:], (target or (None,) * 4)[-2:], strict=True)
+        if any(old is None or new is None or new < old for old, new in sizes):
+            raise EngineError(
+                f"{model.name}: OpenVINO leaves out the antialiasing of Resize {node.output[0]}, "
+                "which changes the classes; engine onnxruntime runs it"
+            )
 
 
 def check_bf16(core: ov.Core) -> None:
