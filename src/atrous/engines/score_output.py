@@ -54,6 +54,7 @@ def choose(graph: OnnxGraph, hints: Hints, name: str) -> tuple[onnx.ValueInfoPro
         return outputs[0], []
     main = [o for o in outputs if "aux" not in o.name.lower()]
     likely = [o for o in main if _is_map(o)] or main
+    likely = [o for o in likely if not _is_confidence(graph, o.name)] or likely
     scored = [o for o in likely if o.type.tensor_type.elem_type in FLOATS]
     if len(scored) == 1:
         likely = scored  # beside the class map that is made of it
@@ -92,6 +93,15 @@ def _is_map(value: onnx.ValueInfoProto) -> bool:
     kind = value.type.tensor_type
     dims = dims_of(kind)
     return not kind.HasField("shape") or (len(dims) == 4 and dims[2:] != (1, 1)) or len(dims) == 3
+
+
+def _is_confidence(graph: OnnxGraph, output: str) -> bool:
+    """Whether an output holds the best score of every pixel, and not whose it is."""
+    tail = class_ids.tail_of(graph, output)
+    node = graph.maker(tail.tensor)
+    if node is None or node.op_type not in ("ReduceMax", "TopK"):
+        return False
+    return tail.tensor == node.output[0]
 
 
 def read(
