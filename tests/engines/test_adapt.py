@@ -350,6 +350,23 @@ def test_background_that_is_a_class_of_its_own_takes_what_is_left() -> None:
     assert np.array_equal(found, np.where(lit[..., 2], 2, np.where(lit[..., 1], 1, 0)))
 
 
+def test_what_is_left_is_decided_behind_the_enlargement() -> None:
+    """Two cells whose background scores are 6 and -10: between them it falls below the others."""
+    sketch, image = start()
+    weight = np.float32([[-16, 0, 0], [0, 2, 0]]).reshape(2, 3, 1, 1)
+    cells = quarter(sketch, image)
+    small = sketch.node("Conv", cells, sketch.constant(weight), sketch.constant([6.0, 0.0]))
+    made = model(sketch, sketch.node("Sigmoid", enlarged(sketch, small, 2)))
+    shown = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    shown[:, 8:, 0] = shown[..., 1] = 255
+    # Over columns 6 to 9, a quarter of a cell apart: 4, 0, -4, -8 against 2 everywhere.
+    expected = np.zeros((HEIGHT, WIDTH), np.uint8)
+    expected[:, 7:] = 1
+    known = named(("background", "green"))
+    found = segmented(made, shown, threshold=0.6, labels=known)
+    assert np.array_equal(found, expected)
+
+
 def test_names_of_the_classes() -> None:
     def names(made: onnx.ModelProto, labels: Any = None, **hints: Any) -> tuple[str, ...]:
         with Predictor.open(
@@ -469,6 +486,25 @@ def test_the_output_that_holds_the_scores(
 ) -> None:
     check(two_outputs(*names), corners)
     assert f"its output {names[-1]} is used, not {', '.join(names[:-1])}" in caplog.text
+
+
+@pytest.mark.parametrize("ids", ["ArgMax", "TopK"])
+def test_the_best_score_is_not_taken_for_the_class(ids: str) -> None:
+    sketch, image = start()
+    shares = sketch.node("Softmax", scores_of(sketch, image), axis=1)
+    if ids == "TopK":
+        one_of = sketch.constant([1], dtype=np.int64)
+        sure = sketch.node("TopK", shares, one_of, name="sure", count=2, axis=1)
+        best = f"{sure}.1"
+    else:
+        classes = sketch.constant([1], dtype=np.int64)
+        sure = sketch.node("ReduceMax", shares, classes, name="sure")
+        best = sketch.node("ArgMax", shares, axis=1)
+    numbers_of = sketch.node("Cast", best, name="ids", to=INT64)
+    made = sketch.model(sure, numbers_of)
+    seen = helper.make_tensor_value_info("ids", INT64, [1, 1, HEIGHT, WIDTH])
+    made.graph.output[1].CopyFrom(seen)
+    check(made, corners)
 
 
 def test_a_name_chooses_any_tensor(caplog: pytest.LogCaptureFixture) -> None:

@@ -172,11 +172,13 @@ def _before_enlargement(graph: OnnxGraph, source: str, plan: ScorePlan) -> str |
     resize = graph.maker(source)
     if resize is None or resize.op_type not in ("Resize", "Upsample"):
         return None
+    if plan.first:  # a maximum of interpolated scores is not what maxima interpolate to
+        return None
     own = attributes(resize)
     if own.get("coordinate_transformation_mode") == "tf_crop_and_resize":
         return None
     small = resize.input[0]
-    more = int(plan.floor is not None and not plan.first)
+    more = int(plan.floor is not None)
     changed = NodeProto.FromString(resize.SerializeToString())
     sizes = resize.input[3] if len(resize.input) > 3 and resize.input[3] else ""
     ready = _finished(graph, small, plan)
