@@ -101,7 +101,7 @@ def _is_confidence(graph: OnnxGraph, output: str) -> bool:
     node = graph.maker(tail.tensor)
     if node is None or node.op_type not in ("ReduceMax", "TopK"):
         return False
-    return tail.tensor == node.output[0]
+    return bool(tail.tensor == node.output[0])
 
 
 def read(
