@@ -85,3 +85,9 @@ def test_a_name_that_is_nearly_right_is_recognised() -> None:
         cache.resolve("defualt")
     with pytest.raises(ArtifactError, match=r"not a name of the zoo \(default, "):
         cache.resolve("somewhere/weights.pth")
+
+
+def test_a_path_may_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "m.onnx").touch()
+    assert cache.given("~/m") == tmp_path / "m.onnx"

@@ -8,10 +8,18 @@ import pytest
 from atrous.files import (
     check_writable,
     discard_unfinished,
+    from_home,
     sha256,
     write_atomic,
     write_whole,
 )
+
+
+def test_a_tilde_is_the_home_folder_or_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert from_home("~/a/~") == Path("/home/me/a/~")
+    assert from_home("~no-such-user/a.onnx") == Path("~no-such-user/a.onnx")
+    assert from_home(Path("a")) == Path("a")
 
 
 def test_writes_and_replaces(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from atrous import hub, zoo
 from atrous.download import Progress, cache_dir, download
 from atrous.errors import ArtifactError, MissingModel
-from atrous.files import sha256
+from atrous.files import from_home, sha256
 
 PACKAGE = Path(__file__).parent / "assets"
 """The folder of the models that ship inside the package."""
@@ -62,7 +62,7 @@ def given(name: str | Path) -> Path | None:
     Raises:
         ArtifactError: the folder is a snapshot, but holds no model that can be read.
     """
-    path = Path(name)
+    path = from_home(name)
     candidates = (path, path / "mod.onnx", Path(f"{path}.onnx"), Path(f"{path}.safetensors"))
     found = next((candidate for candidate in candidates if candidate.is_file()), None)
     return found or (hub.model_file(path) if path.is_dir() else None)

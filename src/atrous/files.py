@@ -29,6 +29,14 @@ _unfinished: set[Path] = set()
 _cleaned: set[Path] = set()
 
 
+def from_home(path: str | Path) -> Path:
+    """A path with the home folder in the place of `~`, as a shell has it; one that begins with `~`
+    and names no user is the name of a file."""
+    with suppress(RuntimeError):  # there is no such user
+        return Path(path).expanduser()
+    return Path(path)
+
+
 @contextmanager
 def unfinished(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`, renamed at the end, or removed if that is not reached.

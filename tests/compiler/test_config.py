@@ -320,6 +320,7 @@ def test_overrides_are_yaml_and_the_later_wins(tmp_path: Path) -> None:
     assert config.frontend.shape == {"images.1": (2, 3, 64, 96)}
     assert config.backend.dtype == "int8"
     assert config.folder == Path("a=b/x")
+    assert loaded(tmp_path, "workspace.path=~/a").folder == Path.home() / "a" / "x"
     assert config.dataset is not None
     assert config.dataset.sampler.suffix is None
 

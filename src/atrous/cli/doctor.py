@@ -12,6 +12,7 @@ import typer
 
 from atrous.cli import json_output, terminal
 from atrous.errors import ConfigError
+from atrous.files import from_home
 
 if TYPE_CHECKING:
     from atrous.data import Dataset
@@ -96,7 +97,7 @@ def _data(
     data: str, alone: bool, emit: Callable[[str], None], report: Path | None, write: Path | None
 ) -> None:
     """Look a data set over, or guess what a folder holds."""
-    folder = Path(data).expanduser()
+    folder = from_home(data)
     spec: str | None = data
     if folder.is_dir():
         if report is not None and write is None:

@@ -38,6 +38,7 @@ from atrous import labels, strict_yaml, zoo
 from atrous.compiler.sections import Backend, Closed, Evaluate, Quantize
 from atrous.engines.meaning import Hints, Layout
 from atrous.errors import ConfigError, InputError
+from atrous.files import from_home
 from atrous.labels import LABEL_SETS, LabelSet
 from atrous.preprocess import Preprocess
 from atrous.record import Record
@@ -249,7 +250,7 @@ class CompileConfig(Record):
     @property
     def folder(self) -> Path:
         """Where the result goes."""
-        return Path(self.workspace.path) / self.name
+        return from_home(self.workspace.path) / self.name
 
     def preprocess(self) -> Preprocess | None:
         """What `dataset.process_ops` describes, `None` without.

@@ -27,7 +27,7 @@ from atrous.engines.onnx_graph import OnnxGraph, copied, described
 from atrous.engines.onnx_model import OnnxModel
 from atrous.errors import ArtifactError, ConfigError, EngineError
 from atrous.evaluation.protocols import Protocol
-from atrous.files import sha256
+from atrous.files import from_home, sha256
 from atrous.image import photograph
 from atrous.labels import LabelSet, of_number
 from atrous.labels import named as label_names
@@ -79,7 +79,7 @@ def _locate(config: CompileConfig) -> Path:
     wanted = config.frontend.checkpoint
     if wanted is None:
         return engines.find_model(config.frontend.type)
-    path = Path(wanted) if config.frontend.type == "pytorch" else cache.given(wanted)
+    path = from_home(wanted) if config.frontend.type == "pytorch" else cache.given(wanted)
     if path is None or not path.is_file():
         if wanted in zoo.WEIGHTS:
             return engines.find_model(wanted)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import onnx
 
@@ -19,6 +18,7 @@ from atrous.errors import ConfigError
 from atrous.evaluation.protocols import Protocol, own_protocol
 from atrous.evaluation.result import Evaluation, accuracy
 from atrous.evaluation.run import Evaluator
+from atrous.files import from_home
 from atrous.runtime.predictor import Predictor
 
 
@@ -41,7 +41,7 @@ def _dataset(wanted: Evaluate) -> Dataset:
     opened = open_dataset(wanted.data)
     if wanted.ids is None:
         return opened
-    path = Path(wanted.ids)
+    path = from_home(wanted.ids)
     try:
         ids = dict.fromkeys(texts.read_lines(path))
     except (OSError, UnicodeError) as error:

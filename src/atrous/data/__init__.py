@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import logging
-from pathlib import Path
 
 from atrous.data.cityscapes import open_cityscapes
 from atrous.data.dataset import Dataset, Sample
@@ -12,6 +11,7 @@ from atrous.data.folder import open_folder
 from atrous.data.synthetic import open_synthetic
 from atrous.data.voc import open_voc
 from atrous.errors import ConfigError
+from atrous.files import from_home
 
 _log = logging.getLogger("atrous")
 
@@ -48,7 +48,7 @@ def open_dataset(spec: str) -> Dataset:
         raise ConfigError(f"{spec!r}: expected {_FORMS[kind]}, as voc:VOCdevkit:val")
     if kind == "synthetic":
         return open_synthetic(root, split, spec)
-    return _ON_DISK[kind](Path(root).expanduser(), split, spec)
+    return _ON_DISK[kind](from_home(root), split, spec)
 
 
 def other_splits(dataset: Dataset) -> tuple[Dataset, ...]:

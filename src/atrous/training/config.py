@@ -27,6 +27,7 @@ from atrous import strict_yaml, zoo
 from atrous.compiler.sections import ProtocolName
 from atrous.errors import ConfigError
 from atrous.evaluation.protocols import Protocol
+from atrous.files import from_home
 from atrous.preprocess import Preprocess
 from atrous.record import Record
 from atrous.strict_yaml import nearest
@@ -309,7 +310,7 @@ class Recipe(Record):
     @property
     def folder(self) -> Path:
         """Where the run keeps everything."""
-        return Path(self.output)
+        return from_home(self.output)
 
     def values(self) -> dict[str, Any]:
         """Every setting as JSON values, the defaults included."""

@@ -16,6 +16,7 @@ from atrous.data import open_dataset
 from atrous.data.dataset import Decode
 from atrous.data.masks import read_ids
 from atrous.errors import ConfigError, InputError
+from atrous.files import from_home
 from atrous.jobs.output import is_result_in_place
 from atrous.pictures.folders import RESULTS, search
 from atrous.pictures.formats import SUFFIXES
@@ -188,7 +189,7 @@ def _found(path: str, suffix: str | None) -> _Found:
         masks = {sample.image: sample.label for sample in there if sample.label is not None}
         files = _of_ending((sample.image for sample in there), ending, path)
         return _Found(files, masks, dataset.decode, dataset.labels.ignore_index)
-    folder = Path(path).expanduser()
+    folder = from_home(path)
     if not folder.is_dir():
         what = "a file" if folder.exists() else "nothing"
         raise ConfigError(
