@@ -397,6 +397,21 @@ def weightless() -> onnx.ModelProto:
     return draft.model(draft.node("Relu", draft.input(1, 3, SIDE, SIDE)), rank=4)
 
 
+def halved() -> onnx.ModelProto:
+    draft = Sketch()
+    image = draft.node("Cast", draft.input(1, 3, SIDE, SIDE), to=onnx.TensorProto.FLOAT16)
+    weight = draft.constant(np.ones((4, 3, 1, 1)), dtype=np.float16)
+    scores = draft.node("Conv", image, weight)
+    return draft.model(draft.node("Cast", scores, to=onnx.TensorProto.FLOAT), rank=4)
+
+
+def quantised() -> onnx.ModelProto:
+    draft = Sketch()
+    steps = draft.constant(np.ones((4, 3, 1, 1)), dtype=np.int8)
+    weight = draft.node("DequantizeLinear", steps, draft.constant(0.1))
+    return draft.model(draft.node("Conv", draft.input(1, 3, SIDE, SIDE), weight), rank=4)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -406,6 +421,8 @@ def weightless() -> onnx.ModelProto:
         ({"calibrate_range": [0.1, 2]}, "calibrate_range: expected a percentile"),
         ({"calibrate_range": 3}, "calibrate_range: expected a percentile, as 99.99 or 0.9999"),
         ({"model": weightless()}, "backend.dtype: int8 needs convolutions or matrix products"),
+        ({"model": halved()}, "those of the network are float16; start from its float32 file"),
+        ({"model": quantised()}, "the network is quantised already; start from its float32 file"),
     ],
     ids=lambda value: "" if isinstance(value, str) else "-".join(value),
 )

@@ -21,7 +21,7 @@ from atrous.compiler.int8.qdq import ConvLayer, Range
 from atrous.compiler.progress import Tell, counted
 from atrous.compiler.rewrites import Rewritten
 from atrous.compiler.sections import Quantize
-from atrous.engines.layer_names import LayerNames
+from atrous.engines.layer_names import WEIGHTED, LayerNames
 from atrous.errors import ConfigError
 from atrous.preprocess import Preprocess
 
@@ -104,6 +104,22 @@ class Prepared:
         return qdq.exact_tensors(graph, told.union(floats))
 
 
+def _no_layers(graph: Graph) -> ConfigError:
+    """What is raised for a network of which nothing can become int8."""
+    weighted = [node for node in graph.nodes if node.op_type in WEIGHTED]
+    weights = [graph.constant(node.input[1]) for node in weighted]
+    if any(node.op_type == "DequantizeLinear" for node in graph.nodes):
+        found = "the network is quantised already; start from its float32 file, or compile to fp32"
+    elif any(weight is not None and weight.dtype == np.float16 for weight in weights):
+        found = "those of the network are float16; start from its float32 file, or compile to fp16"
+    else:
+        found = "the network has none; compile to fp16"
+    return ConfigError(
+        "backend.dtype: int8 needs convolutions or matrix products with constant float32 weights, "
+        f"and {found}"
+    )
+
+
 def prepare(
     network: Rewritten,
     config: CompileConfig,
@@ -138,10 +154,7 @@ def prepare(
     graph = Graph(network.model)
     layers = tuple(qdq.layers(graph))
     if not layers:
-        raise ConfigError(
-            "backend.dtype: int8 needs convolutions or matrix products with constant weights, and "
-            "the network has none; compile to fp16"
-        )
+        raise _no_layers(graph)
     skipped = named_layers(network.original, layers, settings)
     count = dataset.sampler.get_data_num or samples.COUNT
     images = samples.choose(
