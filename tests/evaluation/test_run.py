@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from atrous.artifact import Calibration, Metadata
-from atrous.data import Dataset, Sample
+from atrous.data import Dataset, Sample, open_dataset
 from atrous.data.masks import read_ids
+from atrous.engines.base import Options
 from atrous.engines.fake import FakeEngine
 from atrous.engines.signature import Signature
 from atrous.errors import ConfigError, EngineError, InputError
@@ -55,6 +57,9 @@ class Pictures:
         label = image.argmax(2).astype(np.uint8)
         label[:2] = 255
         return label
+
+    def reading(self) -> str:
+        return ""
 
 
 @pytest.fixture(autouse=True)
@@ -231,6 +236,57 @@ def test_another_protocol_does_not_resume_this_one() -> None:
         evaluation().run(stop)
     data = Pictures()
     evaluation(data, protocol="native").run()
+    assert min(data.read) == "00"
+
+
+@pytest.mark.parametrize("what", ["mask", "image", "meaning", "folder", "nothing"])
+def test_a_data_set_that_was_changed_meanwhile_is_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Counts of masks that were mended since, or of another set of the same name, count nowhere."""
+    for root in (tmp_path / "a", tmp_path / "b"):
+        for folder, pixels in (("images", np.zeros((8, 8, 3))), ("masks", np.ones((8, 8)))):
+            (root / folder).mkdir(parents=True)
+            for name in ("0.png", "1.png", "2.png"):
+                Image.fromarray(pixels.astype(np.uint8)).save(root / folder / name)
+        (root / "own.yaml").write_text("images: images\nmasks: masks\nclasses: [a, b, c]\n")
+    monkeypatch.chdir(tmp_path / "a")
+    spec, begun = "folder:own.yaml:all", []
+
+    def stop(done: int, miou: float) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    def scored(stopping: Any) -> Evaluation:
+        data = open_dataset(spec)
+        return Evaluator(predictor(), data, Protocol.parse("whole"), name="x").run(stopping)
+
+    with pytest.raises(KeyboardInterrupt):
+        scored(stop)
+    if what == "mask":
+        Image.fromarray(np.full((8, 8), 2, np.uint8)).save("masks/0.png")
+    elif what == "image":
+        Image.fromarray(np.full((8, 8, 3), 9, np.uint8)).save("images/0.png")
+    elif what == "meaning":
+        Path("own.yaml").write_text(
+            "images: images\nmasks: masks\nclasses: [a, b, c]\nvalues: {0: b, 1: a, 2: c}\n"
+        )
+    elif what == "folder":
+        monkeypatch.chdir(tmp_path / "b")
+    scored(lambda done, miou: begun.append(done))
+    assert begun[0] == (3 if what == "nothing" else 1)
+
+
+@pytest.mark.parametrize("options", [Options(threshold=0.9), Options(layout="nhwc")])
+def test_scores_that_mean_something_else_are_not_added_up(options: Options) -> None:
+    def stop(done: int, miou: float) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluation().run(stop)
+    data = Pictures()
+    evaluation(data, options=options).run()
     assert min(data.read) == "00"
 
 

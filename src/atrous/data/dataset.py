@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from atrous import image
+from atrous import __version__, image
 from atrous.errors import InputError
 from atrous.labels import LabelSet
 
@@ -94,6 +96,17 @@ class Dataset:
                 + (f"; {self.advice}" if self.advice else "")
             )
         return label
+
+    def reading(self) -> str:
+        """A name for all that decides what is read out of its files, beside what they hold."""
+        taken = getattr(self.decode_image, "taking", None)
+        most = getattr(self.decode_image, "max_pixels", None)
+        try:
+            decode = pickle.dumps(self.decode)
+        except (pickle.PicklingError, AttributeError, TypeError):  # a caller's own, of this process
+            decode = repr(self.decode).encode()
+        parts = repr((self.spec, self.labels, taken, most, __version__))
+        return hashlib.sha256(parts.encode(errors="surrogateescape") + decode).hexdigest()[:32]
 
 
 def id_counts(label: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -130,7 +130,9 @@ class Evaluator:
         self.reference = reference
         self.preprocess = protocol.preprocess(predictor.preprocess)
         _check_size(predictor.engine, name, self.preprocess, protocol)
-        self.stamp = self._stamp(name, options or Options())
+        options = options or Options()
+        self.meaning = [repr((options.layout, options.output_name, options.threshold))]
+        self.stamp = self._stamp(name, options)
 
     def run(
         self, progress: Progress | None = None, *, restart: bool = False, keep: bool = False
@@ -268,12 +270,26 @@ class Evaluator:
         )
 
     def _state_file(self) -> Path:
-        what = self.stamp.model_dump_json() + self.dataset.spec
-        if self.reference is not None:
-            what += self.reference.engine.identity
-        what += self.predictor.preprocess.model_dump_json()
-        digest = hashlib.sha256(what.encode(errors="surrogateescape")).hexdigest()
+        parts = [self.stamp.model_dump_json(), self.dataset.reading(), *self.meaning]
+        for predictor in (self.predictor, self.reference):
+            if predictor is not None:
+                parts += [predictor.engine.identity, predictor.preprocess.model_dump_json()]
+        for sample in self.dataset.samples:
+            parts += [*_now(sample.image), *_now(sample.label)]
+        text = "\0".join(parts)
+        digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
         return cache_dir() / "evaluations" / f"{digest[:32]}.npz"
+
+
+def _now(path: Path | None) -> tuple[str, ...]:
+    """Which file it is, and its state, without opening it."""
+    if path is None:
+        return ("",)
+    try:
+        found = path.stat()
+    except OSError:
+        return (str(path), "")
+    return (str(path.resolve()), f"{found.st_size} {found.st_mtime_ns}")
 
 
 def _check_size(engine: Engine, name: str, preprocess: Preprocess, protocol: Protocol) -> None:

@@ -6,10 +6,8 @@ of names, sizes and times, and a run that begins again does not decode anew.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import logging
-import pickle
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +20,6 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from atrous import __version__
 from atrous.cores import cores
 from atrous.data import Dataset, Sample
 from atrous.data.dataset import MaskError, id_counts
@@ -72,7 +69,7 @@ def survey(
         InputError: some files cannot be read, hold other ids or differ in size; the others are
             logged, or all samples would be left out.
     """
-    kept = cache_dir() / "surveys" / f"{_settings(dataset)}.npz"
+    kept = cache_dir() / "surveys" / f"{dataset.reading()}.npz"
     known = _read(kept, dataset.labels.num_classes)
     found: list[tuple[str, NDArray[np.int64]] | InputError] = []
     with ThreadPoolExecutor(cores()) as pool:
@@ -142,14 +139,6 @@ def _digest(sample: Sample) -> str:
         return f"{sha256(sample.image)}{sha256(sample.label)}"
     except OSError:  # no files, as those of drawn pictures; or to be said by who reads them
         return ""
-
-
-def _settings(dataset: Dataset) -> str:
-    """A name for what decides over the outcome beside the files."""
-    reading = dataset.decode_image
-    taken = getattr(reading, "taking", None), getattr(reading, "max_pixels", None)
-    parts = (dataset.spec, dataset.labels, taken, __version__)
-    return hashlib.sha256(repr(parts).encode() + pickle.dumps(dataset.decode)).hexdigest()[:32]
 
 
 def _read(path: Path, classes: int) -> dict[str, NDArray[np.int64]]:
