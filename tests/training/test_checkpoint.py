@@ -74,6 +74,19 @@ def test_a_run_goes_on_with_the_images_that_it_began_with(tmp_path: Path, recipe
         )
 
 
+def test_a_run_goes_on_with_the_classes_that_it_began_with(tmp_path: Path, recipe: Make) -> None:
+    def named(*classes: str) -> State:
+        train = SplitRecord.model_validate(SPLIT | {"ids": "abc", "classes": classes})
+        return State(atrous="0", recipe=recipe().values(), train=train)
+
+    before = named("ground", "road")
+    checkpoint.check_same(tmp_path, before, before)
+    checkpoint.check_same(tmp_path, named(), before)  # an earlier version kept none
+    wanted = r"data\.train had the classes \[ground, road\] and has \[road, ground\]; go on with"
+    with pytest.raises(ConfigError, match=wanted):
+        checkpoint.check_same(tmp_path, before, named("road", "ground"))
+
+
 def test_a_setting_that_is_no_more_is_named(tmp_path: Path, recipe: Make) -> None:
     own = recipe().values()
     with pytest.raises(ConfigError, match="of another recipe: forgotten was 3 and is None; go on"):

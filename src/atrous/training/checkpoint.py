@@ -52,17 +52,27 @@ class SplitRecord(Record):
         name: kind and split.
         images: how many.
         ids: hash of the list of their ids.
+        classes: their names in order; none are known of a run of an earlier version.
     """
 
     name: str
     images: int
     ids: str
+    classes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, dataset: Dataset) -> Self:
         """What there is now."""
         ids = [sample.id for sample in dataset.samples]
-        return cls(name=dataset.name, images=len(ids), ids=hash_ids(ids))
+        classes = tuple(dataset.labels.names)
+        return cls(name=dataset.name, images=len(ids), ids=hash_ids(ids), classes=classes)
+
+    def differs(self, now: SplitRecord) -> str:
+        """What is not as it was, empty if nothing is."""
+        if self.classes not in ((), now.classes):
+            return f"had the classes {_listed(self.classes)} and has {_listed(now.classes)}"
+        same = (self.name, self.images, self.ids) == (now.name, now.images, now.ids)
+        return "" if same else "holds other images than it did"
 
 
 class State(BaseModel):
@@ -208,9 +218,10 @@ def check_same(folder: Path, before: State, now: State) -> None:
         for key in sorted(old.keys() | new.keys())
         if key not in _FREE and old.get(key) != new.get(key)
     ]
-    for split in ("train", "val"):
-        if not differing and getattr(before, split) != getattr(now, split):
-            differing.append(f"data.{split} holds other images than it did")
+    for split, was, is_now in (("train", before.train, now.train), ("val", before.val, now.val)):
+        if not differing and was != is_now:
+            other = was.differs(is_now) if was and is_now else "holds other images than it did"
+            differing += [f"data.{split} {other}"] * bool(other)
     if differing:
         raise ConfigError(
             f"{folder} holds a run of another recipe: {'; '.join(differing[:4])}; go on with its "
@@ -235,6 +246,11 @@ def save_network(
     """
     save_safetensors(
         network,
+def _listed(classes: tuple[str, ...]) -> str:
+    few = ", ".join(classes[:8])
+    return f"[{few}]" if len(classes) <= 8 else f"[{few}, … {len(classes)} in all]"
+
+
         path,
         {
             "labels": json.dumps(labels.to_dict()),
