@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from atrous.errors import ArtifactError, ConfigError
+from atrous.errors import ArtifactError, AtrousError, ConfigError
 from atrous.training import checkpoint
 from atrous.training.config import Recipe
 from atrous.training.learner import Learner, StepResult
@@ -167,8 +167,46 @@ def test_another_recipe_is_refused(recipe: Make, run: Go) -> None:
     assert state.recipe["train"]["batch"] == 4
     # Killed before its first state, a run that was begun again must not go on with the old one.
     again = recipe("train.batch=4")
-    Run(again, RunMonitor(again.folder, Console(quiet=True)), restart=True)
-    assert checkpoint.read_state(recipe().folder) is None
+    Run(again, RunMonitor(again.folder, Console(quiet=True)), restart=True)._begin()
+    assert not (again.folder / checkpoint.STATE).exists()
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_what_cannot_begin_again_leaves_the_run_that_is_there(recipe: Make, run: Go) -> None:
+    """A start that is misspelt, or that lies in the folder itself, costs no finished run."""
+    one = recipe("data.val=synthetic:1:2", "validation.every=2")
+    run(one)
+    before = files(one.folder)
+    assert {checkpoint.STATE, checkpoint.BEST, "best.json"} <= before.keys()
+    with pytest.raises(AtrousError, match="gone"):
+        run(recipe("data.val=synthetic:1:2", "start=gone.safetensors"), restart=True)
+    assert files(one.folder) == before
+    best = one.folder / checkpoint.BEST
+    further = recipe("data.val=synthetic:1:2", f"start={best}")
+    assert run(further, restart=True).state.iteration == 3
+
+
+def test_a_score_does_not_outlive_the_weights_that_it_is_of(recipe: Make, run: Go) -> None:
+    scored = recipe("data.val=synthetic:1:2", "validation.every=2")
+    run(scored)
+    run(recipe(), restart=True)
+    left = files(scored.folder)
+    assert checkpoint.LAST in left
+    assert not {checkpoint.BEST, "best.json", "last.json"} & left.keys()
+
+
+def test_weights_whose_state_was_removed_are_not_replaced(recipe: Make, run: Go) -> None:
+    one = recipe()
+    run(one)
+    (one.folder / checkpoint.STATE).unlink()
+    before = files(one.folder)
+    with pytest.raises(ConfigError, match=r"holds last\.safetensors without the state\.safe"):
+        run(one)
+    assert files(one.folder) == before
+    assert run(one, restart=True).state.iteration == 3
 
 
 def test_a_damaged_state_is_named(recipe: Make, run: Go) -> None:

@@ -128,6 +128,16 @@ def clean(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def forget(folder: Path) -> None:
+    """Remove what a run left that the next one in its folder would not replace at once.
+
+    `last.safetensors` stays until there is another one, but not the score beside it.
+    """
+    scores = [name.replace(".safetensors", ".json") for name in (LAST, BEST)]
+    for name in (STATE, BEST, *scores):
+        (folder / name).unlink(missing_ok=True)
+
+
 def save_state(folder: Path, state: State, learner: Learner) -> None:
     """Write `state.safetensors`, whole or not at all."""
     tensors = {f"{_NETWORK}{name}": t for name, t in learner.network.state_dict().items()}
@@ -150,9 +160,15 @@ def read_state(folder: Path) -> State | None:
 
     Raises:
         ArtifactError: the file is damaged or of another version.
+        ConfigError: it is not there, but networks of a run are.
     """
     path = folder / STATE
     if not path.is_file():
+        if finished := [name for name in (LAST, BEST) if (folder / name).exists()]:
+            raise ConfigError(
+                f"{folder} holds {finished[0]} without the {STATE} that a run goes on from, and a "
+                "new run would replace it; name another output, or begin again with `restart`"
+            )
         return None
     try:
         with safe_open(path, "pt") as file:
@@ -230,6 +246,11 @@ def check_same(folder: Path, before: State, now: State) -> None:
         )
 
 
+def _listed(classes: tuple[str, ...]) -> str:
+    few = ", ".join(classes[:8])
+    return f"[{few}]" if len(classes) <= 8 else f"[{few}, … {len(classes)} in all]"
+
+
 def _flat(values: dict[str, Any], above: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
@@ -246,11 +267,6 @@ def save_network(
     """
     save_safetensors(
         network,
-def _listed(classes: tuple[str, ...]) -> str:
-    few = ", ".join(classes[:8])
-    return f"[{few}]" if len(classes) <= 8 else f"[{few}, … {len(classes)} in all]"
-
-
         path,
         {
             "labels": json.dumps(labels.to_dict()),

@@ -25,7 +25,7 @@ from atrous.evaluation.result import Evaluation
 from atrous.files import write_whole
 from atrous.pages.figures import swatches
 from atrous.training import checkpoint
-from atrous.training.checkpoint import BEST, LAST, STATE, SplitRecord, State
+from atrous.training.checkpoint import BEST, LAST, SplitRecord, State
 from atrous.training.config import Recipe
 from atrous.training.estimate import slow_bf16
 from atrous.training.learner import Learner, StepResult
@@ -84,9 +84,7 @@ class Run:
             train=SplitRecord.of(self.data.train),
             val=SplitRecord.of(self.data.val) if self.data.val else None,
         )
-        if restart and self.main:
-            for name in (STATE, BEST):
-                (self.folder / name).unlink(missing_ok=True)
+        self._restart = restart
         found = None if restart else checkpoint.read_state(self.folder)
         if found is not None:
             checkpoint.check_same(self.folder, found, self.state)
@@ -144,6 +142,8 @@ class Run:
     def _begin(self) -> None:
         if not self.main:
             return
+        if self._restart:  # nothing that could still refuse to begin comes after this
+            checkpoint.forget(self.folder)
         write_whole(self.folder / "recipe.yaml", self.recipe.to_yaml())
         said = [*self.state.start, *self.data.notes, *doubtful_norms(self.recipe)]
         if self.state.iteration:
