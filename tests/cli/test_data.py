@@ -245,6 +245,31 @@ def test_masks_have_the_numbers_that_the_description_says(
     assert [described["classes"][i] for i in row] == ["road", "car"]
 
 
+@pytest.mark.parametrize(
+    ("masks", "seen"),
+    [
+        ("older", False),
+        ("masks", True),
+        (".", True),
+        ("{split}", True),
+        ("{a: older, b: masks}", True),
+    ],
+)
+def test_masks_that_the_description_does_not_name_are_said(
+    masks: str, seen: bool, atrous: Run, tmp_path: Path
+) -> None:
+    """Whoever looked them over, or trained, would have had the older ones."""
+    masks = f"'{masks}'" if masks.startswith("{s") else masks
+    (tmp_path / "own.yaml").write_text(f"classes: [background, road]\nmasks: {masks}\n")
+    done = atrous(
+        "data", "masks", outlined(tmp_path / "labelled", "road"), "-o", tmp_path / "masks"
+    )
+    assert done.code == 0
+    assert ("look them over" in done.out) == seen
+    said = f"names other masks, not {tmp_path / 'masks'}: change its `masks`, or describe these in"
+    assert (said in " ".join(done.err.split())) != seen
+
+
 def test_a_file_of_outlines_that_cannot_be_drawn_is_named(atrous: Run, tmp_path: Path) -> None:
     labelled = outlined(tmp_path / "labelled", "road")
     (labelled / "1.json").write_text("{")

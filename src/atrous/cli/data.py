@@ -112,9 +112,31 @@ def masks(
     if not own.exists():
         held_out = len(drawn.masks) > 1
         _describe(own, output, drawn.images, list(drawn.labels.names), held_out=held_out)
-    terminal.say(f"look them over: atrous doctor --data folder:{own}:all")
+    if _reads(own, output):
+        terminal.say(f"look them over: atrous doctor --data folder:{own}:all")
+    else:
+        terminal.note(
+            f"{own} was there already and names other masks, not {output}: change its `masks`, or "
+            "describe these in another file with --write"
+        )
     if drawn.failed:
         raise typer.Exit(1)
+
+
+def _reads(own: Path, output: Path) -> bool:
+    """Whether masks in a folder are among those that a description names, in any of its splits."""
+    import os
+    from fnmatch import fnmatchcase
+    from glob import escape
+
+    from atrous.data.folder import read_description
+
+    named = read_description(own).masks
+    places = named.values() if isinstance(named, dict) else [named]
+    whole = [os.path.normpath(own.parent.resolve() / place) for place in places]
+    patterns = [escape(place).replace("{split}", "*") for place in whole]
+    folders = [output.resolve(), *output.resolve().parents]
+    return any(fnmatchcase(str(one), pattern) for one in folders for pattern in patterns)
 
 
 def _names(classes: str | None, own: Path, background: bool) -> list[str]:
