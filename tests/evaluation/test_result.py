@@ -85,3 +85,15 @@ def test_incomplete_and_unhealthy_results_are_refused(wrong: dict[str, Any]) -> 
     bad = result().model_copy(update=wrong)
     with pytest.raises(ConfigError, match="b is not a whole measurement of a healthy model"):
         check_comparable([("a", result()), ("b", bad)])
+
+
+def test_masks_that_were_changed_between_two_measurements_are_seen() -> None:
+    """Names and ids of a data set stay as they are when its masks are drawn anew."""
+    other = result().model_copy(update={"confusion": [[0, 1], [0, 0]]})
+    check_comparable([("a", result()), ("b", other)])
+    redrawn = result().model_copy(update={"confusion": [[1, 0], [0, 4]]})
+    wanted = (
+        r"against other masks, with 0 pixels of 'person' in the one and with 4 pixels of 'person'"
+    )
+    with pytest.raises(ConfigError, match=wanted):
+        check_comparable([("a", result()), ("b", redrawn)])

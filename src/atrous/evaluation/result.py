@@ -77,6 +77,10 @@ class Evaluation(Record):
     health: list[str] = Field(default_factory=list)
     failed: list[str] = Field(default_factory=list)
 
+    def truth(self) -> list[int]:
+        """Scored pixels of each class in the masks, which no model changes."""
+        return [sum(row) for row in self.confusion]
+
 
 def accuracy(result: Evaluation) -> artifact.Accuracy:
     """What an artefact remembers of a result: its mean IoU and how it was measured."""
@@ -116,7 +120,8 @@ def check_comparable(results: Sequence[tuple[str, Evaluation]]) -> None:
         results: names and results, at least one.
 
     Raises:
-        ConfigError: a result is incomplete or unhealthy, or two stamps differ; says where.
+        ConfigError: a result is incomplete or unhealthy, or two stamps or the masks
+            differ; says where.
     """
     for name, one in results:
         if one.failed or one.health:
@@ -133,6 +138,23 @@ def check_comparable(results: Sequence[tuple[str, Evaluation]]) -> None:
                     f"{first_name} and {name} cannot stand in one table: {field} is {ours!r} in "
                     f"the one and {theirs!r} in the other; measure both the same way"
                 )
+        ours, theirs = first.truth(), other.truth()
+        if ours != theirs:  # whatever the models said, the masks were not the same
+            pairs = zip(ours, theirs, strict=False)
+            differing = [i for i, (one, two) in enumerate(pairs) if one != two]
+            raise ConfigError(
+                f"{first_name} and {name} cannot stand in one table: they were scored against "
+                f"other masks, {_pixels(first, differing)} in the one and "
+                f"{_pixels(other, differing)} in the other; measure both on the same masks"
+            )
+
+
+def _pixels(result: Evaluation, differing: Sequence[int]) -> str:
+    """How much of the first class that differs the masks hold, or of how many classes."""
+    truth = result.truth()
+    if not differing:
+        return f"of {len(truth)} classes"
+    return f"with {truth[differing[0]]} pixels of {list(result.iou)[differing[0]]!r}"
 
 
 def hash_ids(ids: Sequence[str]) -> str:
