@@ -134,7 +134,7 @@ def _reads(own: Path, output: Path) -> bool:
     named = read_description(own).masks
     places = named.values() if isinstance(named, dict) else [named]
     whole = [os.path.normpath(own.parent.resolve() / place) for place in places]
-    patterns = [escape(place).replace("{split}", "*") for place in whole]
+    patterns = [escape(place.replace("{split}", "*")).replace("[*]", "*") for place in whole]
     folders = [output.resolve(), *output.resolve().parents]
     return any(fnmatchcase(str(one), pattern) for one in folders for pattern in patterns)
 
