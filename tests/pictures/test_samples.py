@@ -354,6 +354,21 @@ def test_bands_of_a_palette_are_those_of_its_colours(
         ways.whole(path, Taking(bands=(4,)))
 
 
+def test_a_palette_that_rasterio_wrote_after_the_pixels_is_one(ways: Ways, tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    ids = ramp(8) // 32
+    table = {i: (200 * (i & 1), 100 * (i >> 1 & 1), 50 * (i >> 2), 255) for i in range(8)}
+    place = rasterio.Affine(1, 0, 9, 0, -1, 9)
+    form = {"driver": "GTiff", "height": HEIGHT, "width": WIDTH, "count": 1, "transform": place}
+    with rasterio.open(path, "w", dtype="uint8", **form) as file:
+        file.write(ids)
+        file.write_colormap(1, table)
+    truth = np.asarray([table[i][:3] for i in range(8)], np.uint8)[ids[0]]
+    np.testing.assert_array_equal(ways.agree(path).pixels, truth)
+    with pytest.raises(InputError, match="rasterio"):
+        ways.pillow(path)
+
+
 def test_a_palette_has_no_band_of_transparency(ways: Ways, tmp_path: Path) -> None:
     photograph("P").save(tmp_path / "a.tif")
     with pytest.raises(InputError, match=r"one band or three as `bands`, not 2$"):

@@ -56,7 +56,6 @@ _PICTURES = ("JPEG", "PNG", "JP2OpenJPEG")
 _COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 _ROWS = 512
 _LOOK = 512  # pixels of the longer side that decide what samples mean
-_PALETTE = 3
 _NOT_RGB = {5: "inks (CMYK)", 8: "Lab", 9: "Lab", 10: "Lab"}
 
 
@@ -293,7 +292,7 @@ class GeoRaster:
     def _palette(self, tags: tiff.Tags | None) -> Pixels | None:
         file = self._file
         indexed = file.colorinterp[0] is ColorInterp.palette
-        if not indexed if tags is None else tags.photometric != _PALETTE:
+        if not (indexed if tags is None else tags.indexed):
             return None
         table = np.zeros((256 if file.dtypes[0] == "uint8" else 65536, 3), np.uint8)
         try:

@@ -20,8 +20,9 @@ MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _KIND, _WIDTH, _HEIGHT = 254, 256, 257
 _BITS, _COMPRESSION, _PHOTOMETRIC, _INSIDE = 258, 259, 262, 330
 _ORIENTATION, _SAMPLES, _HIGHEST, _EXTRA, _NODATA = 274, 277, 281, 338, 42113
+_COLOURS, _GDAL = 320, 42112
 _JPEG = (6, 7)
-_YCBCR = 6
+_PALETTE, _YCBCR = 3, 6
 _PLAIN = (0, 1, 2, 3)  # white is zero, black is zero, RGB, palette
 _ASSOCIATED = 1
 _SMALLER, _MASK = 1, 4
@@ -42,6 +43,8 @@ class Tags:
         orientation: how the picture is turned, 1 to 8 as in EXIF.
         masked: the second picture is a mask of the first.
         pages: the second picture is another page, of the same size.
+        indexed: samples are indices of a palette, though `photometric` may call them grey: GDAL
+            leaves that as it is where the palette is written after the pixels.
     """
 
     bits: int = 1
@@ -54,6 +57,7 @@ class Tags:
     orientation: int = 1
     masked: bool = False
     pages: bool = False
+    indexed: bool = False
 
     @property
     def plain(self) -> bool:
@@ -65,7 +69,8 @@ class Tags:
     def needs_gdal(self) -> bool:
         """Whether there is more to it than Pillow tells."""
         odd = self.bits not in (8, 16) or self.photometric not in (1, 2)
-        return self.masked or (odd and self.nodata is not None)
+        late = self.indexed and self.photometric != _PALETTE
+        return self.masked or late or (odd and self.nodata is not None)
 
     @property
     def high(self) -> int:
@@ -132,16 +137,19 @@ def _tags(tags: ImageFileDirectory_v2) -> Tags:
     bits = max(_numbers(tags.get(_BITS), (1,)))
     highest = max(_numbers(tags.get(_HIGHEST), (0,)))
     turned = _numbers(tags.get(_ORIENTATION), (1,))[0]
+    photometric = _numbers(tags.get(_PHOTOMETRIC), (1,))[0]
+    said = _COLOURS in tags and 'role="colorinterp">Palette<' in str(tags.get(_GDAL))
     power = 8 < highest.bit_length() < bits and highest & (highest + 1) == 0
     return Tags(
         bits=bits,
         samples=_numbers(tags.get(_SAMPLES), (1,))[0],
-        photometric=_numbers(tags.get(_PHOTOMETRIC), (1,))[0],
+        photometric=photometric,
         compression=_numbers(tags.get(_COMPRESSION), (1,))[0],
         highest=highest if power else None,
         premultiplied=_ASSOCIATED in _numbers(tags.get(_EXTRA), ()),
         nodata=number(tags.get(_NODATA)),
         orientation=turned if 1 <= turned <= 8 else 1,
+        indexed=photometric == _PALETTE or said,
     )
 
 
