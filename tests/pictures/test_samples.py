@@ -369,6 +369,15 @@ def test_a_palette_that_rasterio_wrote_after_the_pixels_is_one(ways: Ways, tmp_p
         ways.pillow(path)
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # by Pillow, which knows one order only
+def test_a_big_tiff_of_either_byte_order_is_read(ways: Ways, tmp_path: Path) -> None:
+    stored = ramp(8, 3)
+    for order in ("LITTLE", "BIG"):
+        path = tiff(tmp_path / f"{order}.tif", stored, BIGTIFF="YES", ENDIANNESS=order)
+        for picture in (ways.whole(path), ways.rows(path)):
+            np.testing.assert_array_equal(picture.pixels, np.moveaxis(stored, 0, 2))
+
+
 def test_a_palette_has_no_band_of_transparency(ways: Ways, tmp_path: Path) -> None:
     photograph("P").save(tmp_path / "a.tif")
     with pytest.raises(InputError, match=r"one band or three as `bands`, not 2$"):

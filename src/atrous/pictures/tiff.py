@@ -95,7 +95,7 @@ def read_tags(file: IO[bytes]) -> Tags:
     """
     try:
         header = _header(file)
-        tags = ImageFileDirectory_v2(header)
+        tags = _empty(header)
         file.seek(tags.next)
         tags.load(file)
         if _kind(tags) & _SMALLER and (tags.next or tags.get(_INSIDE)):
@@ -123,7 +123,7 @@ def page_count(file: IO[bytes]) -> int:
     at, seen = file.tell(), set[int]()
     sizes: list[tuple[object, object]] = []
     header = _header(file)
-    tags: ImageFileDirectory_v2 | None = ImageFileDirectory_v2(header)
+    tags: ImageFileDirectory_v2 | None = _empty(header)
     while tags is not None and tags.next not in seen:
         seen.add(tags.next)
         tags = _directory(file, header, tags.next)
@@ -159,11 +159,18 @@ def _header(file: IO[bytes]) -> bytes:
     return header + file.read(8) if b"+" in header[2:4] else header
 
 
+def _empty(header: bytes) -> ImageFileDirectory_v2:
+    """Tags yet to be loaded; Pillow takes a BigTIFF of the other byte order for a small one."""
+    if header[:4] == b"MM\0+":
+        return ImageFileDirectory_v2(b"II+\0" + header[4:], prefix=b"MM")
+    return ImageFileDirectory_v2(header)
+
+
 def _directory(file: IO[bytes], header: bytes, at: int) -> ImageFileDirectory_v2 | None:
     """The tags at `at`, `None` where there are none that can be read."""
     if not at:
         return None
-    found = ImageFileDirectory_v2(header)
+    found = _empty(header)
     file.seek(at)
     try:
         found.load(file)
