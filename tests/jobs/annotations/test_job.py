@@ -7,10 +7,12 @@ import pytest
 from PIL import Image
 
 from atrous.errors import InputError
+from atrous.jobs.annotations import documents
 from atrous.jobs.annotations.job import Kind, annotated
 from atrous.jobs.folder import segment
 from atrous.jobs.output import ImageResult, Output
 from atrous.jobs.sources import find
+from atrous.labels import VOC
 from tests.builders.predictors import brightest
 
 # Of pycocotools itself, with NumPy 2.
@@ -128,6 +130,14 @@ def test_geojson_lies_where_the_picture_lies(folder: Path) -> None:
     with Image.open(out / "masks" / "e.png") as mask:
         np.testing.assert_array_equal(again, np.asarray(mask))
     assert {one["properties"]["class"] for one in made["features"]} == {"class 0", "class 1"}
+
+
+def test_geojson_of_damaged_tags_fails_that_picture_alone(tmp_path: Path) -> None:
+    pytest.importorskip("rasterio")
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"II*\0")
+    with pytest.raises(InputError, match=r"a\.tif: cannot be read: its tags are damaged"):
+        documents.geojson(np.zeros((2, 2), np.uint8), VOC, path)
 
 
 def test_the_page_shows_every_picture(folder: Path) -> None:

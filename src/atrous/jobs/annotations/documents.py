@@ -91,7 +91,8 @@ def geojson(class_map: Pixels, labels: LabelSet, picture: Path) -> dict[str, Any
     """Regions as polygons, holes and all, in the coordinates of the picture.
 
     Raises:
-        InputError: the picture does not say where on Earth it lies, or is stored turned.
+        InputError: the picture does not say where on Earth it lies, is stored turned, or its
+            tags are damaged.
         ConfigError: rasterio is not installed.
     """
     try:
@@ -106,7 +107,10 @@ def geojson(class_map: Pixels, labels: LabelSet, picture: Path) -> dict[str, Any
     with picture.open("rb") as file:
         if not tiff.is_tiff(file):
             raise InputError(f"{picture}: {_NOWHERE}")
-        turned = tiff.read_tags(file).orientation != 1
+        try:
+            turned = tiff.read_tags(file).orientation != 1
+        except ValueError as error:
+            raise InputError(f"{picture}: cannot be read: {error}") from None
     with place_of(picture) as place, rasterio.open(place) as raster:
         crs, transform, shape = raster.crs, raster.transform, raster.shape
     if crs is None or transform.is_identity:
