@@ -43,7 +43,7 @@ def decode(data: Body, reading: image.Reading) -> Picture:
     except opening.TooManyPixels as error:
         raise Refusal(413, str(error)) from None
     except InputError as error:
-        raise Refusal(422, str(error)) from None
+        raise Refusal(422, str(error).replace("`value_range`", "`range`")) from None
 
 
 def mask_png(class_map: Pixels, labels: LabelSet) -> bytes:
