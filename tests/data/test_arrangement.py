@@ -356,7 +356,7 @@ def test_masks_of_each_class_that_are_left_out_are_named(
     found = described(tmp_path)
     place = "masks/car" if found["masks"] == "masks/road" else "masks/road"
     place = "." if found["masks"] == "." else place
-    left = f"masks left out, as each picture has one: {place} (3)"
+    left = f"masks that no picture gets: {place} (3)"
     assert left in guess(tmp_path, tmp_path).reasons
 
 

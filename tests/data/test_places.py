@@ -103,6 +103,11 @@ def test_a_part_is_held_out_of_all(tmp_path: Path) -> None:
     [
         ("*/images", "masks", r"as many \* in masks as in images, .* found \*/images and masks"),
         ("*/photos", "*/masks", r"no folder .*\*/photos"),
+        (
+            "R*/images",
+            "R*/masks",
+            r"no folder .*R\*/images; \* stands for the whole name of a fold",
+        ),
         ("*/images", "*/truth", r"no folder .*\*/truth"),
         ("*/images", "*/half", r"no masks for .*Urban/images; .*\*/half with the same name"),
         ("*/half", "*/masks", r"no images for .*Urban/masks; .*\*/half"),

@@ -227,7 +227,15 @@ def test_an_engine_that_fails_stops_the_run_and_what_was_counted_is_kept() -> No
     assert min(data.read) == "04"
 
 
-def test_another_protocol_does_not_resume_this_one() -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"protocol": "native"},
+        {"options": Options(threshold=0.9)},
+        {"options": Options(layout="nhwc")},
+    ],
+)
+def test_what_is_measured_otherwise_does_not_resume_this_one(changes: dict[str, Any]) -> None:
     def stop(done: int, miou: float) -> None:
         if done == 5:
             raise KeyboardInterrupt
@@ -235,7 +243,7 @@ def test_another_protocol_does_not_resume_this_one() -> None:
     with pytest.raises(KeyboardInterrupt):
         evaluation().run(stop)
     data = Pictures()
-    evaluation(data, protocol="native").run()
+    evaluation(data, **changes).run()
     assert min(data.read) == "00"
 
 
@@ -275,19 +283,6 @@ def test_a_data_set_that_was_changed_meanwhile_is_begun_anew(
         monkeypatch.chdir(tmp_path / "b")
     scored(lambda done, miou: begun.append(done))
     assert begun[0] == (3 if what == "nothing" else 1)
-
-
-@pytest.mark.parametrize("options", [Options(threshold=0.9), Options(layout="nhwc")])
-def test_scores_that_mean_something_else_are_not_added_up(options: Options) -> None:
-    def stop(done: int, miou: float) -> None:
-        if done == 5:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        evaluation().run(stop)
-    data = Pictures()
-    evaluation(data, options=options).run()
-    assert min(data.read) == "00"
 
 
 def kept(**changes: Any) -> bytes:

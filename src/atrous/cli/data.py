@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from fnmatch import fnmatchcase
+from glob import escape
 from pathlib import Path
 from typing import Annotated
 
@@ -125,10 +128,6 @@ def masks(
 
 def _reads(own: Path, output: Path) -> bool:
     """Whether masks in a folder are among those that a description names, in any of its splits."""
-    import os
-    from fnmatch import fnmatchcase
-    from glob import escape
-
     from atrous.data.folder import read_description
 
     named = read_description(own).masks
@@ -174,8 +173,6 @@ def _names(classes: str | None, own: Path, background: bool) -> list[str]:
 def _describe(
     own: Path, masks: Path, images: Path | None, names: list[str], *, held_out: bool
 ) -> None:
-    import os
-
     import yaml
 
     from atrous.cli import terminal

@@ -274,7 +274,7 @@ def _say_left_out(
     others = {one: len(set(masks) - taken) for one, masks in files.masks.items()}
     listed = [f"{(before / one).as_posix()} ({count})" for one, count in others.items() if count]
     if listed:
-        reasons.append(f"masks left out, as each picture has one: {_listed(listed)}")
+        reasons.append(f"masks that no picture gets: {_listed(listed)}")
 
 
 def _listed(names: list[str]) -> str:

@@ -16,8 +16,8 @@ ANY = "*"
 
 def place(value: str | dict[str, str], split: str) -> str:
     """The path of a split, as it is described; nothing where that names no folder for it."""
-    named = value.get(split, "") if isinstance(value, dict) else value
-    return named.replace("{split}", split)
+    path = value.get(split, "") if isinstance(value, dict) else value
+    return path.replace("{split}", split)
 
 
 def named(root: Path, described: str) -> dict[str, Path]:
@@ -28,6 +28,9 @@ def named(root: Path, described: str) -> dict[str, Path]:
     Args:
         root: that the path is relative to.
         described: the path.
+
+    Raises:
+        ConfigError: a folder cannot be looked into.
     """
     if ANY not in Path(described).parts:
         folder = root / described
@@ -45,7 +48,11 @@ def _matches(folder: Path, parts: tuple[str, ...]) -> Iterator[tuple[tuple[str, 
     if first != ANY:
         yield from _matches(folder / first, rest)
         return
-    for one in sorted(folder.iterdir()):
+    try:
+        inside = sorted(folder.iterdir())
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be looked into: {error.strerror}") from None
+    for one in inside:
         if not one.name.startswith(".") and one.is_dir():
             for stands, found in _matches(one, rest):
                 yield (one.name, *stands), found
@@ -74,7 +81,8 @@ def pairs_of(images: str, masks: str, names: Names, path: Path) -> Pairs:
         pictures, labels = _apart(pictures, labels), _apart(labels, pictures)
     for found, described in ((pictures, images), (labels, masks)):
         if not found:
-            raise ConfigError(f"{path}: no folder {path.parent / described}")
+            helps = "; * stands for the whole name of a folder" if ANY in described else ""
+            raise ConfigError(f"{path}: no folder {path.parent / described}{helps}")
     _check_both(pictures, labels, images, masks, path)
     return {
         f"{stands}/{name}" if stands else name: both
